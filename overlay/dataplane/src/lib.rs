@@ -1,0 +1,49 @@
+//! The overlay's data plane: packets between TUNs and WireGuard sessions, as the newest plan says.
+//!
+//! ```text
+//!   programs       instances of ours                 timer thread, every 100 ms:
+//!      │               │      │                      keys, keepalives, retries
+//!   host TUN        TUN of each                                 │
+//!      └───────┬───────┘      ▲                                 ▼
+//!              ▼ reader thread│ packets         ┌── Peer: one session, one lock ───┐
+//!      Table::classify, doors ┼───── seal ─────►│ index · endpoint · candidates    │
+//!                             │                 └─────▲────────────────────┬───────┘
+//!      Table::classify, doors ┘◄──── open ────────────┤ receiver thread    │ datagrams
+//!                                                     └── one UDP socket ◄─┘
+//!
+//!   without root:  the host TUN lives in a namespace held by the helper (netns), and programs
+//!                  reach services through loopback ports (forward)
+//! ```
+//! All decisions about packets come from `mesh-routing`; here are descriptors, threads and clocks.
+//! There is no queue between threads and no allocation for a packet; only what waits for a first
+//! handshake is kept, up to a limit. What does not fit is dropped and counted by reason.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`plane`] | the handle: start, apply a plan, attach TUNs, statistics |
+//! | `pump` | the three threads |
+//! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`session`] | WireGuard behind a small trait |
+//! | [`wire`] | the UDP socket |
+//! | [`tun`] | making and using TUN devices |
+//! | [`netns`] | the helper process with a namespace of our own |
+//! | [`forward`] | loopback ports for services |
+//! | [`limits`] | the numbers, with where they come from |
+
+pub mod forward;
+mod ioctl;
+pub mod limits;
+pub mod netns;
+pub mod peer;
+pub mod plane;
+mod pump;
+mod scm;
+pub mod session;
+mod sys;
+pub mod tun;
+pub mod wire;
+
+pub use forward::Forwards;
+pub use netns::Namespace;
+pub use peer::LinkStats;
+pub use plane::{Config, Dataplane, HostAccess, PlaneError};

@@ -1,0 +1,413 @@
+//! The data plane: three threads, one UDP socket, the TUNs, and the newest plan.
+//!
+//! [`Dataplane`] is the handle; what the threads share is `Shared`. A new plan becomes a new
+//! `Live`, which is put in place whole, so that a packet sees the old picture or the new one and
+//! never a mixture. Links survive a new plan as long as their key stays; flows survive as long as
+//! their instance stays. Decides nothing about packets: that is `mesh-routing`; nothing about
+//! links: that is [`crate::peer`].
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use boringtun::noise::rate_limiter::RateLimiter;
+use mesh_base::digest::Digest;
+use mesh_base::identity::NodeId;
+use mesh_base::time::Moment;
+use mesh_routing::access::Access;
+use mesh_routing::plan::{PeerPlan, Plan};
+use mesh_routing::table::{DropReason, Table};
+
+use crate::limits::HANDSHAKES_PER_SECOND;
+use crate::peer::{LinkStats, Peer, Turn};
+use crate::pump;
+use crate::session::{Local, WireGuard};
+use crate::sys::{Waker, lock, scatter};
+use crate::tun::Device;
+use crate::wire::Wire;
+
+/// Whether peers may begin conversations with this machine itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostAccess {
+    /// Only answers to what this machine asked, and echo requests, come in.
+    #[default]
+    AnswersOnly,
+    /// Everything that a peer sends to our node address comes in.
+    Open,
+}
+
+/// What a data plane is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// The node's X25519 secret.
+    pub secret_x25519: [u8; 32],
+    /// Where to listen; unspecified means both families, port 0 means any.
+    pub udp_bind: SocketAddr,
+    /// The TUN of this machine, from [`crate::tun::open`] or [`crate::netns::Namespace::tun`].
+    pub host_tun: OwnedFd,
+    /// Who may talk to this machine itself.
+    pub host_access: HostAccess,
+}
+
+/// Why the data plane could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaneError {
+    /// The UDP port is taken or not ours.
+    #[error("cannot listen on UDP {address}")]
+    Bind {
+        /// What was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Threads, wakers or the TUN's descriptor.
+    #[error("cannot start the data plane")]
+    Start(#[source] io::Error),
+}
+
+/// The running data plane. Dropping it stops its threads and closes everything.
+///
+/// Every method may be called from any thread and returns at once.
+pub struct Dataplane {
+    shared: Arc<Shared>,
+    control: Mutex<Control>,
+    threads: Vec<JoinHandle<()>>,
+    port: u16,
+}
+
+/// What only the handle changes.
+struct Control {
+    plan: Plan,
+    /// Taken for ever by links that were; 24 bits are 16 million links.
+    next_index: u32,
+    attached: BTreeMap<Digest, Arc<Device>>,
+}
+
+/// What the threads share.
+pub(crate) struct Shared {
+    pub(crate) wire: Wire,
+    pub(crate) local: Local,
+    /// Asks for cookies when strangers shake too many hands.
+    pub(crate) limiter: RateLimiter,
+    pub(crate) host: Device,
+    /// The door of this machine; none if it is open.
+    pub(crate) host_door: Option<Mutex<Access>>,
+    pub(crate) stopping: AtomicBool,
+    /// One for each thread: receiver, reader, timer.
+    pub(crate) wakers: [Waker; 3],
+    live: RwLock<Arc<Live>>,
+    /// That of the newest picture.
+    generation: AtomicU64,
+    drops: [AtomicU64; DropReason::ALL.len()],
+    epoch: Instant,
+}
+
+/// One picture of the plan, ready for looking things up.
+pub(crate) struct Live {
+    /// Counts pictures.
+    generation: u64,
+    pub(crate) table: Table,
+    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
+    pub(crate) by_index: HashMap<u32, Arc<Peer>>,
+    pub(crate) by_key: HashMap<[u8; 32], Arc<Peer>>,
+    pub(crate) instances: BTreeMap<Digest, Arc<Instance>>,
+}
+
+/// An instance of ours, with or without its TUN.
+pub(crate) struct Instance {
+    pub(crate) door: Arc<Mutex<Access>>,
+    pub(crate) device: Option<Arc<Device>>,
+    pub(crate) traffic: Arc<Traffic>,
+}
+
+/// Bytes of packets that passed an instance's door.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) received: AtomicU64,
+    pub(crate) sent: AtomicU64,
+}
+
+impl Dataplane {
+    /// Starts the threads with an empty plan.
+    pub fn start(config: Config) -> Result<Self, PlaneError> {
+        let address = config.udp_bind;
+        let wire = Wire::bind(address).map_err(|source| PlaneError::Bind { address, source })?;
+        let port = wire
+            .local_port()
+            .map_err(|source| PlaneError::Bind { address, source })?;
+        let plan = Plan {
+            own: Ipv6Addr::UNSPECIFIED,
+            peers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            forwards: BTreeSet::new(),
+        };
+        let local = Local::new(config.secret_x25519);
+        let shared = Arc::new(Shared {
+            wire,
+            limiter: local.limiter(HANDSHAKES_PER_SECOND),
+            local,
+            host: Device::new(config.host_tun).map_err(PlaneError::Start)?,
+            host_door: match config.host_access {
+                HostAccess::AnswersOnly => Some(Mutex::default()),
+                HostAccess::Open => None,
+            },
+            stopping: AtomicBool::new(false),
+            wakers: new_wakers().map_err(PlaneError::Start)?,
+            live: RwLock::new(Arc::new(Live::empty(&plan))),
+            generation: AtomicU64::new(0),
+            drops: Default::default(),
+            epoch: Instant::now(),
+        });
+        let next_index = u32::try_from(scatter() & 0xff_ffff).unwrap_or(0);
+        let control = Mutex::new(Control {
+            plan,
+            next_index,
+            attached: BTreeMap::new(),
+        });
+        let mut plane = Self {
+            shared,
+            control,
+            threads: Vec::new(),
+            port,
+        };
+        // If a thread cannot be had, dropping `plane` stops those that run already.
+        plane
+            .spawn("mesh-udp", pump::receive)
+            .map_err(PlaneError::Start)?;
+        plane
+            .spawn("mesh-tun", pump::read)
+            .map_err(PlaneError::Start)?;
+        plane
+            .spawn("mesh-timer", pump::tick)
+            .map_err(PlaneError::Start)?;
+        Ok(plane)
+    }
+
+    fn spawn(&mut self, name: &str, run: fn(&Shared)) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || run(&shared))?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// Makes the plan the state of things. `forwards` is the business of [`crate::forward`].
+    pub fn apply(&self, plan: &Plan) {
+        let mut control = lock(&self.control);
+        control.plan = plan.clone();
+        self.publish(&mut control);
+    }
+
+    /// Connects an instance's TUN, replacing an earlier one.
+    pub fn attach(&self, item: Digest, tun: OwnedFd) -> io::Result<()> {
+        let device = Arc::new(Device::new(tun)?);
+        let mut control = lock(&self.control);
+        control.attached.insert(item, device);
+        self.publish(&mut control);
+        Ok(())
+    }
+
+    /// Lets go of an instance's TUN.
+    pub fn detach(&self, item: Digest) {
+        let mut control = lock(&self.control);
+        if control.attached.remove(&item).is_some() {
+            self.publish(&mut control);
+        }
+    }
+
+    /// Returns the state of every link.
+    pub fn links(&self) -> Vec<LinkStats> {
+        let now = Instant::now();
+        self.shared
+            .live()
+            .peers
+            .values()
+            .map(|peer| peer.stats(now))
+            .collect()
+    }
+
+    /// Returns the bytes that (reached, left) an instance since it first stood in a plan or was
+    /// attached to this data plane; zero if it is neither.
+    pub fn traffic(&self, item: Digest) -> (u64, u64) {
+        let live = self.shared.live();
+        live.instances.get(&item).map_or((0, 0), |instance| {
+            let Traffic { received, sent } = &*instance.traffic;
+            (
+                received.load(Ordering::Relaxed),
+                sent.load(Ordering::Relaxed),
+            )
+        })
+    }
+
+    /// Returns how many packets went nowhere, by reason; reasons that never happened are left out.
+    pub fn drops(&self) -> Vec<(DropReason, u64)> {
+        let counts = self
+            .shared
+            .drops
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
+        DropReason::ALL
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| 0 < *count)
+            .collect()
+    }
+
+    /// Returns the UDP port that we listen on.
+    pub fn local_port(&self) -> u16 {
+        self.port
+    }
+
+    /// Puts a new picture in place and tells the reader that there may be other TUNs.
+    fn publish(&self, control: &mut Control) {
+        let before = self.shared.live();
+        let after = Live::build(control, &before, &self.shared.local);
+        let generation = after.generation;
+        *self
+            .shared
+            .live
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
+        self.shared.generation.store(generation, Ordering::Release);
+        for waker in &self.shared.wakers {
+            waker.wake();
+        }
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        for waker in &self.shared.wakers {
+            waker.wake();
+        }
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the data plane had panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Returns the newest picture.
+    pub(crate) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Exchanges `live` if it is not the newest picture any more. Called after a packet was taken
+    /// and before it is judged, so that no packet that came after a plan is judged by the one
+    /// before.
+    pub(crate) fn renew(&self, live: &mut Arc<Live>) {
+        if live.generation != self.generation.load(Ordering::Acquire) {
+            *live = self.live();
+        }
+    }
+
+    /// Counts a packet that went nowhere.
+    pub(crate) fn drop_packet(&self, reason: DropReason) {
+        if let Some(count) = self.drops.get(reason as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the time for the doors; only differences matter to them.
+    pub(crate) fn moment(&self, now: Instant) -> Moment {
+        let micros = now.saturating_duration_since(self.epoch).as_micros();
+        Moment(u64::try_from(micros).unwrap_or(u64::MAX))
+    }
+}
+
+impl Live {
+    fn empty(plan: &Plan) -> Self {
+        Self {
+            generation: 0,
+            table: Table::from_plan(plan),
+            peers: BTreeMap::new(),
+            by_index: HashMap::new(),
+            by_key: HashMap::new(),
+            instances: BTreeMap::new(),
+        }
+    }
+
+    fn build(control: &mut Control, before: &Self, local: &Local) -> Self {
+        let now = Instant::now();
+        let mut live = Self::empty(&control.plan);
+        live.generation = before.generation + 1;
+        for (node, peer_plan) in &control.plan.peers {
+            let kept = before
+                .peers
+                .get(node)
+                .filter(|peer| peer.key == peer_plan.x25519);
+            let peer = match kept {
+                Some(peer) => Arc::clone(peer),
+                None => {
+                    let index = free_index(&mut control.next_index, before);
+                    Arc::new(new_peer(*node, peer_plan, index, local, now))
+                }
+            };
+            peer.set_candidates(&peer_plan.endpoints, now);
+            live.by_index.insert(peer.index, Arc::clone(&peer));
+            live.by_key.insert(peer.key, Arc::clone(&peer));
+            live.peers.insert(*node, peer);
+        }
+        let items: BTreeSet<_> = control
+            .plan
+            .instances
+            .keys()
+            .chain(control.attached.keys())
+            .copied()
+            .collect();
+        for item in items {
+            let allow = control.plan.instances.get(&item).map(|it| it.allow.clone());
+            let kept = before.instances.get(&item);
+            let door = kept.map(|it| Arc::clone(&it.door)).unwrap_or_default();
+            lock(&door).allow_only(allow.unwrap_or_default());
+            let traffic = kept.map(|it| Arc::clone(&it.traffic)).unwrap_or_default();
+            let device = control.attached.get(&item).map(Arc::clone);
+            live.instances.insert(
+                item,
+                Arc::new(Instance {
+                    door,
+                    device,
+                    traffic,
+                }),
+            );
+        }
+        live
+    }
+}
+
+fn new_peer(node: NodeId, plan: &PeerPlan, index: u32, local: &Local, now: Instant) -> Peer {
+    let session = WireGuard::new(local, plan.x25519, index);
+    let turn = if *local.public().as_bytes() < plan.x25519 {
+        Turn::Lead
+    } else {
+        Turn::Follow
+    };
+    Peer::new(node, plan.x25519, index, turn, Box::new(session), now)
+}
+
+/// Returns a number that names no link; never the one of a link just removed, whose peer may still
+/// send.
+fn free_index(next: &mut u32, before: &Live) -> u32 {
+    loop {
+        let index = *next;
+        *next = (index + 1) & 0xff_ffff;
+        if !before.by_index.contains_key(&index) {
+            return index;
+        }
+    }
+}
+
+fn new_wakers() -> io::Result<[Waker; 3]> {
+    Ok([Waker::new()?, Waker::new()?, Waker::new()?])
+}

@@ -1,0 +1,30 @@
+//! Which link carries which packet, and who may talk to whom: pure decisions of the overlay.
+//!
+//! ```text
+//!            Origin                    Table::classify                 Verdict
+//!   Host ───────────────┐        ┌──────────────────────┐       ┌──► ToPeer(node)
+//!   Instance(item) ─────┼──► source lawful for its origin? ─────┼──► ToHost
+//!   Peer(node) ─────────┘        who holds the destination?     ├──► ToInstance(item)
+//!                                                               └──► Drop(reason)
+//!   an instance's door: Access::ingress / Access::egress       (only `allow` in, only answers out)
+//!   this machine's door: Access::egress_of_host / …ingress_to_host   (only answers in)
+//! ```
+//! Nothing here reads a clock or a socket: time is an argument, packets are byte slices that are
+//! never trusted. The data plane asks [`table::Table`] first and the door of the place it is going
+//! to (or coming from) second; both must agree.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`plan`] | the whole state that the data plane should have |
+//! | [`packet`] | a checked view of an IPv6 packet |
+//! | [`table`] | from origin and addresses to a verdict |
+//! | [`access`] | doors: who may open a flow, and that only flows are answered |
+//! | [`limits`] | the numbers, with where they come from |
+
+#![forbid(unsafe_code)]
+
+pub mod access;
+pub mod limits;
+pub mod packet;
+pub mod plan;
+pub mod table;

@@ -1,0 +1,22 @@
+//! Limits of the doors' memory, each with where its number comes from.
+
+use std::time::Duration;
+
+/// Most flows one door remembers: 8192 at about 200 bytes are 1.6 MiB; a PostgreSQL with 100
+/// connections needs 100. At the limit the flow that would expire first is forgotten.
+pub const FLOWS_MAX: usize = 8192;
+
+/// A silent TCP connection is remembered for two hours and four minutes (RFC 5382, REQ-5).
+pub const TCP_IDLE_MAX: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
+
+/// A TCP connection that is opening or closing is remembered for four minutes (RFC 5382, REQ-5).
+pub const TCP_TRANSITORY_MAX: Duration = Duration::from_secs(4 * 60);
+
+/// A silent UDP flow is remembered for five minutes (RFC 4787, REQ-5).
+pub const UDP_IDLE_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// An unanswered echo is remembered for one minute (RFC 5508, REQ-2).
+pub const ECHO_IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// How much later an expiry must become before it is noted: saves work on each packet of a flow.
+pub const EXPIRY_STEP: Duration = Duration::from_secs(1);

@@ -1,0 +1,48 @@
+//! What the data plane should be doing: the whole picture at once, made by the node's core.
+//!
+//! A plan replaces the one before; the data plane finds the differences. So no event can be lost
+//! between them, and a restart needs nothing but the newest plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv6Addr, SocketAddr};
+
+use mesh_base::digest::Digest;
+use mesh_base::identity::NodeId;
+
+/// The state that the data plane should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// This node's own overlay address.
+    pub own: Ipv6Addr,
+    /// Every node that we keep a WireGuard session with.
+    pub peers: BTreeMap<NodeId, PeerPlan>,
+    /// Who holds which service now, from the newest valid holder records; may name ourselves.
+    pub services: BTreeMap<Ipv6Addr, NodeId>,
+    /// Instances of ours: which address each has and who may reach it.
+    pub instances: BTreeMap<Digest, InstancePlan>,
+    /// Services that programs on this machine want to reach through a loopback port, if the TUN is
+    /// in a namespace of our own.
+    pub forwards: BTreeSet<(Ipv6Addr, u16)>,
+}
+
+/// One peer of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerPlan {
+    /// Its overlay address: the only source it may use, besides services that it holds.
+    pub address: Ipv6Addr,
+    /// Its WireGuard public key.
+    pub x25519: [u8; 32],
+    /// Where its UDP socket may be reached, best guess first; the session roams to where
+    /// authenticated packets come from.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// One instance of a [`Plan`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstancePlan {
+    /// The service address of its TUN.
+    pub address: Ipv6Addr,
+    /// Node addresses that may reach it; everybody else is dropped. The instance itself may only
+    /// answer.
+    pub allow: BTreeSet<Ipv6Addr>,
+}
