@@ -1,0 +1,121 @@
+//! `meshctl member`.
+
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use mesh_api::reply::Reply;
+use mesh_api::request::Request;
+use mesh_api::screen;
+use mesh_base::certificate::Role;
+
+use crate::amount;
+use crate::failure::Failure;
+use crate::session::{Session, unexpected};
+
+/// Invite and list members of our organisation.
+#[derive(Debug, Subcommand)]
+pub enum MemberCommand {
+    /// Make a one-time invite for a new member.
+    ///
+    /// The invite is a secret until it is used: whoever has it becomes a member.
+    ///
+    /// Examples:
+    ///   meshctl member invite --role node
+    ///   meshctl member invite --role master --valid 30m
+    #[command(verbatim_doc_comment)]
+    Invite {
+        /// What the member will be.
+        #[arg(long, value_enum, default_value = "node")]
+        role: RoleName,
+        /// How long the invite opens the door, for example 30m or 7d.
+        #[arg(long, value_name = "SPAN", default_value = "24h", value_parser = amount::span)]
+        valid: Duration,
+    },
+    /// List the members.
+    #[command(verbatim_doc_comment)]
+    Ls,
+}
+
+/// A role, as people type it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RoleName {
+    /// Routes, keeps copies, sells its own capacity.
+    Node,
+    /// Acts for the organisation too: signs members, agreements, invoices.
+    Master,
+}
+
+impl From<RoleName> for Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Node => Self::Node,
+            RoleName::Master => Self::Master,
+        }
+    }
+}
+
+impl MemberCommand {
+    /// Invites or lists.
+    pub fn run(self, session: &Session) -> Result<(), Failure> {
+        match self {
+            Self::Invite { role, valid } => invite(session, role.into(), valid),
+            Self::Ls => list(session),
+        }
+    }
+}
+
+fn invite(session: &Session, role: Role, valid: Duration) -> Result<(), Failure> {
+    let reply = session.ask(&Request::MemberInvite {
+        role,
+        valid_s: valid.as_secs(),
+    })?;
+    let Reply::MemberInvite {
+        invite, expires_at, ..
+    } = &reply
+    else {
+        return Err(unexpected(&reply));
+    };
+    session.show(&reply, || format!("{}\n", screen::plain(invite)))?;
+    session.say(&format!(
+        "hint: on the new machine: meshnode join INVITE && meshnode start   (once, until {})\n",
+        screen::time(*expires_at)
+    ));
+    Ok(())
+}
+
+fn list(session: &Session) -> Result<(), Failure> {
+    let reply = session.ask(&Request::MemberLs)?;
+    let Reply::Members {
+        members,
+        invites_open,
+    } = &reply
+    else {
+        return Err(unexpected(&reply));
+    };
+    session.show(&reply, || {
+        let rows = members.iter().map(|member| {
+            vec![
+                member.name.clone(),
+                role_word(member.role).to_owned(),
+                screen::yes(member.connected).to_owned(),
+                screen::time(member.valid_until),
+                member.node.to_string(),
+            ]
+        });
+        screen::table(
+            &["NAME", "ROLE", "CONNECTED", "VALID UNTIL", "KEY"],
+            rows.collect(),
+        )
+    })?;
+    if *invites_open != 0 {
+        session.say(&format!("invites open: {invites_open}\n"));
+    }
+    Ok(())
+}
+
+const fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Node => "node",
+        Role::Master => "master",
+    }
+}

@@ -1,0 +1,160 @@
+//! What programs read: JSON, JSON lines, comma-separated values; and no colours in a pipe.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::Value;
+
+use crate::node::{Answer, Node, Ran, meshctl};
+use crate::words;
+
+const COMMANDS: [&str; 23] = [
+    "order postgres",
+    "plan postgres",
+    "ps",
+    "show crm-db",
+    "stop crm-db",
+    "start crm-db",
+    "destroy crm-db -y",
+    "logs crm-db",
+    "member invite",
+    "member ls",
+    "org invite",
+    "org accept a",
+    "org ls",
+    "agreement ls",
+    "offer ls",
+    "recipe ls",
+    "usage",
+    "invoice ls",
+    "invoice show",
+    "invoice verify",
+    "ledger heads",
+    "ledger verify",
+    "status",
+];
+
+#[test]
+fn every_command_writes_one_json_document_with_a_schema() {
+    let node = Node::playing(words::well);
+    for command in COMMANDS {
+        let ran = node.run(&format!("{command} --json"));
+        let document: Value = serde_json::from_str(&ran.stdout).expect(command);
+        let schema = document["schema"].as_str().expect(command);
+        assert!(
+            schema.starts_with("meshstead.") && schema.ends_with("/1"),
+            "{command}: {schema}"
+        );
+        assert_eq!(ran.code, 0, "{command}");
+    }
+}
+
+#[test]
+fn every_line_of_json_lines_is_an_object_with_a_schema() {
+    let node = Node::playing(words::well);
+    for command in COMMANDS {
+        let ran = node.run(&format!("{command} -o jsonl"));
+        assert!(!ran.stdout.is_empty(), "{command}");
+        for line in ran.stdout.lines() {
+            let row: Value = serde_json::from_str(line).expect(command);
+            assert!(row["schema"].is_string(), "{command}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_coloured_in_a_pipe() {
+    let node = Node::playing(words::well);
+    for command in COMMANDS {
+        let ran = node.run(command);
+        assert!(
+            !ran.stdout.contains('\u{1b}') && !ran.stderr.contains('\u{1b}'),
+            "{command}"
+        );
+        assert!(
+            ran.stdout.lines().all(|line| !line.ends_with(' ')),
+            "{command}"
+        );
+    }
+}
+
+#[test]
+fn json_of_services_is_the_reply() {
+    let ran = Node::playing(words::well).run("ps -o jsonl");
+    let first = ran.stdout.lines().next().unwrap();
+    assert_eq!(
+        first,
+        "{\"schema\":\"meshstead.services/1\",\"list\":\"ordered\",\"name\":\"crm-db\",\
+         \"recipe\":\"postgres\",\"state\":\"ready\",\"node\":\"library-1\",\"org\":\"library\",\
+         \"price\":{\"per_month\":{\"micros\":120000,\"currency\":\"EUR\"}},\
+         \"url\":\"postgresql://crm:s3cret@[fd73::7]:5432/crm\",\"ordered_at\":1795413600000}"
+    );
+    assert_eq!(ran.stdout.lines().count(), 2);
+}
+
+#[test]
+fn lists_are_comma_separated_under_the_names_of_the_fields() {
+    let ran = Node::playing(words::well).run("invoice ls -o csv");
+    assert_eq!(
+        ran.stdout,
+        "number,provider,customer,month,state,total.micros,total.currency,line_count\n\
+         library-2026-11,library,bakery,2026-11,draft,167,EUR,1\n"
+    );
+}
+
+#[test]
+fn reader_that_has_had_enough_ends_the_program_quietly() {
+    let node = Node::playing(|_| Answer::Endless);
+    let mut child = node.command("logs -f crm-db").spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "still here\n");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+}
+
+#[test]
+fn version_and_completions_need_no_node() {
+    let ran = Ran::of(meshctl("version"));
+    assert_eq!(
+        ran.stdout,
+        format!("meshctl {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = Ran::of(meshctl(&format!("completions {shell}")));
+        assert!(ran.stdout.contains("meshctl"), "{shell}");
+        assert_eq!(ran.code, 0);
+    }
+}
+
+#[test]
+fn help_of_every_command_has_examples_or_is_a_group() {
+    let groups = [
+        "member",
+        "org",
+        "agreement",
+        "offer",
+        "recipe",
+        "invoice",
+        "ledger",
+        "version",
+    ];
+    let help = Ran::of(meshctl("--help")).stdout;
+    let commands = help
+        .split("Commands:\n")
+        .nth(1)
+        .unwrap()
+        .split("\n\n")
+        .next()
+        .unwrap();
+    for line in commands.lines() {
+        let command = line.split_whitespace().next().unwrap();
+        let help = Ran::of(meshctl(&format!("{command} --help"))).stdout;
+        assert!(
+            help.contains("Examples:") || groups.contains(&command),
+            "{command}"
+        );
+    }
+}

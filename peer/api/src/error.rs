@@ -1,0 +1,131 @@
+//! What went wrong, for people and for scripts: cause, next step, exit code, HTTP status.
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of a failure; fixes the exit code of programs and the HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// It could not be done, for a reason that has no kind of its own.
+    Failure,
+    /// The request itself is wrong: a bad name, parameter or combination.
+    Usage,
+    /// The daemon, or the node that must act, cannot be reached.
+    Unreachable,
+    /// The caller, or our organisation, may not do this.
+    NotAuthorised,
+    /// There is no such thing.
+    NotFound,
+    /// The name is taken, the state forbids it, or the plan that was shown is stale.
+    Conflict,
+    /// It did not happen in time; it may still happen.
+    Timeout,
+    /// It works, but worse than promised.
+    Degraded,
+    /// No node can take the order.
+    CannotPlace,
+    /// A plan was shown and it would change something.
+    PlanHasChanges,
+}
+
+impl ErrorKind {
+    /// Every kind, in the order of the exit codes.
+    pub const ALL: [Self; 10] = [
+        Self::Failure,
+        Self::Usage,
+        Self::Unreachable,
+        Self::NotAuthorised,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Timeout,
+        Self::Degraded,
+        Self::CannotPlace,
+        Self::PlanHasChanges,
+    ];
+
+    /// Returns the exit code of a program that ends with this failure.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failure => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::NotAuthorised => 4,
+            Self::NotFound => 5,
+            Self::Conflict => 6,
+            Self::Timeout => 7,
+            Self::Degraded => 8,
+            Self::CannotPlace => 9,
+            Self::PlanHasChanges => 10,
+        }
+    }
+
+    /// Returns the HTTP status of a response that ends with this failure and had no event before
+    /// it.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Self::Failure => 500,
+            Self::Usage => 400,
+            Self::Unreachable => 502,
+            Self::NotAuthorised => 403,
+            Self::NotFound => 404,
+            Self::Conflict | Self::PlanHasChanges => 409,
+            Self::Timeout => 504,
+            Self::Degraded => 503,
+            Self::CannotPlace => 507,
+        }
+    }
+}
+
+/// A failure: what could not be done and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{cause}")]
+pub struct ApiError {
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// What could not be done and why: one line, no full stop.
+    pub cause: String,
+    /// The next step: one line, no full stop. Never empty.
+    pub hint: String,
+}
+
+impl ApiError {
+    /// Returns a failure of a kind.
+    pub fn new(kind: ErrorKind, cause: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            kind,
+            cause: cause.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_count_from_one_to_ten() {
+        let codes: Vec<u8> = ErrorKind::ALL.iter().map(|kind| kind.exit_code()).collect();
+        assert_eq!(codes, (1..=10).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn every_status_is_an_error() {
+        assert!(
+            ErrorKind::ALL
+                .iter()
+                .all(|kind| (400..600).contains(&kind.http_status()))
+        );
+    }
+
+    #[test]
+    fn error_is_plain_json() {
+        let error = ApiError::new(ErrorKind::CannotPlace, "no node is free", "try later");
+        let text = serde_json::to_string(&error).unwrap();
+        assert_eq!(
+            text,
+            r#"{"kind":"cannot_place","cause":"no node is free","hint":"try later"}"#
+        );
+        assert_eq!(serde_json::from_str::<ApiError>(&text).unwrap(), error);
+    }
+}

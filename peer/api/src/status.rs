@@ -1,0 +1,145 @@
+//! The answer to "how is this node?": facts first, health last.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use mesh_base::certificate::Role;
+use mesh_base::identity::NodeId;
+use serde::{Deserialize, Serialize};
+
+use crate::service::{ServiceHeld, ServiceOrdered};
+
+/// Everything that `meshnode status` and `meshctl status` show, in the order in which they show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReply {
+    /// The mesh: the name of its first organisation until it gets its own.
+    pub network: String,
+    /// Our organisation.
+    pub org: String,
+    /// This node.
+    pub node: String,
+    /// This node's key.
+    pub node_id: NodeId,
+    /// This node's overlay address.
+    pub address: Ipv6Addr,
+    /// What this node may do.
+    pub role: Role,
+    /// How long the daemon runs, in seconds.
+    pub uptime_s: u64,
+    /// The daemon's version.
+    pub version: String,
+    /// Who decides for our organisation.
+    pub voting: Voting,
+    /// How programs here reach services.
+    pub reach: Reach,
+    /// Every node known, our own left out.
+    pub peers: Vec<PeerRow>,
+    /// Strangers and messages refused since the start, by reason.
+    pub refusals: BTreeMap<String, u64>,
+    /// Heads of the ledger documents held here.
+    pub heads: Vec<HeadRow>,
+    /// Entries of the journal that are on disk.
+    pub journal_position: u64,
+    /// What runs here for whomever.
+    pub held: Vec<ServiceHeld>,
+    /// What our organisation ordered through this node.
+    pub ordered: Vec<ServiceOrdered>,
+    /// What was checked and how it is.
+    pub health: Vec<HealthRow>,
+}
+
+/// Who decides for our organisation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Voting {
+    /// Whether this node votes.
+    pub voter: bool,
+    /// The name of the leader; none while nobody leads.
+    pub leader: Option<String>,
+    /// The leader's term.
+    pub term: u64,
+}
+
+/// How programs on this machine reach services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// By overlay address.
+    Address,
+    /// By a port on 127.0.0.1.
+    Loopback,
+}
+
+/// One other node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRow {
+    /// Its name.
+    pub name: String,
+    /// Its organisation's name.
+    pub org: String,
+    /// Its key.
+    pub node: NodeId,
+    /// Its overlay address.
+    pub address: Ipv6Addr,
+    /// Whether the control connection stands.
+    pub connected: bool,
+    /// Where its packets come from.
+    pub endpoint: Option<SocketAddr>,
+    /// Round trip on the control connection, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// Milliseconds since its last packet on the overlay.
+    pub silent_ms: Option<u64>,
+    /// Whether packets pass on the overlay.
+    pub link: Link,
+}
+
+/// Whether packets pass between two nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Link {
+    /// They do.
+    Up,
+    /// They do not.
+    Down,
+    /// Nobody tried yet.
+    Unknown,
+}
+
+/// The head of one ledger document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeadRow {
+    /// The document, in words: `outbox bakery-1 → library`.
+    pub document: String,
+    /// Number of its last change.
+    pub seq: u64,
+    /// Digest of its last change, short hex.
+    pub head: String,
+    /// How many records it holds.
+    pub records: u64,
+}
+
+/// One thing checked about the node's health.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthRow {
+    /// What was checked, in a word or two.
+    pub check: String,
+    /// How it is.
+    pub verdict: Health,
+    /// What was found.
+    pub sentence: String,
+    /// What to do about it; empty if it is ok.
+    pub hint: String,
+}
+
+/// How something is. What was not measured is unknown, never ok.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// As it should be.
+    Ok,
+    /// Not measured.
+    Unknown,
+    /// It works, but not well.
+    Warn,
+    /// It does not work.
+    Fail,
+}
