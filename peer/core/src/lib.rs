@@ -1,0 +1,42 @@
+//! The node's core: every machine of the house wired into one, driven by `meshnode` and by `meshsim`.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`node`] | the machine itself: inputs in, outputs out, the ledger in the middle |
+//! | [`port`] | the closed lists of inputs and outputs |
+//! | [`message`] | what nodes say to each other and at the join door |
+//! | [`genesis`] | the first entries of a new node's journal |
+//! | [`entry`] | what the journal holds |
+//! | [`view`] | what the ledger says, ready to be asked |
+//! | [`peers`], [`replication`] | who is connected, who has what |
+//! | `replicate` | messages and records: gate, journal, reactions |
+//! | `customer`, `planning` | orders that we place |
+//! | `provider`, `metering` | orders that we grant, usage and invoices |
+//! | `admission` | invites, members, agreements |
+//! | `overlay` | the data plane's plan |
+//! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
+//! | [`limits`] | every limit with its reason |
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod api;
+mod calls;
+mod customer;
+pub mod entry;
+pub mod genesis;
+pub mod limits;
+pub mod message;
+mod metering;
+pub mod node;
+mod outbox;
+mod overlay;
+pub mod peers;
+mod planning;
+pub mod port;
+mod provider;
+mod replicate;
+pub mod replication;
+mod report;
+mod services;
+pub mod view;

@@ -1,0 +1,47 @@
+//! Every limit of the core, where its number comes from, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Most connected peers: a full mesh of the first form; the newest is refused and hung up.
+pub const PEERS_MAX: usize = 256;
+/// Most contacts kept: four for each peer that can be connected; strangers are refused, known ones renewed.
+pub const CONTACTS_KEPT_MAX: usize = 1024;
+/// Most API calls that wait for something; the newest is refused with "busy".
+pub const CALLS_MAX: usize = 256;
+/// Most reservation requests with parameters that wait for their records; the newest is dropped, for the
+/// customer repeats it.
+pub const REQUESTS_MAX: usize = 256;
+/// Most visitors at the join door that wait for an answer; the newest is refused.
+pub const VISITS_MAX: usize = 32;
+/// Longest sealed box of parameters.
+pub const SEALED_MAX: usize = 68 * 1024;
+/// Largest piece of a log in one message.
+pub const LOG_PIECE_MAX: usize = 64 * 1024;
+/// Largest delta that is sent at once; a quarter of a message leaves room for its frame.
+pub const DELTA_MAX: usize = 256 * 1024;
+
+/// How often peers on one connection are measured.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// First wait after a failed dial; doubles up to [`DIAL_WAIT_MAX`].
+pub const DIAL_WAIT_MIN: Duration = Duration::from_millis(500);
+/// Longest wait between two dials of one peer: a home that returns is found within this.
+pub const DIAL_WAIT_MAX: Duration = Duration::from_secs(20);
+/// How long an unacknowledged change waits before it is sent again: twice the largest delay that we
+/// expect of a home line, doubled on each repetition up to [`RESEND_WAIT_MAX`].
+pub const RESEND_WAIT: Duration = Duration::from_millis(1500);
+/// Longest wait between two repetitions of a change.
+pub const RESEND_WAIT_MAX: Duration = Duration::from_secs(12);
+/// How often two connected peers compare summaries of what both may read.
+pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+/// Least time between two complete lists to one peer.
+pub const LIST_INTERVAL: Duration = Duration::from_secs(2);
+/// How long an order's call waits for readiness before it answers that the work goes on.
+pub const ORDER_WAIT: Duration = Duration::from_secs(600);
+/// How long a call waits for a remote usage statement or log piece.
+pub const REMOTE_WAIT: Duration = Duration::from_secs(10);
+/// Least time between two drafts of one invoice.
+pub const DRAFT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between two readings of an instance's meters.
+pub const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// How long holder records are valid; renewed by the ordering node at half time.
+pub const HOLDER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);

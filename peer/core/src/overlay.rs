@@ -1,0 +1,124 @@
+//! The data plane's plan, made from roster, contacts, holder records and instances; told when it changed.
+//!
+//! First form: one WireGuard session with every admitted node whose addresses are known.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+
+use mesh_base::identity::NodeId;
+use mesh_ledger::order::DesiredState;
+use mesh_ledger::record::RecordId;
+use mesh_routing::plan::{InstancePlan, PeerPlan, Plan};
+
+use crate::node::Node;
+use crate::port::{Effect, Reach};
+
+impl Node {
+    /// Tells the data plane what it should be doing, if that changed.
+    pub(crate) fn publish_overlay(&mut self) {
+        let plan = self.overlay_plan();
+        if self.last_plan.as_ref() != Some(&plan) {
+            self.last_plan = Some(plan.clone());
+            self.out.now(Effect::Overlay(Box::new(plan)));
+        }
+    }
+
+    fn overlay_plan(&mut self) -> Plan {
+        Plan {
+            own: self.address,
+            peers: self.overlay_peers(),
+            services: self.overlay_services(),
+            instances: self.overlay_instances(),
+            forwards: self.overlay_forwards(),
+        }
+    }
+
+    fn overlay_peers(&self) -> BTreeMap<NodeId, PeerPlan> {
+        let mut peers = BTreeMap::new();
+        for contact in self.peers.contacts() {
+            let node = contact.contact.node;
+            let Some(member) = self.roster.member(&node) else {
+                continue;
+            };
+            if node == self.id {
+                continue;
+            }
+            let plan = PeerPlan {
+                address: member.address.0,
+                x25519: node.key().to_x25519(),
+                endpoints: contact.contact.wireguard.clone(),
+            };
+            peers.insert(node, plan);
+        }
+        peers
+    }
+
+    /// Holder records whose writer really ordered the service and whose holder really was granted it.
+    fn overlay_services(&mut self) -> BTreeMap<Ipv6Addr, NodeId> {
+        let now = self.now.wall;
+        let mut found = Vec::new();
+        for view in self.view.orders.values() {
+            let Some(holder) = self.view.holders.get(&view.order.service) else {
+                continue;
+            };
+            let gone = view.desired() == DesiredState::Destroyed
+                && view.attempts.values().any(|attempt| attempt.released);
+            let first = holder.holder.holders.first();
+            if let (Some(node), false) = (first, gone || holder.holder.not_after <= now) {
+                found.push((view.order.service, *node));
+            }
+        }
+        found
+            .into_iter()
+            .map(|(service, node)| (self.service_address(&service), node))
+            .collect()
+    }
+
+    fn overlay_instances(&mut self) -> BTreeMap<mesh_base::digest::Digest, InstancePlan> {
+        let orders: Vec<RecordId> = self.provider.instances.keys().copied().collect();
+        let mut instances = BTreeMap::new();
+        for order in orders {
+            let Some((service, org)) = self
+                .view
+                .orders
+                .get(&order)
+                .map(|view| (view.order.service, view.org))
+            else {
+                continue;
+            };
+            let address = self.service_address(&service);
+            // The customer's organisation only, until an order says otherwise.
+            let allow: BTreeSet<Ipv6Addr> = self
+                .roster
+                .members_of(&org)
+                .map(|(_, member)| member.address.0)
+                .collect();
+            instances.insert(order.0, InstancePlan { address, allow });
+        }
+        instances
+    }
+
+    /// Services of our organisation, each with the ports of its recipe.
+    fn overlay_forwards(&mut self) -> BTreeSet<(Ipv6Addr, u16)> {
+        if self.reach != Some(Reach::Loopback) {
+            return BTreeSet::new();
+        }
+        let own = self.body.org;
+        let mut wanted = Vec::new();
+        for view in self.view.orders.values() {
+            let live = view.org == own && view.granted().is_some();
+            if let (true, Some(recipe)) = (live, self.recipes.get(&view.order.recipe)) {
+                wanted.extend(
+                    recipe
+                        .ports
+                        .values()
+                        .map(|port| (view.order.service, *port)),
+                );
+            }
+        }
+        wanted
+            .into_iter()
+            .map(|(service, port)| (self.service_address(&service), port))
+            .collect()
+    }
+}

@@ -1,0 +1,285 @@
+//! Who is connected, where everybody can be reached, whom to dial next, and how far away they are.
+//!
+//! Leaves admission to the gate and the roster: only contacts of trusted organisations are handed in.
+//! Invariant: a peer with a connection is never dialled.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mesh_base::identity::{NodeId, OrgId};
+use mesh_base::time::Moment;
+
+use crate::limits::{CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, PEERS_MAX, PING_INTERVAL};
+use crate::message::SignedContact;
+
+/// A connected peer.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Its organisation.
+    pub org: OrgId,
+    /// Where we see it.
+    pub seen: Option<SocketAddr>,
+    /// Smoothed round trip on the control lane, in microseconds.
+    pub rtt_us: Option<u64>,
+    ping: Option<(u64, Moment)>,
+    ping_next: Moment,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Dial {
+    wait: Duration,
+    next: Moment,
+}
+
+/// What became of a contact that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContactVerdict {
+    /// Newer than what was known; keep it on disk and pass it on.
+    Newer,
+    /// Known already, or older.
+    Known,
+    /// The table is full and the node is a stranger.
+    Full,
+}
+
+/// The table of peers and contacts. Drain [`Peers::poll_dial`] and [`Peers::poll_ping`] on each tick.
+#[derive(Debug, Default)]
+pub struct Peers {
+    connected: BTreeMap<NodeId, Peer>,
+    contacts: BTreeMap<NodeId, SignedContact>,
+    dials: BTreeMap<NodeId, Dial>,
+    token: u64,
+}
+
+impl Peers {
+    /// Notes a connection. Returns false if the table is full and the peer is new.
+    pub fn handle_connected(
+        &mut self,
+        peer: NodeId,
+        org: OrgId,
+        seen: Option<SocketAddr>,
+        now: Moment,
+    ) -> bool {
+        let known = self.connected.contains_key(&peer);
+        if !known && PEERS_MAX <= self.connected.len() {
+            return false;
+        }
+        let entry = Peer {
+            org,
+            seen,
+            rtt_us: None,
+            ping: None,
+            ping_next: now,
+        };
+        self.connected.insert(peer, entry);
+        self.dials.remove(&peer);
+        true
+    }
+
+    /// Notes the end of the last connection.
+    pub fn handle_disconnected(&mut self, peer: &NodeId, now: Moment) {
+        if self.connected.remove(peer).is_some() {
+            self.dials.insert(
+                *peer,
+                Dial {
+                    wait: DIAL_WAIT_MIN,
+                    next: now + DIAL_WAIT_MIN,
+                },
+            );
+        }
+    }
+
+    /// Takes in a verified contact.
+    pub fn handle_contact(&mut self, contact: SignedContact, now: Moment) -> ContactVerdict {
+        let node = contact.contact.node;
+        match self.contacts.get(&node) {
+            Some(old) if contact.contact.sequence <= old.contact.sequence => {
+                return ContactVerdict::Known;
+            }
+            None if CONTACTS_KEPT_MAX <= self.contacts.len() => return ContactVerdict::Full,
+            _ => {}
+        }
+        self.contacts.insert(node, contact);
+        // New addresses deserve an immediate try.
+        self.dials.insert(
+            node,
+            Dial {
+                wait: DIAL_WAIT_MIN,
+                next: now,
+            },
+        );
+        ContactVerdict::Newer
+    }
+
+    /// Notes a pong.
+    pub fn handle_pong(&mut self, peer: &NodeId, token: u64, now: Moment) {
+        let Some(peer) = self.connected.get_mut(peer) else {
+            return;
+        };
+        let Some((sent_token, sent)) = peer.ping else {
+            return;
+        };
+        if sent_token != token {
+            return;
+        }
+        peer.ping = None;
+        let sample = u64::try_from(now.since(sent).as_micros()).unwrap_or(u64::MAX);
+        // RFC 6298's smoothing with alpha 1/8: one slow answer does not move a plan.
+        let smoothed = peer.rtt_us.map_or(sample, |old| old - old / 8 + sample / 8);
+        peer.rtt_us = Some(smoothed);
+    }
+
+    /// Returns a peer to dial now, and where.
+    pub fn poll_dial(&mut self, jitter: u64, now: Moment) -> Option<(NodeId, Vec<SocketAddr>)> {
+        let connected = &self.connected;
+        let contacts = &self.contacts;
+        let (node, dial) = self.dials.iter_mut().find(|(node, dial)| {
+            dial.next <= now && !connected.contains_key(node) && contacts.contains_key(node)
+        })?;
+        // Jitter of up to a quarter keeps two homes from dialling each other in step for ever.
+        let quarter = u64::try_from(dial.wait.as_micros() / 4).unwrap_or(0).max(1);
+        dial.next = now + dial.wait + Duration::from_micros(jitter % quarter);
+        dial.wait = (dial.wait * 2).min(DIAL_WAIT_MAX);
+        let addresses = contacts
+            .get(node)
+            .map(|contact| contact.contact.control.clone());
+        addresses.map(|addresses| (*node, addresses))
+    }
+
+    /// Returns a peer to ping now and the token to send.
+    pub fn poll_ping(&mut self, now: Moment) -> Option<(NodeId, u64)> {
+        let (node, peer) = self
+            .connected
+            .iter_mut()
+            .find(|(_, peer)| peer.ping_next <= now)?;
+        self.token = self.token.wrapping_add(1);
+        peer.ping = Some((self.token, now));
+        peer.ping_next = now + PING_INTERVAL;
+        Some((*node, self.token))
+    }
+
+    /// Starts dialling a node soon; for nodes that were admitted since their contact came.
+    pub fn want(&mut self, node: NodeId, now: Moment) {
+        if !self.connected.contains_key(&node) {
+            self.dials.entry(node).or_insert(Dial {
+                wait: DIAL_WAIT_MIN,
+                next: now,
+            });
+        }
+    }
+
+    /// Returns when the next dial or ping is due.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let dials = self
+            .dials
+            .iter()
+            .filter(|(node, _)| self.contacts.contains_key(node))
+            .map(|(_, dial)| dial.next);
+        let pings = self.connected.values().map(|peer| peer.ping_next);
+        dials.chain(pings).min()
+    }
+
+    /// Returns the connected peers.
+    pub fn connected(&self) -> impl Iterator<Item = (&NodeId, &Peer)> {
+        self.connected.iter()
+    }
+
+    /// Returns a connected peer.
+    pub fn peer(&self, node: &NodeId) -> Option<&Peer> {
+        self.connected.get(node)
+    }
+
+    /// Returns every contact known.
+    pub fn contacts(&self) -> impl Iterator<Item = &SignedContact> {
+        self.contacts.values()
+    }
+
+    /// Returns the contact of a node.
+    pub fn contact(&self, node: &NodeId) -> Option<&SignedContact> {
+        self.contacts.get(node)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::Contact;
+    use mesh_base::certificate::Chain;
+    use mesh_base::identity::{Context, SecretKey};
+
+    fn node(byte: u8) -> NodeId {
+        NodeId(SecretKey::from_seed([byte; 32]).public())
+    }
+
+    fn contact(byte: u8, sequence: u64) -> SignedContact {
+        let contact = Contact {
+            node: node(byte),
+            chain: Chain(Vec::new()),
+            sequence,
+            control: vec!["10.0.0.1:1".parse().unwrap()],
+            wireguard: Vec::new(),
+        };
+        let signature = SecretKey::from_seed([byte; 32]).sign(Context::Contact, b"");
+        SignedContact { contact, signature }
+    }
+
+    #[test]
+    fn unreachable_peer_is_dialled_with_growing_waits() {
+        let mut peers = Peers::default();
+        peers.handle_contact(contact(1, 1), Moment(0));
+        assert!(peers.poll_dial(0, Moment(0)).is_some());
+        assert!(peers.poll_dial(0, Moment(0)).is_none());
+        let second = peers.next_deadline().unwrap();
+        assert!(peers.poll_dial(0, second).is_some());
+        let third = peers.next_deadline().unwrap();
+        assert_eq!(third.since(second), DIAL_WAIT_MIN * 2);
+    }
+
+    #[test]
+    fn connected_peer_is_not_dialled() {
+        let mut peers = Peers::default();
+        peers.handle_contact(contact(1, 1), Moment(0));
+        assert!(peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0)));
+        assert!(peers.poll_dial(0, Moment(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn older_contact_changes_nothing() {
+        let mut peers = Peers::default();
+        assert_eq!(
+            peers.handle_contact(contact(1, 2), Moment(0)),
+            ContactVerdict::Newer
+        );
+        assert_eq!(
+            peers.handle_contact(contact(1, 1), Moment(0)),
+            ContactVerdict::Known
+        );
+    }
+
+    #[test]
+    fn full_table_refuses_strangers_and_renews_friends() {
+        let mut peers = Peers::default();
+        let org = OrgId(node(9).0);
+        for index in 0..PEERS_MAX {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(index as u64 + 1).to_be_bytes());
+            let id = NodeId(SecretKey::from_seed(seed).public());
+            assert!(peers.handle_connected(id, org, None, Moment(0)));
+        }
+        assert!(!peers.handle_connected(node(1), org, None, Moment(0)));
+        let friend = *peers.connected().next().unwrap().0;
+        assert!(peers.handle_connected(friend, org, None, Moment(0)));
+    }
+
+    #[test]
+    fn round_trip_is_measured_by_its_own_pong_only() {
+        let mut peers = Peers::default();
+        peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0));
+        let (_, token) = peers.poll_ping(Moment(0)).unwrap();
+        peers.handle_pong(&node(1), token + 1, Moment(10));
+        assert_eq!(peers.peer(&node(1)).unwrap().rtt_us, None);
+        peers.handle_pong(&node(1), token, Moment(3000));
+        assert_eq!(peers.peer(&node(1)).unwrap().rtt_us, Some(3000));
+    }
+}

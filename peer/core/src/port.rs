@@ -1,0 +1,251 @@
+//! The doors of the [`Node`](crate::node::Node): everything that comes in, everything that goes out.
+//!
+//! Both are closed enums, so that a shell which forgets a case does not compile. The shell drains
+//! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when the
+//! journal is on disk up to that position (fdatasync returned), because it promises something.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+
+use mesh_api::{ApiError, Event as ApiEvent, Reply, Request};
+use mesh_base::certificate::Chain;
+use mesh_base::identity::{NodeId, OrgId};
+use mesh_compute::step;
+
+use crate::message::{JoinReply, JoinRequest, Message};
+
+/// A place in the journal: how many entries stand before and including this one. Grows by one each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Position(pub u64);
+
+/// Matches an API call with its replies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CallId(pub u64);
+
+/// Matches a visitor at the join door with the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VisitId(pub u64);
+
+/// Something happened.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// Time passed; sent at least every 250 ms, and at [`Node::next_deadline`](crate::node::Node).
+    Tick,
+    /// The journal is on disk up to here.
+    Persisted(Position),
+    /// The gate admitted a peer and the connection stands. `chain` is verified.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+        /// Its verified certificates.
+        chain: Chain,
+        /// The address we see it at.
+        seen: Option<SocketAddr>,
+    },
+    /// The last connection to the peer ended.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The gate refused somebody, or was refused.
+    GateRefused {
+        /// Why, in words.
+        reason: String,
+    },
+    /// A decoded message of an admitted peer.
+    Message {
+        /// Who sent it.
+        from: NodeId,
+        /// What it says.
+        message: Message,
+    },
+    /// A decoding error in a frame of an admitted peer.
+    Garbled {
+        /// Who sent it.
+        from: NodeId,
+    },
+    /// Somebody with an invite stands at the join door; Noise proved the key.
+    Visit {
+        /// For the answer.
+        visit: VisitId,
+        /// The visitor's proven key.
+        visitor: NodeId,
+        /// What it wants.
+        request: JoinRequest,
+    },
+    /// The answer to a [`Effect::Knock`] of ours.
+    Knocked {
+        /// For which call.
+        call: CallId,
+        /// What the other side said, or why it could not be reached.
+        reply: Result<JoinReply, String>,
+    },
+    /// A program asks something over the local API.
+    Api {
+        /// For the answer.
+        call: CallId,
+        /// What it wants.
+        request: Request,
+    },
+    /// The program hung up; its waiting reply is not needed any more.
+    ApiGone {
+        /// The call.
+        call: CallId,
+    },
+    /// A driver reports.
+    Compute(step::Event),
+    /// A driver read a piece of an instance's log.
+    LogRead {
+        /// As in [`Effect::ReadLog`].
+        ticket: u64,
+        /// Where the piece starts.
+        offset: u64,
+        /// At most 64 KiB.
+        bytes: Vec<u8>,
+        /// Set if it could not be read.
+        refused: Option<String>,
+    },
+    /// The machine's own underlay addresses and ports, when they are known or change.
+    Underlay {
+        /// Addresses of the libp2p listener.
+        control: Vec<SocketAddr>,
+        /// Addresses of the WireGuard socket.
+        wireguard: Vec<SocketAddr>,
+        /// Addresses of the join door, as visitors should dial them.
+        door: Vec<SocketAddr>,
+    },
+    /// How services of others can be reached from programs on this machine.
+    Reach(Reach),
+    /// Loopback port of a forward that [`Effect::Overlay`] asked for.
+    Forwarded {
+        /// The service address.
+        service: Ipv6Addr,
+        /// Its port there.
+        port: u16,
+        /// The loopback port here.
+        local: u16,
+    },
+    /// What the data plane sees, about once a second.
+    Links(Vec<LinkSeen>),
+}
+
+/// How programs on this machine reach the overlay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// The TUN is in the host's namespace: overlay addresses work in every program.
+    Address,
+    /// The TUN is in a namespace of our own: services are forwarded from 127.0.0.1.
+    Loopback,
+}
+
+/// State of one WireGuard session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkSeen {
+    /// The peer.
+    pub peer: NodeId,
+    /// Where its packets come from.
+    pub endpoint: Option<SocketAddr>,
+    /// Milliseconds since its last authenticated packet; none if never.
+    pub silent_ms: Option<u64>,
+    /// Bytes of payload from it.
+    pub received_bytes: u64,
+    /// Bytes of payload to it.
+    pub sent_bytes: u64,
+}
+
+/// What the node wants done.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The journal must be on disk up to here before the effect may happen.
+    pub after: Option<Position>,
+    /// What to do.
+    pub effect: Effect,
+}
+
+/// The closed list of effects.
+#[derive(Debug, Clone)]
+pub enum Effect {
+    /// Append an entry to the journal. Positions come without gaps, in order.
+    Append {
+        /// Where it stands.
+        position: Position,
+        /// Its bytes.
+        entry: Vec<u8>,
+    },
+    /// Send to a connected peer; dropped silently if it is not connected.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Box<Message>,
+    },
+    /// Connect to a peer at one of these addresses.
+    Dial {
+        /// Whom; its key must be the Noise identity.
+        peer: NodeId,
+        /// Where, most local first.
+        addresses: Vec<SocketAddr>,
+    },
+    /// Close every connection to a peer.
+    Hangup {
+        /// Whom.
+        peer: NodeId,
+    },
+    /// The organisations whose members the gate admits, and our own chain, from now on.
+    Trust {
+        /// Their root keys with their names.
+        orgs: BTreeMap<OrgId, String>,
+        /// What we show.
+        chain: Chain,
+    },
+    /// Keep the join door open (an invite is open) or closed.
+    Door {
+        /// Whether visitors may come.
+        open: bool,
+    },
+    /// Answer a visitor.
+    Answer {
+        /// Which.
+        visit: VisitId,
+        /// What.
+        reply: Box<JoinReply>,
+    },
+    /// Knock at somebody's join door for an API call.
+    Knock {
+        /// Comes back in [`Input::Knocked`].
+        call: CallId,
+        /// The key that must answer.
+        host: NodeId,
+        /// Where, in order.
+        addresses: Vec<SocketAddr>,
+        /// What to say.
+        request: Box<JoinRequest>,
+    },
+    /// An intermediate event of an API call (one NDJSON line).
+    ApiEvent {
+        /// The call.
+        call: CallId,
+        /// What happened.
+        event: Box<ApiEvent>,
+    },
+    /// The last word on an API call.
+    ApiReply {
+        /// The call.
+        call: CallId,
+        /// The answer.
+        reply: Box<Result<Reply, ApiError>>,
+    },
+    /// A step for the drivers.
+    Compute(step::Step),
+    /// Read a piece of an instance's log.
+    ReadLog {
+        /// Comes back in [`Input::LogRead`].
+        ticket: u64,
+        /// The instance.
+        item: step::ItemId,
+        /// From where; `u64::MAX` means the last 64 KiB.
+        offset: u64,
+    },
+    /// The whole state that the data plane should have, replacing the one before.
+    Overlay(Box<mesh_routing::plan::Plan>),
+}

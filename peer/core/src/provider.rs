@@ -1,0 +1,687 @@
+//! Orders that this node grants: reservation, grant, instance, readiness, release.
+//!
+//! ```text
+//!  ask + sealed parameters ──► reservation (10 s) ──► award ──► grant ──► instance … ready ──► release
+//!           └──► refusal                └── lapses ──► award ──► refusal (lapsed)
+//! ```
+//! The node is the only owner of its capacity: nobody else's word reserves or grants it, and it executes an
+//! order only on the order's own award while its own reservation lives. Reservations do not outlive a
+//! restart; grants do. An attempt is answered once: the answer is a record, repeated by replication.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mesh_base::codec;
+use mesh_base::digest::Digest;
+use mesh_base::identity::NodeId;
+use mesh_base::money::Price;
+use mesh_base::seal;
+use mesh_base::time::Moment;
+use mesh_compute::instance::Instance;
+use mesh_compute::instance::state::{Desire, Fact, Memory, Plan, State};
+use mesh_compute::meter::Meter;
+use mesh_compute::promise::PromisePlan;
+use mesh_compute::recipe::Recipe;
+use mesh_compute::step::{Event, InstanceSpec, ItemId};
+use mesh_federation::capacity::{Allocator, Amount, NoRoom, NotConfirmed, RESERVATION};
+use mesh_ledger::charter::Capacity;
+use mesh_ledger::document::DocKind;
+use mesh_ledger::grant::{
+    Grant, ItemState, Progress, Ready, Refusal, RefusalReason, Release, Reservation,
+};
+use mesh_ledger::order::DesiredState;
+use mesh_ledger::record::{Body, RecordId, SignedRecord};
+use mesh_ledger::usage::Why;
+use rand_chacha::rand_core::Rng;
+use serde_bytes::ByteBuf;
+
+use crate::entry::Entry;
+use crate::limits::{REQUESTS_MAX, SAMPLE_INTERVAL_MAX, SEALED_MAX};
+use crate::message::Message;
+use crate::node::Node;
+use crate::port::Effect;
+use crate::view::{OrderView, item_of};
+
+/// What the provider side keeps besides the ledger.
+pub(crate) struct Provider {
+    pub allocator: Allocator,
+    /// Sealed parameters of asks that are not answered yet.
+    pub requests: BTreeMap<RecordId, ByteBuf>,
+    /// Parameters of reserved orders, opened.
+    pub parameters: BTreeMap<RecordId, BTreeMap<String, String>>,
+    /// Values of granted orders, sealed to ourselves.
+    pub secrets: BTreeMap<RecordId, ByteBuf>,
+    pub instances: BTreeMap<RecordId, Instance>,
+    pub meters: BTreeMap<RecordId, Meter>,
+    pub memories: BTreeMap<RecordId, Memory>,
+    /// When an order's next usage statement is due.
+    pub statements: BTreeMap<RecordId, Moment>,
+    /// Recipes whose software is on this node.
+    pub software: BTreeSet<Digest>,
+    /// Orders whose next meter reading must be stated at once.
+    pub state_now: BTreeSet<RecordId>,
+    /// Restarts that nobody asked for, by order.
+    pub restarts: BTreeMap<RecordId, u32>,
+}
+
+impl Provider {
+    /// Starts with nothing granted.
+    pub fn new(total: Amount) -> Self {
+        Self {
+            allocator: Allocator::new(total),
+            requests: BTreeMap::new(),
+            parameters: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            meters: BTreeMap::new(),
+            memories: BTreeMap::new(),
+            statements: BTreeMap::new(),
+            software: BTreeSet::new(),
+            state_now: BTreeSet::new(),
+            restarts: BTreeMap::new(),
+        }
+    }
+
+    /// Returns when something here is due.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let instances = self.instances.values().filter_map(Instance::next_deadline);
+        let own = self
+            .statements
+            .values()
+            .copied()
+            .chain(self.allocator.next_deadline());
+        instances.chain(own).min()
+    }
+}
+
+/// Context of sealed parameters and connections: they open for this order only.
+pub(crate) fn seal_context(order: &RecordId) -> Vec<u8> {
+    [b"meshstead/order/".as_slice(), order.0.as_bytes()].concat()
+}
+
+/// Digest that an order gives of its parameters.
+pub(crate) fn parameters_digest(nonce: &[u8; 16], plaintext: &[u8]) -> Digest {
+    Digest::of_parts(&[nonce, plaintext])
+}
+
+impl Node {
+    /// Says what this node has, if that changed since it last said so.
+    pub(crate) fn announce_capacity(&mut self) {
+        let totals = self.config.capacity;
+        let recipes = self
+            .recipes
+            .iter()
+            .map(|(name, r)| (name.clone(), r.digest()))
+            .collect();
+        let capacity = Capacity {
+            slots: totals.slots,
+            memory_mib: totals.memory_mib,
+            cpu_millis: totals.cpu_millis,
+            disk_mib: totals.disk_mib,
+            recipes,
+            attributes: BTreeMap::new(),
+        };
+        if self
+            .view
+            .capacities
+            .get(&self.id)
+            .is_none_or(|old| old.capacity != capacity)
+        {
+            self.must_write(DocKind::Capacity, None, vec![Body::Capacity(capacity)]);
+        }
+    }
+
+    /// A customer asks directly; the records count only once the ledger has them.
+    pub(crate) fn reserve_request(
+        &mut self,
+        from: NodeId,
+        order: &SignedRecord,
+        ask: &SignedRecord,
+        sealed: ByteBuf,
+    ) {
+        let lawful = ask.record.author == *from.key()
+            && order.record.author == *from.key()
+            && sealed.len() <= SEALED_MAX;
+        if !lawful {
+            self.note_refusal("reservation asked for somebody else");
+            return;
+        }
+        let id = order.id();
+        if REQUESTS_MAX <= self.provider.requests.len() && !self.provider.requests.contains_key(&id)
+        {
+            // The customer repeats its request; dropping the newest keeps the oldest moving.
+            self.note_refusal("too many requests at once");
+            return;
+        }
+        self.provider.requests.insert(id, sealed);
+        self.consider(id);
+    }
+
+    /// Looks at an order as its possible provider and answers what is unanswered.
+    pub(crate) fn consider(&mut self, order: RecordId) {
+        let Some(view) = self.view.orders.get(&order).cloned() else {
+            return;
+        };
+        let Some((number, last)) = view.last() else {
+            return;
+        };
+        if last.node == self.id
+            && !last.reserved
+            && last.refused.is_none()
+            && last.granted.is_none()
+        {
+            self.answer_ask(&view, number);
+        }
+        // Only the highest award counts: an older one was refused, or the customer would not ask on.
+        if let Some((number, awarded)) = view.awarded()
+            && awarded.node == self.id
+            && awarded.granted.is_none()
+            && awarded.refused.is_none()
+        {
+            self.answer_award(&view, number);
+        }
+        self.follow_desire(&view);
+    }
+
+    fn answer_ask(&mut self, view: &OrderView, number: u32) {
+        let Some(sealed) = self.provider.requests.get(&view.id).cloned() else {
+            // The parameters come by message; without them there is nothing to decide yet.
+            return;
+        };
+        self.provider.requests.remove(&view.id);
+        let answer = self.judge(view, number, &sealed);
+        let (order, attempt) = (view.id, number);
+        let body = match answer {
+            Ok(price) => {
+                let valid_ms = u32::try_from(RESERVATION.as_millis()).unwrap_or(u32::MAX);
+                Body::Reservation(Reservation {
+                    order,
+                    attempt,
+                    valid_ms,
+                    price,
+                })
+            }
+            Err(reason) => {
+                self.provider.allocator.refuse(order, attempt);
+                Body::Refusal(Refusal {
+                    order,
+                    attempt,
+                    reason,
+                })
+            }
+        };
+        self.must_write(DocKind::Grants, Some(view.org), vec![body]);
+    }
+
+    /// Decides whether an attempt can be reserved, and reserves it.
+    fn judge(
+        &mut self,
+        view: &OrderView,
+        number: u32,
+        sealed: &[u8],
+    ) -> Result<Price, RefusalReason> {
+        let attempt = view
+            .attempts
+            .get(&number)
+            .ok_or(RefusalReason::Superseded)?;
+        if view.desired() == DesiredState::Destroyed {
+            return Err(RefusalReason::Superseded);
+        }
+        let recipe = self
+            .recipes
+            .get(&view.order.recipe)
+            .ok_or(RefusalReason::UnknownRecipe)?;
+        if view
+            .order
+            .recipe_digest
+            .is_some_and(|digest| digest != recipe.digest())
+        {
+            return Err(RefusalReason::UnknownRecipe);
+        }
+        let deal = self.deal_for(view.org, &view.order.recipe)?;
+        if deal.price != attempt.price {
+            return Err(RefusalReason::PriceChanged);
+        }
+        self.check_credit(view.org, &deal)?;
+        let parameters = self.open_parameters(view, sealed)?;
+        let wanted = Amount::wanted(&view.order);
+        self.provider
+            .allocator
+            .reserve(view.id, number, wanted, self.now.mono)
+            .map_err(|no_room| refusal_of(&no_room))?;
+        self.provider.parameters.insert(view.id, parameters);
+        Ok(deal.price)
+    }
+
+    fn open_parameters(
+        &self,
+        view: &OrderView,
+        sealed: &[u8],
+    ) -> Result<BTreeMap<String, String>, RefusalReason> {
+        let bad = |text: String| RefusalReason::BadParameters(RefusalReason::sentence(&text));
+        let plain = seal::open(&self.secret, &seal_context(&view.id), sealed)
+            .map_err(|error| bad(error.to_string()))?;
+        if parameters_digest(&view.order.nonce, &plain) != view.order.parameters {
+            return Err(bad("they are not the ones that the order names".to_owned()));
+        }
+        let given: BTreeMap<String, String> =
+            codec::decode(&plain, SEALED_MAX).map_err(|error| bad(error.to_string()))?;
+        let recipe = self
+            .recipes
+            .get(&view.order.recipe)
+            .ok_or(RefusalReason::UnknownRecipe)?;
+        recipe
+            .check_parameters(&view.order.name, &given)
+            .map_err(|error| bad(error.to_string()))
+    }
+
+    fn answer_award(&mut self, view: &OrderView, number: u32) {
+        let Some(attempt) = view.attempts.get(&number) else {
+            return;
+        };
+        let Some(award) = attempt.award else { return };
+        let (order, attempt) = (view.id, number);
+        let confirmed = self
+            .provider
+            .allocator
+            .confirm(order, number, self.now.mono)
+            .map_err(|error| match error {
+                NotConfirmed::Closed => RefusalReason::Superseded,
+                _ => RefusalReason::Lapsed,
+            })
+            .and_then(|_| self.complete_values(view));
+        match confirmed {
+            Ok(values) => {
+                let plain = codec::encode(&values);
+                let own = self.id;
+                let sealed = self.seal_to(&own, &order, &plain);
+                let meter = Meter::new(self.now);
+                let together = vec![
+                    Entry::Secret {
+                        order: order.0,
+                        sealed: sealed.clone(),
+                    },
+                    Entry::Meter {
+                        order: order.0,
+                        meter: meter.clone(),
+                    },
+                ];
+                let grant = Body::Grant(Grant {
+                    order,
+                    attempt,
+                    award,
+                });
+                self.must_write_with(DocKind::Grants, Some(view.org), vec![grant], together);
+                self.provider.secrets.insert(order, sealed);
+                self.provider.meters.insert(order, meter);
+                self.begin_instance(view, &values, None);
+            }
+            Err(reason) => {
+                // Confirmed or not, this attempt is closed for ever.
+                self.provider.allocator.release(order, attempt);
+                self.provider.allocator.refuse(order, attempt);
+                self.provider.parameters.remove(&order);
+                let refusal = Body::Refusal(Refusal {
+                    order,
+                    attempt,
+                    reason,
+                });
+                self.must_write(DocKind::Grants, Some(view.org), vec![refusal]);
+            }
+        }
+    }
+
+    /// Fills in secrets that the recipe wants generated.
+    fn complete_values(
+        &mut self,
+        view: &OrderView,
+    ) -> Result<BTreeMap<String, String>, RefusalReason> {
+        let given = self
+            .provider
+            .parameters
+            .remove(&view.id)
+            .ok_or(RefusalReason::Lapsed)?;
+        let recipe = self
+            .recipes
+            .get(&view.order.recipe)
+            .ok_or(RefusalReason::UnknownRecipe)?;
+        let rng = &mut self.rng;
+        recipe
+            .complete_parameters(&view.order.name, &given, |bytes| rng.fill_bytes(bytes))
+            .map_err(|error| {
+                RefusalReason::BadParameters(RefusalReason::sentence(&error.to_string()))
+            })
+    }
+
+    /// Seals something about an order to a node.
+    pub(crate) fn seal_to(&mut self, node: &NodeId, order: &RecordId, plain: &[u8]) -> ByteBuf {
+        let sealed = seal::seal(node.key(), &seal_context(order), plain, &mut self.rng);
+        // A member's key is a checked point and what we seal is below the limit, so sealing cannot fail;
+        // an empty box would only fail to open.
+        ByteBuf::from(sealed.unwrap_or_default())
+    }
+
+    fn begin_instance(
+        &mut self,
+        view: &OrderView,
+        values: &BTreeMap<String, String>,
+        memory: Option<Memory>,
+    ) {
+        let Some(recipe) = self.recipes.get(&view.order.recipe).cloned() else {
+            return;
+        };
+        let address = self.service_address(&view.order.service);
+        let spec = InstanceSpec {
+            item: ItemId(item_of(&view.id)),
+            name: view.order.name.to_string(),
+            recipe: recipe.digest(),
+            address,
+            values: values.clone(),
+            memory_mib: view.order.memory_mib,
+            cpu_millis: view.order.cpu_millis,
+            pids: recipe.limits.pids,
+        };
+        let plan = Plan {
+            spec,
+            promises: promises(&recipe),
+            ready_within: READY_WITHIN,
+            meter_period: self.config.metering_period.min(SAMPLE_INTERVAL_MAX),
+        };
+        let instance = match memory {
+            Some(memory) => Instance::restore(plan, memory, self.now),
+            None => Instance::new(plan, self.now),
+        };
+        self.provider.instances.insert(view.id, instance);
+        self.provider
+            .statements
+            .insert(view.id, self.now.mono + self.config.metering_period);
+    }
+
+    /// Takes up grants after a restart; reservations have lapsed with it.
+    pub(crate) fn recover_provider(&mut self) {
+        let granted: Vec<OrderView> = self
+            .view
+            .orders
+            .values()
+            .filter(|view| {
+                view.granted()
+                    .is_some_and(|(_, attempt)| attempt.node == self.id)
+            })
+            .cloned()
+            .collect();
+        self.restore_closed();
+        for view in granted {
+            let attempt = view.granted().map_or(0, |(number, _)| number);
+            let amount = Amount::wanted(&view.order);
+            self.provider
+                .allocator
+                .restore_grant(view.id, attempt, amount);
+            let memory = self
+                .provider
+                .memories
+                .get(&view.id)
+                .cloned()
+                .unwrap_or(Memory {
+                    desire: Desire::Running,
+                    state: State::Fetching,
+                    created: false,
+                    ever_ready: false,
+                });
+            let Some(values) = self.own_secret(&view.id) else {
+                tracing::error!(order = %view.id.short(), "the order's secrets are missing");
+                self.note_refusal("secrets of a granted order are missing");
+                continue;
+            };
+            if !self.provider.meters.contains_key(&view.id) {
+                self.provider.meters.insert(view.id, Meter::new(self.now));
+            }
+            self.begin_instance(&view, &values, Some(memory));
+            self.follow_desire(&view);
+        }
+    }
+
+    /// Remembers what this node answered for good before the restart.
+    fn restore_closed(&mut self) {
+        for view in self.view.orders.values() {
+            for (number, attempt) in &view.attempts {
+                let closed = attempt.refused.is_some() || attempt.released;
+                if attempt.node == self.id && closed {
+                    self.provider.allocator.restore_closed(view.id, *number);
+                }
+            }
+        }
+    }
+
+    /// Opens what this node sealed to itself about an order.
+    pub(crate) fn own_secret(&self, order: &RecordId) -> Option<BTreeMap<String, String>> {
+        let sealed = self.provider.secrets.get(order)?;
+        let plain = seal::open(&self.secret, &seal_context(order), sealed).ok()?;
+        codec::decode(&plain, SEALED_MAX).ok()
+    }
+
+    fn follow_desire(&mut self, view: &OrderView) {
+        let desire = match view.desired() {
+            DesiredState::Running => Desire::Running,
+            DesiredState::Stopped => Desire::Stopped,
+            DesiredState::Destroyed => Desire::Destroyed,
+        };
+        let now = self.now;
+        let asked = view.last().filter(|(_, attempt)| attempt.node == self.id);
+        if let Some(instance) = self.provider.instances.get_mut(&view.id) {
+            if instance.desire() != desire {
+                instance.handle_desire(desire, now);
+            }
+        } else if let (Desire::Destroyed, Some((number, attempt))) = (desire, asked)
+            && attempt.granted.is_none()
+        {
+            // Reserved and called off: the capacity is free again at once.
+            self.provider.allocator.refuse(view.id, number);
+            self.provider.parameters.remove(&view.id);
+            self.provider.requests.remove(&view.id);
+        }
+    }
+
+    pub(crate) fn compute_event(&mut self, event: &Event) {
+        let now = self.now;
+        if let Event::SoftwareReady { recipe, .. } = event {
+            self.provider.software.insert(*recipe);
+        }
+        let item = match event {
+            Event::SoftwareReady { .. } | Event::SoftwareFailed { .. } => None,
+            Event::Created { item }
+            | Event::Started { item }
+            | Event::Probed { item, .. }
+            | Event::Stopped { item, .. }
+            | Event::Metered { item, .. }
+            | Event::Destroyed { item }
+            | Event::Failed { item, .. } => Some(*item),
+        };
+        match item {
+            Some(item) => {
+                if let Some(instance) = self.provider.instances.get_mut(&RecordId(item.0)) {
+                    instance.handle_event(event, now);
+                }
+            }
+            // Software is shared: every instance hears of it and takes what is its own.
+            None => {
+                for instance in self.provider.instances.values_mut() {
+                    instance.handle_event(event, now);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn provider_timers(&mut self) {
+        let now = self.now;
+        for instance in self.provider.instances.values_mut() {
+            if instance.next_deadline().is_some_and(|due| due <= now.mono) {
+                instance.handle_timer(now);
+            }
+        }
+        self.provider.allocator.expire(now.mono);
+        self.due_statements();
+    }
+
+    /// Carries out what the instance machines want and writes what they say.
+    pub(crate) fn drain_instances(&mut self) {
+        let orders: Vec<RecordId> = self.provider.instances.keys().copied().collect();
+        for order in orders {
+            let mut facts = Vec::new();
+            if let Some(instance) = self.provider.instances.get_mut(&order) {
+                while let Some(fact) = instance.poll_fact() {
+                    facts.push(fact);
+                }
+            }
+            for fact in facts {
+                self.instance_fact(order, fact);
+            }
+            // Steps wait for the journal: nothing is executed that a crash could make us forget.
+            while let Some(step) = self
+                .provider
+                .instances
+                .get_mut(&order)
+                .and_then(Instance::poll_step)
+            {
+                self.out.durable(Effect::Compute(step));
+            }
+        }
+    }
+
+    fn instance_fact(&mut self, order: RecordId, fact: Fact) {
+        let now = self.now;
+        match fact {
+            Fact::State(state) => self.instance_state(order, &state),
+            Fact::Software { .. } => self.tell_step(order, "software_ready"),
+            Fact::Created => {
+                self.remember_item(order);
+                self.tell_step(order, "created");
+            }
+            Fact::Started => {
+                if let Some(meter) = self.provider.meters.get_mut(&order) {
+                    meter.handle_running(true, now);
+                }
+                self.tell_step(order, "started");
+            }
+            Fact::Ended { how } => {
+                if let Some(meter) = self.provider.meters.get_mut(&order) {
+                    meter.handle_running(false, now);
+                }
+                tracing::info!(order = %order.short(), how, "an instance ended");
+            }
+            Fact::Metered(meters) => self.metered(order, meters),
+            Fact::Trouble(trouble) => {
+                *self.provider.restarts.entry(order).or_default() += 1;
+                tracing::warn!(order = %order.short(), %trouble, "an instance is in trouble");
+            }
+        }
+    }
+
+    fn remember_item(&mut self, order: RecordId) {
+        let Some(memory) = self.provider.instances.get(&order).map(Instance::memory) else {
+            return;
+        };
+        self.provider.memories.insert(order, memory.clone());
+        self.out.append(&Entry::Item {
+            order: item_of(&order),
+            memory,
+        });
+    }
+
+    fn instance_state(&mut self, order: RecordId, state: &State) {
+        self.remember_item(order);
+        let Some(view) = self.view.orders.get(&order).cloned() else {
+            return;
+        };
+        let Some((attempt, granted)) = view.granted() else {
+            return;
+        };
+        let body = match state {
+            State::Ready => self.ready_record(&view, attempt),
+            State::Fetching | State::Creating | State::Destroying | State::Stopping => return,
+            State::Starting => progress(order, ItemState::Starting),
+            State::Degraded(_) => progress(order, ItemState::Broken),
+            State::Stopped => progress(order, ItemState::Stopped),
+            State::Failed(trouble) => {
+                let sentence = RefusalReason::sentence(&trouble.to_string());
+                progress(order, ItemState::Failed(sentence))
+            }
+            State::Destroyed => {
+                let final_usage = self.state_usage(order, Why::Destroy);
+                self.provider.allocator.release(order, attempt);
+                self.provider.instances.remove(&order);
+                self.provider.statements.remove(&order);
+                Body::Release(Release {
+                    order,
+                    attempt,
+                    final_usage,
+                })
+            }
+        };
+        if granted.node == self.id {
+            self.must_write(DocKind::Grants, Some(view.org), vec![body]);
+        }
+    }
+
+    fn ready_record(&mut self, view: &OrderView, attempt: u32) -> Body {
+        let values = self.own_secret(&view.id).unwrap_or_default();
+        let plain = codec::encode(&values);
+        let connection = self.seal_to(&view.customer, &view.id, &plain);
+        Body::Ready(Ready {
+            order: view.id,
+            attempt,
+            connection_digest: parameters_digest(&view.order.nonce, &plain),
+            connection,
+            key: view.customer.key().short(),
+        })
+    }
+
+    /// Hurries a step to the customer who waits; never a fact.
+    fn tell_step(&mut self, order: RecordId, step: &str) {
+        let Some(customer) = self.view.orders.get(&order).map(|view| view.customer) else {
+            return;
+        };
+        if customer == self.id {
+            self.remote_step(customer, order, step);
+            return;
+        }
+        self.out.send(
+            customer,
+            Message::Step {
+                order: order.0,
+                step: step.to_owned(),
+            },
+        );
+    }
+
+    /// A customer is back: what it may have missed is repeated by replication; nothing else is volatile.
+    pub(crate) fn resend_reservations(&mut self, peer: NodeId) {
+        self.customer_reconnected(peer);
+    }
+}
+
+/// How long after a start promises may take: a database that recovers after a crash needs minutes.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+
+fn progress(order: RecordId, state: ItemState) -> Body {
+    Body::Progress(Progress { order, state })
+}
+
+fn refusal_of(no_room: &NoRoom) -> RefusalReason {
+    match no_room {
+        NoRoom::Short { what, .. } => RefusalReason::NoCapacity { what: *what },
+        NoRoom::Full => RefusalReason::Stopped,
+        _ => RefusalReason::Superseded,
+    }
+}
+
+fn promises(recipe: &Recipe) -> Vec<PromisePlan> {
+    let plan = |(name, promise): (&String, &mesh_compute::recipe::PromiseSpec)| PromisePlan {
+        name: name.clone(),
+        kind: promise.kind,
+        period: Duration::from_millis(u64::from(promise.period_ms)),
+        timeout: Duration::from_millis(u64::from(promise.command.timeout_ms)),
+        fails: u32::from(promise.fails),
+        window: u32::from(promise.window),
+    };
+    recipe.promises.iter().map(plan).collect()
+}

@@ -1,0 +1,386 @@
+//! Messages and records: what comes from peers, through the gate, into the ledger, and who reacts to it.
+//!
+//! Leaves to `replication` what to send when; here the node carries it out. A change enters the journal
+//! before anybody is told that we have it.
+
+use std::net::SocketAddr;
+
+use mesh_base::certificate::Chain;
+use mesh_base::identity::{NodeId, OrgId};
+use mesh_federation::leader::{LeadError, Leadership};
+use mesh_federation::members::Roster;
+use mesh_ledger::document::{DocId, DocKind};
+use mesh_ledger::gate::{Authority, AuthorityError, Rejection};
+use mesh_ledger::ledger::Delta;
+use mesh_ledger::record::{Body, RecordId, SignedRecord};
+
+use crate::entry::Entry;
+use crate::message::{CONTACTS_MAX, Message, SignedContact};
+use crate::node::{Node, leader_writes};
+use crate::peers::ContactVerdict;
+use crate::port::Effect;
+
+/// Who may write what, by what the roster proves now.
+pub(crate) struct Gatekeeper<'a> {
+    pub roster: &'a Roster,
+    pub own: OrgId,
+}
+
+impl Authority for Gatekeeper<'_> {
+    fn writer_allowed(&self, doc: &DocId, term: u64) -> Result<(), AuthorityError> {
+        if !self.roster.orgs().contains_key(&doc.org) {
+            return Err(AuthorityError::UnknownOrg(doc.org));
+        }
+        let writer = NodeId(doc.writer);
+        if doc.kind == DocKind::Charter {
+            // The document's own form says that its writer is the root key.
+            return Ok(());
+        }
+        if leader_writes(doc.kind) {
+            return self.leader_allowed(doc, &writer, term);
+        }
+        if term != 0 {
+            return Err(AuthorityError::Term {
+                shown: term,
+                valid: 0,
+            });
+        }
+        let member = self
+            .roster
+            .member(&writer)
+            .ok_or(AuthorityError::UnknownWriter(doc.writer))?;
+        if member.body.org != doc.org {
+            return Err(AuthorityError::UnknownWriter(doc.writer));
+        }
+        let valid = member.body.incarnation;
+        if valid != doc.incarnation {
+            return Err(AuthorityError::Incarnation {
+                shown: doc.incarnation,
+                valid,
+            });
+        }
+        Ok(())
+    }
+
+    fn reads(&self, doc: &DocId) -> bool {
+        doc.may_read(&self.own)
+    }
+}
+
+impl Gatekeeper<'_> {
+    fn leader_allowed(
+        &self,
+        doc: &DocId,
+        writer: &NodeId,
+        term: u64,
+    ) -> Result<(), AuthorityError> {
+        let role = AuthorityError::Role(doc.writer);
+        let charter = self.roster.charter_of(&doc.org).ok_or(role.clone())?;
+        let leadership = Leadership::of(charter).map_err(|_| role.clone())?;
+        leadership
+            .may_write(writer, term)
+            .map_err(|error| match error {
+                LeadError::Term { given, current } => AuthorityError::Term {
+                    shown: given,
+                    valid: current,
+                },
+                _ => role,
+            })
+    }
+}
+
+/// Whether a refusal may turn into admission once more is known: not worth telling the sender.
+fn is_temporary(rejection: &Rejection) -> bool {
+    matches!(
+        rejection,
+        Rejection::Authority(
+            AuthorityError::UnknownOrg(_)
+                | AuthorityError::UnknownWriter(_)
+                | AuthorityError::Role(_)
+        )
+    )
+}
+
+impl Node {
+    pub(crate) fn connected(&mut self, peer: NodeId, chain: &Chain, seen: Option<SocketAddr>) {
+        let now = self.now;
+        let org = match self.roster.admit(&peer, chain, now.wall) {
+            Ok(member) => member.body.org,
+            Err(error) => {
+                self.note_refusal(&error.to_string());
+                self.out.now(Effect::Hangup { peer });
+                return;
+            }
+        };
+        if !self.peers.handle_connected(peer, org, seen, now.mono) {
+            self.note_refusal("too many peers");
+            self.out.now(Effect::Hangup { peer });
+            return;
+        }
+        let contacts: Vec<SignedContact> = self
+            .peers
+            .contacts()
+            .filter(|contact| self.concerns(contact, org))
+            .cloned()
+            .collect();
+        for part in contacts.chunks(CONTACTS_MAX) {
+            self.out
+                .send_durable(peer, Message::Contacts(part.to_vec()));
+        }
+        for message in self
+            .replication
+            .handle_connected(peer, org, &self.ledger, now.mono)
+        {
+            self.out.send_durable(peer, message);
+        }
+        self.resend_reservations(peer);
+    }
+
+    /// Whether a peer of `org` may learn of a contact: our own nodes and its own.
+    fn concerns(&self, contact: &SignedContact, org: OrgId) -> bool {
+        let about = contact.contact.chain.leaf().map(|body| body.org);
+        about == Some(self.body.org) || about == Some(org) || org == self.body.org
+    }
+
+    pub(crate) fn disconnected(&mut self, peer: NodeId) {
+        self.peers.handle_disconnected(&peer, self.now.mono);
+        self.replication.handle_disconnected(&peer);
+    }
+
+    pub(crate) fn garbled_by(&mut self, from: NodeId) {
+        self.garbled = self.garbled.saturating_add(1);
+        self.note_refusal("unreadable message");
+        tracing::debug!(peer = %from.key().short(), "a message could not be read");
+    }
+
+    pub(crate) fn message(&mut self, from: NodeId, message: Message) {
+        // A message of a peer that is not connected any more is late; what matters is repeated.
+        let Some(peer_org) = self.peers.peer(&from).map(|peer| peer.org) else {
+            return;
+        };
+        let now = self.now.mono;
+        match message {
+            Message::Contacts(contacts) => {
+                for contact in contacts.into_iter().take(CONTACTS_MAX) {
+                    self.contact(contact, Some(from));
+                }
+            }
+            Message::Frontiers {
+                complete,
+                reply,
+                list,
+            } => {
+                let answers = self.replication.handle_frontiers(
+                    &from,
+                    complete,
+                    reply,
+                    &list,
+                    &self.ledger,
+                    now,
+                );
+                for answer in answers {
+                    self.out.send_durable(from, answer);
+                }
+            }
+            Message::Summary { digest } => {
+                let answers = self
+                    .replication
+                    .handle_summary(&from, digest, &self.ledger, now);
+                for answer in answers {
+                    self.out.send_durable(from, answer);
+                }
+            }
+            Message::Changes(delta) => self.changes(from, &delta),
+            Message::Reserve { order, ask, sealed } => {
+                self.reserve_request(from, &order, &ask, sealed);
+            }
+            Message::Step { order, step } => self.remote_step(from, RecordId(order), &step),
+            Message::LogRead {
+                request,
+                order,
+                offset,
+            } => {
+                self.remote_log_read(from, peer_org, request, RecordId(order), offset);
+            }
+            Message::LogPiece {
+                request,
+                offset,
+                bytes,
+                refused,
+            } => {
+                self.calls_log_piece(from, request, offset, &bytes, refused);
+            }
+            Message::UsageNow { order } => self.remote_usage_now(from, peer_org, RecordId(order)),
+            Message::Ping { token } => self.out.send(from, Message::Pong { token }),
+            Message::Pong { token } => self.peers.handle_pong(&from, token, now),
+            Message::Refused { what, reason } => {
+                let (what, reason) = (shorten(&what), shorten(&reason));
+                tracing::info!(peer = %from.key().short(), what, reason, "a peer refused");
+            }
+        }
+    }
+
+    /// Takes in changes of a document: gate, journal, acknowledgement, reaction.
+    fn changes(&mut self, from: NodeId, delta: &Delta) {
+        let gatekeeper = Gatekeeper {
+            roster: &self.roster,
+            own: self.body.org,
+        };
+        match self.ledger.admit(delta, &gatekeeper, self.now) {
+            Ok(admitted) => {
+                if !admitted.new.is_empty() {
+                    self.out.append(&Entry::Delta(delta.clone()));
+                    for id in admitted.new {
+                        self.absorb(id);
+                        self.fresh.push_back(id);
+                    }
+                }
+                self.acknowledge(from, delta.doc);
+            }
+            Err(Rejection::Gap { doc, .. }) => self.acknowledge(from, *doc),
+            Err(refusal) => {
+                self.note_refusal(&refusal.to_string());
+                let what = format!("changes of {}", delta.doc);
+                let reason = refusal.to_string();
+                tracing::debug!(peer = %from.key().short(), what, reason, "changes refused");
+                // A writer that we do not know yet will be repeated; anything else is told.
+                if !is_temporary(&refusal) {
+                    self.out.send(from, Message::Refused { what, reason });
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self, to: NodeId, doc: DocId) {
+        let frontier = self.ledger.frontier(&doc).unwrap_or_default();
+        let list = vec![(doc, frontier)];
+        self.out.send_durable(
+            to,
+            Message::Frontiers {
+                complete: false,
+                reply: false,
+                list,
+            },
+        );
+    }
+
+    /// Takes in a contact; passes a newer one on to those whom it concerns.
+    pub(crate) fn contact(&mut self, contact: SignedContact, from: Option<NodeId>) {
+        let node = contact.contact.node;
+        if node == self.id || !contact.is_authentic() {
+            return;
+        }
+        if let Err(error) = self
+            .roster
+            .admit(&node, &contact.contact.chain, self.now.wall)
+        {
+            self.note_refusal(&error.to_string());
+            return;
+        }
+        if self.peers.handle_contact(contact.clone(), self.now.mono) != ContactVerdict::Newer {
+            return;
+        }
+        self.out.append(&Entry::Contact(contact.clone()));
+        let to: Vec<NodeId> = self
+            .peers
+            .connected()
+            .filter(|(peer, state)| Some(**peer) != from && self.concerns(&contact, state.org))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in to {
+            self.out
+                .send_durable(peer, Message::Contacts(vec![contact.clone()]));
+        }
+    }
+
+    /// Takes a contact back from the journal; organisations that are not trusted yet come later in it, so
+    /// admission is tried again when trust grows.
+    pub(crate) fn restore_contact(&mut self, contact: SignedContact) {
+        let node = contact.contact.node;
+        // Certificates are proven again: the wall clock may have passed their end.
+        if node != self.id {
+            let _ = self
+                .roster
+                .admit(&node, &contact.contact.chain, self.now.wall);
+        }
+        self.peers.handle_contact(contact, self.now.mono);
+    }
+
+    /// Learns members, charters and partners from records, as soon as they are in the ledger.
+    pub(crate) fn absorb_membership(&mut self, signed: &SignedRecord) {
+        let record = &signed.record;
+        match &record.body {
+            Body::OrgCharter(charter) => {
+                if let Err(error) = self.roster.set_charter(charter.clone()) {
+                    self.note_refusal(&error.to_string());
+                }
+            }
+            Body::Member(member) => {
+                if let Some(node) = member.chain.leaf().map(|body| body.node)
+                    && let Err(error) = self.roster.admit(&node, &member.chain, self.now.wall)
+                {
+                    self.note_refusal(&error.to_string());
+                }
+            }
+            // Only our own leader's word makes a partner; the partner's mirror of it does not.
+            Body::Agreement(agreement) if record.doc.org == self.body.org => {
+                let terms = agreement.terms();
+                let partner = if terms.seller == self.body.org {
+                    (agreement.buyer, agreement.buyer_name.clone())
+                } else {
+                    (terms.seller, terms.seller_name.clone())
+                };
+                match self.roster.trust(partner.0, partner.1) {
+                    Ok(()) => self.readmit_contacts(),
+                    Err(error) => self.note_refusal(&error.to_string()),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Tries again to admit everybody whose contact is known: trust has grown.
+    fn readmit_contacts(&mut self) {
+        let contacts: Vec<(NodeId, Chain)> = self
+            .peers
+            .contacts()
+            .map(|contact| (contact.contact.node, contact.contact.chain.clone()))
+            .collect();
+        for (node, chain) in contacts {
+            if node != self.id && self.roster.admit(&node, &chain, self.now.wall).is_ok() {
+                self.peers.want(node, self.now.mono);
+            }
+        }
+    }
+
+    /// Reacts once to a record that is new in the ledger, whoever wrote it.
+    pub(crate) fn react(&mut self, id: RecordId) {
+        let Some(entry) = self.ledger.entry(&id) else {
+            return;
+        };
+        let signed = entry.signed.clone();
+        let order = signed.record.body.order();
+        match (&signed.record.body, order) {
+            (Body::Ask(_) | Body::Award(_) | Body::Desire(_), Some(order)) => {
+                self.consider(order);
+                self.customer_check(order);
+            }
+            (
+                Body::Order(_)
+                | Body::Reservation(_)
+                | Body::Refusal(_)
+                | Body::Grant(_)
+                | Body::Progress(_)
+                | Body::Ready(_)
+                | Body::Release(_),
+                order,
+            ) => self.customer_check(order.unwrap_or(id)),
+            (Body::Usage(usage), _) => self.usage_stated(usage.order),
+            _ => {}
+        }
+    }
+}
+
+fn shorten(text: &str) -> String {
+    text.chars().take(200).collect()
+}

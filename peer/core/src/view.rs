@@ -1,0 +1,401 @@
+//! What the ledger says, ready to be asked: orders and what became of them, prices, capacity, usage,
+//! invoices, agreements. Built record by record from admitted entries and never from anything else, so
+//! that any replica with the same records has the same view.
+//!
+//! Invariant: absorbing records in any order that keeps each document's own order gives the same view.
+
+use std::collections::BTreeMap;
+
+use mesh_base::digest::Digest;
+use mesh_base::identity::{NodeId, OrgId, ServiceId};
+use mesh_base::money::Price;
+use mesh_base::name::Name;
+use mesh_base::time::Wall;
+use mesh_ledger::agreement::SignedAgreement;
+use mesh_ledger::charter::Capacity;
+use mesh_ledger::grant::{ItemState, Ready, RefusalReason};
+use mesh_ledger::invoice::Invoice;
+use mesh_ledger::order::{Ask, DesiredState, Order, SignedHolder};
+use mesh_ledger::record::{Body, RecordId, SignedRecord};
+use mesh_ledger::usage::Usage;
+
+/// An order and everything that was said about it, by its writer and by the nodes it was sent to.
+#[derive(Debug, Clone)]
+pub struct OrderView {
+    /// The order record's id; also the item's.
+    pub id: RecordId,
+    /// The node that ordered.
+    pub customer: NodeId,
+    /// Its organisation.
+    pub org: OrgId,
+    /// When.
+    pub wall: Wall,
+    /// What.
+    pub order: Order,
+    /// The record as signed; asks embed it.
+    pub signed: SignedRecord,
+    /// Attempts by number.
+    pub attempts: BTreeMap<u32, AttemptView>,
+    /// The newest wish of the customer, with its revision.
+    pub desire: Option<(u32, DesiredState)>,
+}
+
+/// One attempt of an order.
+#[derive(Debug, Clone)]
+pub struct AttemptView {
+    /// The ask's record.
+    pub ask: RecordId,
+    /// The node asked.
+    pub node: NodeId,
+    /// At which price.
+    pub price: Price,
+    /// Under which agreement.
+    pub agreement: Option<RecordId>,
+    /// When.
+    pub wall: Wall,
+    /// The node reserved capacity.
+    pub reserved: bool,
+    /// The node refused.
+    pub refused: Option<RefusalReason>,
+    /// The customer awarded it.
+    pub award: Option<RecordId>,
+    /// The node confirmed, when.
+    pub granted: Option<Wall>,
+    /// What the node last said about the instance.
+    pub state: Option<ItemState>,
+    /// The node's newest word that promises hold, with the sealed connection, when, and its record.
+    pub ready: Option<(Ready, Wall, RecordId)>,
+    /// The node let it go.
+    pub released: bool,
+}
+
+impl OrderView {
+    /// Returns the highest attempt that was awarded.
+    pub fn awarded(&self) -> Option<(u32, &AttemptView)> {
+        let found = self
+            .attempts
+            .iter()
+            .rev()
+            .find(|(_, attempt)| attempt.award.is_some());
+        found.map(|(number, attempt)| (*number, attempt))
+    }
+
+    /// Returns the attempt that a node confirmed and has not let go.
+    pub fn granted(&self) -> Option<(u32, &AttemptView)> {
+        let found = self
+            .attempts
+            .iter()
+            .rev()
+            .find(|(_, attempt)| attempt.granted.is_some() && !attempt.released);
+        found.map(|(number, attempt)| (*number, attempt))
+    }
+
+    /// Returns the newest attempt.
+    pub fn last(&self) -> Option<(u32, &AttemptView)> {
+        self.attempts
+            .iter()
+            .next_back()
+            .map(|(number, attempt)| (*number, attempt))
+    }
+
+    /// Returns what the customer wants.
+    pub fn desired(&self) -> DesiredState {
+        self.desire
+            .as_ref()
+            .map_or(DesiredState::Running, |(_, state)| *state)
+    }
+}
+
+/// What a node says that it has.
+#[derive(Debug, Clone)]
+pub struct CapacityView {
+    /// Its organisation.
+    pub org: OrgId,
+    /// The newest record.
+    pub capacity: Capacity,
+}
+
+/// Everything that the ledger says.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Orders by id.
+    pub orders: BTreeMap<RecordId, OrderView>,
+    /// Records about orders that have not arrived yet, by order; taken up when it does.
+    waiting: BTreeMap<RecordId, Vec<(RecordId, SignedRecord)>>,
+    /// Holder records by service, the newest epoch of each.
+    pub holders: BTreeMap<ServiceId, SignedHolder>,
+    /// Newest capacity by node.
+    pub capacities: BTreeMap<NodeId, CapacityView>,
+    /// Newest price by seller and recipe.
+    pub offers: BTreeMap<(OrgId, String), (u32, Price)>,
+    /// Usage statements by order and sequence.
+    pub usages: BTreeMap<RecordId, BTreeMap<u64, (RecordId, NodeId, Usage)>>,
+    /// Newest revision of each invoice, by seller and number.
+    pub invoices: BTreeMap<(OrgId, String), (RecordId, Wall, Invoice)>,
+    /// Agreements by record, with the organisation that wrote them down.
+    pub agreements: BTreeMap<RecordId, (OrgId, Wall, SignedAgreement)>,
+}
+
+/// Most records kept for orders that have not arrived: four attempts' worth for a thousand orders.
+const WAITING_MAX: usize = 16 * 1024;
+
+impl View {
+    /// Takes in one admitted record. Returns the order it is about, if it is about one.
+    pub fn absorb(&mut self, id: RecordId, signed: &SignedRecord) -> Option<RecordId> {
+        let record = &signed.record;
+        match &record.body {
+            Body::Order(order) => Some(self.absorb_order(id, signed, order)),
+            Body::Ask(ask) => Some(self.absorb_ask(id, signed, ask)),
+            Body::Capacity(capacity) => {
+                let view = CapacityView {
+                    org: record.doc.org,
+                    capacity: capacity.clone(),
+                };
+                self.capacities.insert(NodeId(record.author), view);
+                None
+            }
+            Body::Offer(offer) => {
+                let key = (record.doc.org, offer.recipe.clone());
+                let newest = self
+                    .offers
+                    .get(&key)
+                    .is_none_or(|(old, _)| *old <= offer.revision);
+                if newest {
+                    self.offers.insert(key, (offer.revision, offer.price));
+                }
+                None
+            }
+            Body::Usage(usage) => {
+                let by = NodeId(record.author);
+                let entry = (id, by, usage.clone());
+                self.usages
+                    .entry(usage.order)
+                    .or_default()
+                    .insert(usage.sequence, entry);
+                Some(usage.order)
+            }
+            Body::Invoice(invoice) => {
+                let key = (record.doc.org, invoice.number.clone());
+                let old = self.invoices.get(&key).map(|(_, _, old)| old.revision);
+                if old.is_none_or(|old| old <= invoice.revision) {
+                    self.invoices
+                        .insert(key, (id, record.wall, invoice.clone()));
+                }
+                None
+            }
+            Body::Agreement(agreement) => {
+                let entry = (record.doc.org, record.wall, agreement.clone());
+                self.agreements.insert(id, entry);
+                None
+            }
+            Body::Holder(holder) => {
+                let service = holder.holder.service;
+                let old = self.holders.get(&service).map(|old| old.holder.epoch);
+                if old.is_none_or(|old| old <= holder.holder.epoch) {
+                    self.holders.insert(service, holder.clone());
+                }
+                None
+            }
+            body => {
+                let order = body.order()?;
+                self.about(order, id, signed);
+                Some(order)
+            }
+        }
+    }
+
+    fn absorb_order(&mut self, id: RecordId, signed: &SignedRecord, order: &Order) -> RecordId {
+        if let std::collections::btree_map::Entry::Vacant(vacant) = self.orders.entry(id) {
+            vacant.insert(OrderView {
+                id,
+                customer: NodeId(signed.record.author),
+                org: signed.record.doc.org,
+                wall: signed.record.wall,
+                order: order.clone(),
+                signed: signed.clone(),
+                attempts: BTreeMap::new(),
+                desire: None,
+            });
+            self.take_up(id);
+        }
+        id
+    }
+
+    /// An ask carries its order, so that a provider learns of it without the customer's own documents.
+    fn absorb_ask(&mut self, id: RecordId, signed: &SignedRecord, ask: &Ask) -> RecordId {
+        let order_id = ask.order.id();
+        let by_its_writer = ask.order.record.author == signed.record.author
+            && ask.order.record.doc.org == signed.record.doc.org;
+        if let (Some(order), true) = (ask.order(), by_its_writer) {
+            self.absorb_order(order_id, &ask.order, order);
+            self.about(order_id, id, signed);
+            self.take_up(order_id);
+        }
+        order_id
+    }
+
+    /// Applies a record about an order, or keeps it until the order and its attempt are known.
+    fn about(&mut self, order: RecordId, id: RecordId, signed: &SignedRecord) {
+        let applied = self
+            .orders
+            .get_mut(&order)
+            .is_some_and(|view| apply(view, &signed.record.body, id, signed));
+        let total: usize = self.waiting.values().map(Vec::len).sum();
+        if !applied && total < WAITING_MAX {
+            self.waiting
+                .entry(order)
+                .or_default()
+                .push((id, signed.clone()));
+        }
+    }
+
+    fn take_up(&mut self, order: RecordId) {
+        for (id, signed) in self.waiting.remove(&order).unwrap_or_default() {
+            self.about(order, id, &signed);
+        }
+    }
+
+    /// Returns the newest order of an organisation under a name that is not gone.
+    pub fn order_named(&self, org: &OrgId, name: &Name) -> Option<&OrderView> {
+        let mut found: Vec<&OrderView> = self
+            .orders
+            .values()
+            .filter(|view| view.org == *org && view.order.name == *name)
+            .collect();
+        found.sort_by_key(|view| {
+            (
+                view.desired() != DesiredState::Destroyed,
+                view.wall,
+                view.id,
+            )
+        });
+        found.pop()
+    }
+
+    /// Returns the order behind a service key.
+    pub fn order_of_service(&self, service: &ServiceId) -> Option<&OrderView> {
+        self.orders
+            .values()
+            .find(|view| view.order.service == *service)
+    }
+
+    /// Returns the sum of reserved milliseconds of an order, over its statements.
+    pub fn reserved_ms(&self, order: &RecordId) -> u64 {
+        let statements = self
+            .usages
+            .get(order)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        statements
+            .map(|(_, _, usage)| usage.reserved_ms)
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// Returns the id of an item as the drivers know it.
+pub fn item_of(order: &RecordId) -> Digest {
+    order.0
+}
+
+/// Applies a record to its order. Returns false if the attempt that it speaks of is not known yet.
+fn apply(view: &mut OrderView, body: &Body, id: RecordId, signed: &SignedRecord) -> bool {
+    let author = NodeId(signed.record.author);
+    let wall = signed.record.wall;
+    match body {
+        Body::Ask(_) | Body::Award(_) | Body::Desire(_) => {
+            // Only the order's own writer may speak for it.
+            view.customer != author || apply_customer(view, body, id, wall)
+        }
+        _ => apply_provider(view, body, author, id, wall),
+    }
+}
+
+fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -> bool {
+    match body {
+        Body::Ask(ask) => {
+            view.attempts
+                .entry(ask.attempt)
+                .or_insert_with(|| AttemptView {
+                    ask: id,
+                    node: ask.node,
+                    price: ask.price,
+                    agreement: ask.agreement,
+                    wall,
+                    reserved: false,
+                    refused: None,
+                    award: None,
+                    granted: None,
+                    state: None,
+                    ready: None,
+                    released: false,
+                });
+        }
+        Body::Award(award) => {
+            let Some(attempt) = view.attempts.get_mut(&award.attempt) else {
+                return false;
+            };
+            if attempt.node == award.node {
+                attempt.award = Some(id);
+            }
+        }
+        Body::Desire(desire) => {
+            let newer = view
+                .desire
+                .as_ref()
+                .is_none_or(|(old, _)| *old < desire.revision);
+            if newer {
+                view.desire = Some((desire.revision, desire.state));
+            }
+        }
+        _ => {}
+    }
+    true
+}
+
+fn apply_provider(
+    view: &mut OrderView,
+    body: &Body,
+    author: NodeId,
+    id: RecordId,
+    wall: Wall,
+) -> bool {
+    let number = match body {
+        Body::Reservation(reservation) => reservation.attempt,
+        Body::Refusal(refusal) => refusal.attempt,
+        Body::Grant(grant) => grant.attempt,
+        Body::Ready(ready) => ready.attempt,
+        Body::Release(release) => release.attempt,
+        Body::Progress(_) => {
+            let held = view
+                .attempts
+                .iter()
+                .rev()
+                .find(|(_, attempt)| attempt.node == author);
+            let Some((number, _)) = held else {
+                return false;
+            };
+            *number
+        }
+        _ => return true,
+    };
+    let Some(attempt) = view.attempts.get_mut(&number) else {
+        return false;
+    };
+    // Only the node that was asked may speak about its attempt.
+    if attempt.node != author {
+        return true;
+    }
+    match body {
+        Body::Reservation(_) => attempt.reserved = true,
+        Body::Refusal(refusal) => attempt.refused = Some(refusal.reason.clone()),
+        Body::Grant(_) => attempt.granted = Some(wall),
+        Body::Progress(progress) => attempt.state = Some(progress.state.clone()),
+        Body::Ready(ready) => {
+            attempt.state = Some(ItemState::Running);
+            attempt.ready = Some((ready.clone(), wall, id));
+        }
+        Body::Release(_) => attempt.released = true,
+        _ => {}
+    }
+    true
+}

@@ -1,0 +1,374 @@
+//! A small perfect world for whole nodes: no loss, no delay, drivers that always succeed.
+//!
+//! The simulator has the weather; this shows that the machines fit together when nothing goes wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mesh_api::{ApiError, Event as ApiEvent, Reply, Request};
+use mesh_base::digest::Digest;
+use mesh_base::identity::{NodeId, SecretKey};
+use mesh_base::time::{Moment, Now, Wall};
+use mesh_compute::recipe::Recipe;
+use mesh_compute::step::{Event, Meters, Step, Verdict};
+use mesh_federation::capacity::Amount;
+use mesh_ledger::gate::Direct;
+use mesh_peer::genesis;
+use mesh_peer::message::{JoinReply, JoinRequest, Message};
+use mesh_peer::node::{Node, NodeConfig, Setup};
+use mesh_peer::port::{CallId, Effect, Input, Position, VisitId};
+
+/// One machine: its node and its disk.
+pub struct Machine {
+    pub node: Node,
+    pub secret: SecretKey,
+    pub journal: Vec<Vec<u8>>,
+    pub slots: u32,
+    pub steps: Vec<Step>,
+}
+
+/// Everything that happens, in order.
+pub struct Town {
+    pub machines: Vec<Machine>,
+    now: Now,
+    inbox: VecDeque<(usize, Input)>,
+    links: std::collections::BTreeSet<(usize, usize)>,
+    visits: BTreeMap<VisitId, (usize, CallId)>,
+    joining: BTreeMap<VisitId, JoinReply>,
+    pub replies: BTreeMap<CallId, Result<Reply, ApiError>>,
+    pub events: Vec<(CallId, ApiEvent)>,
+    calls: u64,
+}
+
+pub fn recipes() -> Vec<Recipe> {
+    let text = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../catalog/postgres.toml"
+    ));
+    vec![Recipe::parse(&text.expect("the shipped recipe is there")).expect("it is lawful")]
+}
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed([number; 32])
+}
+
+impl Town {
+    pub fn new() -> Self {
+        Self {
+            machines: Vec::new(),
+            now: Now {
+                mono: Moment(1_000_000),
+                wall: Wall(1_795_413_600_000),
+            },
+            inbox: VecDeque::new(),
+            links: std::collections::BTreeSet::new(),
+            visits: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            events: Vec::new(),
+            calls: 0,
+        }
+    }
+
+    pub fn found(&mut self, org: &str, slots: u32) -> usize {
+        let number = u8::try_from(self.machines.len() + 1).unwrap();
+        let (secret, root) = (key(number), key(number + 100));
+        let name = format!("{org}-1").parse().unwrap();
+        let journal =
+            genesis::found(&secret, &root, &org.parse().unwrap(), &name, self.now).unwrap();
+        self.add(secret, journal, slots)
+    }
+
+    pub fn join(&mut self, host: usize, slots: u32) -> usize {
+        let number = u8::try_from(self.machines.len() + 1).unwrap();
+        let secret = key(number);
+        let call = self.ask(
+            host,
+            Request::MemberInvite {
+                role: mesh_base::certificate::Role::Node,
+                valid_s: 600,
+            },
+        );
+        let Ok(Reply::MemberInvite { invite, .. }) = self.answer(call) else {
+            panic!("no invite")
+        };
+        let invite = mesh_federation::invite::Invite::from_text(&invite, self.now.wall).unwrap();
+        let visit = VisitId(1000 + u64::from(number));
+        let node = NodeId(secret.public());
+        let request = JoinRequest::Member {
+            secret: invite.secret,
+            node,
+            name: None,
+        };
+        self.inbox.push_back((
+            host,
+            Input::Visit {
+                visit,
+                visitor: node,
+                request,
+            },
+        ));
+        self.run();
+        let reply = self.joining.remove(&visit).expect("the door answers");
+        let journal = genesis::joined(&reply).unwrap_or_else(|| panic!("refused: {reply:?}"));
+        self.add(secret, journal, slots)
+    }
+
+    fn add(&mut self, secret: SecretKey, journal: Vec<Vec<u8>>, slots: u32) -> usize {
+        let index = self.machines.len();
+        let node = make(&secret, &journal, slots, self.now);
+        self.machines.push(Machine {
+            node,
+            secret,
+            journal,
+            slots,
+            steps: Vec::new(),
+        });
+        self.greet(index);
+        self.run();
+        index
+    }
+
+    fn greet(&mut self, index: usize) {
+        let port = u16::try_from(9000 + index).unwrap();
+        let at: SocketAddr = ([127, 0, 0, 1], port).into();
+        let input = Input::Underlay {
+            control: vec![at],
+            wireguard: vec![at],
+            door: vec![at],
+        };
+        self.inbox.push_back((index, input));
+        self.inbox
+            .push_back((index, Input::Reach(mesh_peer::port::Reach::Address)));
+        self.drain(index);
+    }
+
+    /// Loses everything but the disk, and starts again.
+    pub fn restart(&mut self, index: usize) {
+        for (a, b) in self.links.clone() {
+            if a == index || b == index {
+                self.cut(a, b);
+            }
+        }
+        let machine = &mut self.machines[index];
+        machine.node = make(&machine.secret, &machine.journal, machine.slots, self.now);
+        self.greet(index);
+        self.run();
+    }
+
+    fn cut(&mut self, a: usize, b: usize) {
+        self.links.remove(&(a, b));
+        let (left, right) = (self.machines[a].node.id(), self.machines[b].node.id());
+        self.inbox
+            .push_back((a, Input::Disconnected { peer: right }));
+        self.inbox
+            .push_back((b, Input::Disconnected { peer: left }));
+    }
+
+    pub fn ask(&mut self, index: usize, request: Request) -> CallId {
+        self.calls += 1;
+        let call = CallId(self.calls);
+        self.inbox.push_back((index, Input::Api { call, request }));
+        self.run();
+        call
+    }
+
+    pub fn answer(&mut self, call: CallId) -> Result<Reply, ApiError> {
+        for _ in 0..200 {
+            if let Some(reply) = self.replies.remove(&call) {
+                return reply;
+            }
+            self.pass(Duration::from_millis(250));
+        }
+        panic!("call {call:?} was never answered");
+    }
+
+    /// Lets time pass for everybody.
+    pub fn pass(&mut self, time: Duration) {
+        self.now.mono = self.now.mono + time;
+        self.now.wall = self.now.wall + time;
+        for index in 0..self.machines.len() {
+            self.inbox.push_back((index, Input::Tick));
+        }
+        self.run();
+    }
+
+    fn run(&mut self) {
+        for _ in 0..1_000_000 {
+            let Some((index, input)) = self.inbox.pop_front() else {
+                return;
+            };
+            self.machines[index].node.handle(input, self.now);
+            self.drain(index);
+        }
+        panic!("the town never comes to rest");
+    }
+
+    fn drain(&mut self, index: usize) {
+        let mut last = None;
+        while let Some(output) = self.machines[index].node.poll() {
+            // The disk is at once: what waits for it may happen now.
+            self.effect(index, output.effect, &mut last);
+        }
+        if let Some(position) = last {
+            self.inbox.push_back((index, Input::Persisted(position)));
+        }
+    }
+
+    fn effect(&mut self, index: usize, effect: Effect, last: &mut Option<Position>) {
+        let me = self.machines[index].node.id();
+        match effect {
+            Effect::Append { position, entry } => {
+                self.machines[index].journal.push(entry);
+                assert_eq!(position.0 as usize, self.machines[index].journal.len());
+                *last = Some(position);
+            }
+            Effect::Send { to, message } => {
+                let Some(target) = self.find(&to) else { return };
+                if self.links.contains(&(index.min(target), index.max(target))) {
+                    let message = Message::from_bytes(&message.to_bytes()).expect("canonical");
+                    self.inbox
+                        .push_back((target, Input::Message { from: me, message }));
+                }
+            }
+            Effect::Dial { peer, .. } => self.connect(index, peer),
+            Effect::Answer { visit, reply } => match self.visits.remove(&visit) {
+                Some((asker, call)) => {
+                    self.inbox.push_back((
+                        asker,
+                        Input::Knocked {
+                            call,
+                            reply: Ok(*reply),
+                        },
+                    ));
+                }
+                None => {
+                    self.joining.insert(visit, *reply);
+                }
+            },
+            Effect::Knock {
+                call,
+                host,
+                request,
+                ..
+            } => {
+                let host = self.find(&host).expect("the host is in town");
+                let visit = VisitId(call.0);
+                self.visits.insert(visit, (index, call));
+                let request = *request;
+                self.inbox.push_back((
+                    host,
+                    Input::Visit {
+                        visit,
+                        visitor: me,
+                        request,
+                    },
+                ));
+            }
+            Effect::ApiReply { call, reply } => {
+                self.replies.insert(call, *reply);
+            }
+            Effect::ApiEvent { call, event } => self.events.push((call, *event)),
+            Effect::Compute(step) => self.compute(index, step),
+            Effect::Hangup { .. }
+            | Effect::Trust { .. }
+            | Effect::Door { .. }
+            | Effect::ReadLog { .. }
+            | Effect::Overlay(_) => {}
+        }
+    }
+
+    fn connect(&mut self, index: usize, peer: NodeId) {
+        let Some(other) = self.find(&peer) else {
+            return;
+        };
+        let (me, my_org) = {
+            let node = &self.machines[index].node;
+            (node.id(), node.trusted())
+        };
+        let trusts = |town: &Self, a: usize, b: usize| {
+            let chain = town.machines[b].node.chain();
+            chain
+                .leaf()
+                .is_some_and(|body| town.machines[a].node.trusted().contains(&body.org))
+        };
+        let _ = my_org;
+        if !trusts(self, index, other) || !trusts(self, other, index) {
+            return;
+        }
+        if !self.links.insert((index.min(other), index.max(other))) {
+            return;
+        }
+        for (here, there, id) in [(index, other, peer), (other, index, me)] {
+            let chain = self.machines[there].node.chain().clone();
+            self.inbox.push_back((
+                here,
+                Input::Connected {
+                    peer: id,
+                    chain,
+                    seen: None,
+                },
+            ));
+        }
+    }
+
+    fn compute(&mut self, index: usize, step: Step) {
+        self.machines[index].steps.push(step.clone());
+        let event = match step {
+            Step::Software { recipe } => Event::SoftwareReady {
+                recipe,
+                tree: Digest::of(b"tree"),
+            },
+            Step::Create(spec) => Event::Created { item: spec.item },
+            Step::Start { item } => Event::Started { item },
+            Step::Probe { item, promise } => Event::Probed {
+                item,
+                promise,
+                verdict: Verdict::Holds,
+            },
+            Step::Stop { item } => Event::Stopped {
+                item,
+                how: "exit 0".to_owned(),
+            },
+            Step::Meter { item } => {
+                let meters = Meters {
+                    memory_mib: 30,
+                    disk_mib: 20,
+                    ..Meters::default()
+                };
+                Event::Metered { item, meters }
+            }
+            Step::Destroy { item } => Event::Destroyed { item },
+        };
+        self.inbox.push_back((index, Input::Compute(event)));
+    }
+
+    fn find(&self, node: &NodeId) -> Option<usize> {
+        self.machines
+            .iter()
+            .position(|machine| machine.node.id() == *node)
+    }
+}
+
+fn make(secret: &SecretKey, journal: &[Vec<u8>], slots: u32, now: Now) -> Node {
+    let capacity = Amount {
+        slots,
+        memory_mib: 1024 * slots,
+        cpu_millis: 4000 * slots,
+        disk_mib: 4096 * slots,
+    };
+    let config = NodeConfig {
+        metering_period: Duration::from_secs(3600),
+        capacity,
+        version: "test".to_owned(),
+    };
+    let setup = Setup {
+        secret: secret.clone(),
+        config,
+        recipes: recipes(),
+        seed: *secret.public().as_bytes(),
+        verifier: Box::new(Direct),
+    };
+    Node::new(setup, journal, now).expect("the journal is whole")
+}
