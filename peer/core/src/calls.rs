@@ -126,6 +126,7 @@ impl Node {
             deadline: started + patience,
             waiting,
         };
+        self.changed = true;
         if !self.calls.wait(id, call) {
             let error = ApiError::new(
                 ErrorKind::Failure,

@@ -31,6 +31,9 @@ use crate::view::OrderView;
 /// other nodes are back by then.
 const RESUME_WAIT: Duration = Duration::from_secs(5);
 
+/// Most verdicts kept for programs that wait: as many as can wait.
+const VERDICTS_MAX: usize = crate::limits::CALLS_MAX;
+
 /// What an ordering node keeps about an order, sealed to itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
@@ -348,6 +351,10 @@ impl Node {
     /// Calls an order off that nobody takes, and says why.
     fn cannot_place(&mut self, view: &OrderView) {
         let error = self.explain_refusals(view);
+        if VERDICTS_MAX <= self.customer.verdicts.len() {
+            // Its program hung up long ago; the ledger still says what became of the order.
+            self.customer.verdicts.pop_first();
+        }
         self.customer.verdicts.insert(view.id, error);
         self.customer.trips.remove(&view.id);
         self.desire(view, DesiredState::Destroyed);

@@ -9,6 +9,7 @@ use mesh_base::digest::Digest;
 use mesh_compute::instance::state::Memory;
 use mesh_compute::meter::Meter;
 use mesh_federation::invite::BookEntry;
+use mesh_ledger::gate::Equivocation;
 use mesh_ledger::ledger::Delta;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -57,6 +58,8 @@ pub enum Entry {
         /// The HPKE box of a `customer::Kept`.
         sealed: ByteBuf,
     },
+    /// Two histories of one document: its writer is not believed any more.
+    Proof(Box<Equivocation>),
     /// Entries that are on disk all or none.
     Together(Vec<Entry>),
 }

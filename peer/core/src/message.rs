@@ -13,6 +13,7 @@ use mesh_base::identity::{Context, NodeId, OrgId, SecretKey, Signature};
 use mesh_base::time::Wall;
 use mesh_ledger::agreement::SignedAgreement;
 use mesh_ledger::document::{DocId, Frontier};
+use mesh_ledger::gate::Equivocation;
 use mesh_ledger::ledger::Delta;
 use mesh_ledger::record::SignedRecord;
 use serde::{Deserialize, Serialize};
@@ -145,6 +146,8 @@ pub enum Message {
         /// The order record's id.
         order: Digest,
     },
+    /// Two histories that one writer has signed: a proof that anybody can check.
+    Proof(Box<Equivocation>),
     /// Measures the round trip on the control lane.
     Ping {
         /// Comes back in the pong.
@@ -181,6 +184,7 @@ impl Message {
             Self::Changes(_)
             | Self::Frontiers { .. }
             | Self::Summary { .. }
+            | Self::Proof(_)
             | Self::LogPiece { .. } => Lane::Ledger,
             _ => Lane::Control,
         }

@@ -61,6 +61,8 @@ impl Node {
             let held = self.provider.instances.contains_key(&view.id);
             if let (true, Some((_, attempt))) = (held, view.granted()) {
                 exposure = exposure.ordered(attempt.price).ok()?;
+            } else if let Some(reserved) = self.provider.reserved.get(&view.id) {
+                exposure = exposure.ordered(reserved.price).ok()?;
             }
             let statements = self
                 .view

@@ -119,6 +119,8 @@ pub struct Node {
     pub(crate) admission: Admission,
     pub(crate) calls: Calls,
     pub(crate) fresh: VecDeque<RecordId>,
+    /// Set when something that plans, trust or waiting calls rest on may be different.
+    pub(crate) changed: bool,
     pub(crate) reach: Option<Reach>,
     pub(crate) forwards: BTreeMap<(Ipv6Addr, u16), u16>,
     pub(crate) underlay: Underlay,
@@ -173,6 +175,7 @@ impl Node {
             admission: Admission::default(),
             calls: Calls::default(),
             fresh: VecDeque::new(),
+            changed: true,
             reach: None,
             forwards: BTreeMap::new(),
             underlay: Underlay::default(),
@@ -201,7 +204,7 @@ impl Node {
     pub fn handle(&mut self, input: Input, now: Now) {
         self.now = now;
         match input {
-            Input::Tick => {}
+            Input::Tick => self.timers(),
             Input::Persisted(position) => self.out.handle_persisted(position),
             Input::Connected { peer, chain, seen } => self.connected(peer, &chain, seen),
             Input::Disconnected { peer } => self.disconnected(peer),
@@ -236,14 +239,19 @@ impl Node {
                     door,
                 };
                 self.publish_contact();
+                self.changed = true;
             }
-            Input::Reach(reach) => self.reach = Some(reach),
+            Input::Reach(reach) => {
+                self.reach = Some(reach);
+                self.changed = true;
+            }
             Input::Forwarded {
                 service,
                 port,
                 local,
             } => {
                 self.forwards.insert((service, port), local);
+                self.changed = true;
             }
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
@@ -292,9 +300,8 @@ impl Node {
         &self.view
     }
 
-    /// Reacts to everything new until nothing is, then does what time asks for.
+    /// Reacts to everything new until nothing is, then tells what has changed.
     fn settle(&mut self) {
-        self.timers();
         while let Some(id) = self.fresh.pop_front() {
             self.react(id);
         }
@@ -302,10 +309,12 @@ impl Node {
         while let Some(id) = self.fresh.pop_front() {
             self.react(id);
         }
-        self.publish_trust();
-        self.publish_overlay();
+        if std::mem::take(&mut self.changed) {
+            self.publish_trust();
+            self.publish_overlay();
+            self.progress_calls();
+        }
         self.publish_door();
-        self.progress_calls();
     }
 
     fn timers(&mut self) {
@@ -329,6 +338,9 @@ impl Node {
         self.customer_timers();
         self.provider_timers();
         self.draft_invoices();
+        if self.calls.next_deadline().is_some_and(|due| due <= now) {
+            self.changed = true;
+        }
     }
 
     fn replay(&mut self, entries: Vec<Entry>) -> Result<(), NodeError> {
@@ -366,6 +378,14 @@ impl Node {
             }
             Entry::Item { order, memory } => {
                 self.provider.memories.insert(RecordId(order), memory);
+            }
+            Entry::Proof(proof) => {
+                self.ledger
+                    .freeze(&proof)
+                    .map_err(|source| NodeError::Replay {
+                        entry: number,
+                        source,
+                    })?;
             }
             // Written by this program only one deep; a deeper one would be read the same.
             Entry::Together(entries) => {
@@ -458,6 +478,7 @@ impl Node {
             return;
         };
         let signed = entry.signed.clone();
+        self.changed = true;
         self.view.absorb(id, &signed);
         self.absorb_membership(&signed);
         if let Body::Agreement(agreement) = &signed.record.body {

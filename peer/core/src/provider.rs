@@ -46,9 +46,9 @@ use crate::view::{OrderView, item_of};
 pub(crate) struct Provider {
     pub allocator: Allocator,
     /// Sealed parameters of asks that are not answered yet.
-    pub requests: BTreeMap<RecordId, ByteBuf>,
-    /// Parameters of reserved orders, opened.
-    pub parameters: BTreeMap<RecordId, BTreeMap<String, String>>,
+    pub requests: BTreeMap<RecordId, Request>,
+    /// Reserved orders that are not awarded yet.
+    pub reserved: BTreeMap<RecordId, Reserved>,
     /// Values of granted orders, sealed to ourselves.
     pub secrets: BTreeMap<RecordId, ByteBuf>,
     pub instances: BTreeMap<RecordId, Instance>,
@@ -70,7 +70,7 @@ impl Provider {
         Self {
             allocator: Allocator::new(total),
             requests: BTreeMap::new(),
-            parameters: BTreeMap::new(),
+            reserved: BTreeMap::new(),
             secrets: BTreeMap::new(),
             instances: BTreeMap::new(),
             meters: BTreeMap::new(),
@@ -93,6 +93,27 @@ impl Provider {
         instances.chain(own).min()
     }
 }
+
+/// A reservation request whose records may still be on their way.
+pub(crate) struct Request {
+    from: NodeId,
+    until: Moment,
+    sealed: ByteBuf,
+}
+
+/// What belongs to a live reservation.
+pub(crate) struct Reserved {
+    until: Moment,
+    /// At which price.
+    pub price: Price,
+    /// Parameters, opened and checked.
+    parameters: BTreeMap<String, String>,
+}
+
+/// How long a request waits for its records; its customer repeats it more often.
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+/// Most requests of one customer node that wait: none can keep the others out.
+const REQUESTS_PER_PEER_MAX: usize = 32;
 
 /// Context of sealed parameters and connections: they open for this order only.
 pub(crate) fn seal_context(order: &RecordId) -> Vec<u8> {
@@ -147,13 +168,26 @@ impl Node {
             return;
         }
         let id = order.id();
-        if REQUESTS_MAX <= self.provider.requests.len() && !self.provider.requests.contains_key(&id)
-        {
+        let requests = &self.provider.requests;
+        let of_peer = requests
+            .values()
+            .filter(|request| request.from == from)
+            .count();
+        let full = REQUESTS_MAX <= requests.len() || REQUESTS_PER_PEER_MAX <= of_peer;
+        if full && !requests.contains_key(&id) {
             // The customer repeats its request; dropping the newest keeps the oldest moving.
             self.note_refusal("too many requests at once");
             return;
         }
-        self.provider.requests.insert(id, sealed);
+        let until = self.now.mono + REQUEST_WAIT;
+        self.provider.requests.insert(
+            id,
+            Request {
+                from,
+                until,
+                sealed,
+            },
+        );
         self.consider(id);
     }
 
@@ -184,12 +218,11 @@ impl Node {
     }
 
     fn answer_ask(&mut self, view: &OrderView, number: u32) {
-        let Some(sealed) = self.provider.requests.get(&view.id).cloned() else {
+        let Some(request) = self.provider.requests.remove(&view.id) else {
             // The parameters come by message; without them there is nothing to decide yet.
             return;
         };
-        self.provider.requests.remove(&view.id);
-        let answer = self.judge(view, number, &sealed);
+        let answer = self.judge(view, number, &request.sealed);
         let (order, attempt) = (view.id, number);
         let body = match answer {
             Ok(price) => {
@@ -249,7 +282,13 @@ impl Node {
             .allocator
             .reserve(view.id, number, wanted, self.now.mono)
             .map_err(|no_room| refusal_of(&no_room))?;
-        self.provider.parameters.insert(view.id, parameters);
+        let until = self.now.mono + RESERVATION;
+        let reserved = Reserved {
+            until,
+            price: deal.price,
+            parameters,
+        };
+        self.provider.reserved.insert(view.id, reserved);
         Ok(deal.price)
     }
 
@@ -320,7 +359,7 @@ impl Node {
                 // Confirmed or not, this attempt is closed for ever.
                 self.provider.allocator.release(order, attempt);
                 self.provider.allocator.refuse(order, attempt);
-                self.provider.parameters.remove(&order);
+                self.provider.reserved.remove(&order);
                 let refusal = Body::Refusal(Refusal {
                     order,
                     attempt,
@@ -336,11 +375,8 @@ impl Node {
         &mut self,
         view: &OrderView,
     ) -> Result<BTreeMap<String, String>, RefusalReason> {
-        let given = self
-            .provider
-            .parameters
-            .remove(&view.id)
-            .ok_or(RefusalReason::Lapsed)?;
+        let reserved = self.provider.reserved.remove(&view.id);
+        let given = reserved.ok_or(RefusalReason::Lapsed)?.parameters;
         let recipe = self
             .recipes
             .get(&view.order.recipe)
@@ -387,6 +423,7 @@ impl Node {
             ready_within: READY_WITHIN,
             meter_period: self.config.metering_period.min(SAMPLE_INTERVAL_MAX),
         };
+        self.changed = true;
         let instance = match memory {
             Some(memory) => Instance::restore(plan, memory, self.now),
             None => Instance::new(plan, self.now),
@@ -476,7 +513,7 @@ impl Node {
         {
             // Reserved and called off: the capacity is free again at once.
             self.provider.allocator.refuse(view.id, number);
-            self.provider.parameters.remove(&view.id);
+            self.provider.reserved.remove(&view.id);
             self.provider.requests.remove(&view.id);
         }
     }
@@ -519,6 +556,12 @@ impl Node {
             }
         }
         self.provider.allocator.expire(now.mono);
+        self.provider
+            .requests
+            .retain(|_, request| now.mono < request.until);
+        self.provider
+            .reserved
+            .retain(|_, reserved| now.mono < reserved.until);
         self.due_statements();
     }
 

@@ -10,7 +10,7 @@ use mesh_base::identity::{NodeId, OrgId};
 use mesh_federation::leader::{LeadError, Leadership};
 use mesh_federation::members::Roster;
 use mesh_ledger::document::{DocId, DocKind};
-use mesh_ledger::gate::{Authority, AuthorityError, Rejection};
+use mesh_ledger::gate::{Authority, AuthorityError, Equivocation, Rejection};
 use mesh_ledger::ledger::Delta;
 use mesh_ledger::record::{Body, RecordId, SignedRecord};
 
@@ -123,6 +123,7 @@ impl Node {
             .filter(|contact| self.concerns(contact, org))
             .cloned()
             .collect();
+        self.changed = true;
         for part in contacts.chunks(CONTACTS_MAX) {
             self.out
                 .send_durable(peer, Message::Contacts(part.to_vec()));
@@ -211,6 +212,7 @@ impl Node {
                 self.calls_log_piece(from, request, offset, &bytes, refused);
             }
             Message::UsageNow { order } => self.remote_usage_now(from, peer_org, RecordId(order)),
+            Message::Proof(proof) => self.proof(from, &proof),
             Message::Ping { token } => self.out.send(from, Message::Pong { token }),
             Message::Pong { token } => self.peers.handle_pong(&from, token, now),
             Message::Refused { what, reason } => {
@@ -238,6 +240,11 @@ impl Node {
                 self.acknowledge(from, delta.doc);
             }
             Err(Rejection::Gap { doc, .. }) => self.acknowledge(from, *doc),
+            Err(Rejection::Equivocation(proof)) => {
+                // The gate has frozen the document already; here the proof is kept and spread.
+                self.note_refusal("two histories of one document");
+                self.spread(None, &proof);
+            }
             Err(refusal) => {
                 self.note_refusal(&refusal.to_string());
                 let what = format!("changes of {}", delta.doc);
@@ -248,6 +255,36 @@ impl Node {
                     self.out.send(from, Message::Refused { what, reason });
                 }
             }
+        }
+    }
+
+    /// Keeps a proof of two histories and passes it on, once, to everybody who may read the document.
+    fn proof(&mut self, from: NodeId, proof: &Equivocation) {
+        let doc = proof.one.doc;
+        let known = self.ledger.proofs().any(|old| old.one.doc == doc);
+        if known || !doc.may_read(&self.body.org) {
+            return;
+        }
+        if let Err(error) = self.ledger.freeze(proof) {
+            self.note_refusal(&error.to_string());
+            return;
+        }
+        self.spread(Some(from), proof);
+    }
+
+    fn spread(&mut self, from: Option<NodeId>, proof: &Equivocation) {
+        let doc = proof.one.doc;
+        tracing::warn!(%doc, "its writer has signed two histories and is not believed any more");
+        self.out.append(&Entry::Proof(Box::new(proof.clone())));
+        let to: Vec<NodeId> = self
+            .peers
+            .connected()
+            .filter(|(peer, state)| Some(**peer) != from && doc.may_read(&state.org))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in to {
+            self.out
+                .send_durable(peer, Message::Proof(Box::new(proof.clone())));
         }
     }
 
@@ -277,6 +314,7 @@ impl Node {
             self.note_refusal(&error.to_string());
             return;
         }
+        self.changed = true;
         if self.peers.handle_contact(contact.clone(), self.now.mono) != ContactVerdict::Newer {
             return;
         }

@@ -45,7 +45,9 @@ fn mesh() -> Town {
     let call = town.ask(bakery, Request::OrgAccept { agreement });
     let accepted = town.answer(call);
     assert!(matches!(accepted, Ok(Reply::OrgAccept(_))), "{accepted:?}");
-    town.pass(Duration::from_secs(2));
+    for _ in 0..8 {
+        town.pass(Duration::from_millis(250));
+    }
     town
 }
 

@@ -181,7 +181,21 @@ impl Town {
             }
             self.pass(Duration::from_millis(250));
         }
-        panic!("call {call:?} was never answered");
+        for machine in &self.machines {
+            let orders: Vec<_> = machine
+                .node
+                .view()
+                .orders
+                .values()
+                .map(|v| (v.order.name.to_string(), v.attempts.clone(), v.desire))
+                .collect();
+            eprintln!(
+                "{} {orders:#?} steps {:?}",
+                machine.node.chain().leaf().unwrap().name,
+                machine.steps.len()
+            );
+        }
+        panic!("call {call:?} was never answered: {:?}", self.events);
     }
 
     /// Lets time pass for everybody.
