@@ -11,7 +11,7 @@
 //! | [`peers`], [`replication`] | who is connected, who has what |
 //! | `replicate` | messages and records: gate, journal, reactions |
 //! | `customer`, `planning` | orders that we place |
-//! | `provider`, `metering` | orders that we grant, usage and invoices |
+//! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage and invoices |
 //! | `admission` | invites, members, agreements |
 //! | `overlay` | the data plane's plan |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
@@ -25,6 +25,7 @@ mod calls;
 mod customer;
 pub mod entry;
 pub mod genesis;
+mod holding;
 pub mod limits;
 pub mod message;
 mod metering;

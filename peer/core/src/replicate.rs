@@ -134,7 +134,7 @@ impl Node {
         {
             self.out.send_durable(peer, message);
         }
-        self.resend_reservations(peer);
+        self.customer_reconnected(peer);
     }
 
     /// Whether a peer of `org` may learn of a contact: our own nodes and its own.
