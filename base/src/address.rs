@@ -3,14 +3,19 @@
 //! `fd6d` + 112 bits for a node, `fd73` + the same for a service; the bits are the first 14 bytes of
 //! Argon2id v1.3 (RFC 9106) of the key, m = 8192 KiB, t = 1, p = 1, salt `meshstead-address`, 16 bytes
 //! out. Fixed for ever. One hash takes about 5 ms, which makes every guess at a prefix dear; so compute an
-//! address only for keys that the gate has admitted, and keep it.
+//! address only for keys that the gate has admitted, and keep it. Each thread remembers the last few
+//! thousand answers, which changes none of them.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::Ipv6Addr;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{NodeId, ServiceId};
+use crate::memo::{Memo, remembered};
 
 /// First 16 bits of every node's address.
 pub const NODE_PREFIX: u16 = 0xfd6d;
@@ -53,13 +58,13 @@ pub fn is_overlay(address: &Ipv6Addr) -> bool {
     first == NODE_PREFIX || first == SERVICE_PREFIX
 }
 
+thread_local! {
+    static HASHES: Memo<[u8; 16]> = const { RefCell::new(BTreeMap::new()) };
+}
+
 fn address(prefix: u16, key: &[u8; 32]) -> Ipv6Addr {
-    // Proof for both: the parameters are constants inside Argon2's limits.
-    let params = Params::new(8192, 1, 1, Some(16)).expect("constant parameters are lawful");
-    let mut hash = [0; 16];
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(key, b"meshstead-address", &mut hash)
-        .expect("constant lengths are lawful");
+    let hash = HASHES.with(|memo| remembered(memo, key, || Ok::<_, Infallible>(slow_hash(key))));
+    let Ok(hash) = hash;
     let [high, low] = prefix.to_be_bytes();
     let mut octets = [0; 16];
     let (head, tail) = octets.split_at_mut(2);
@@ -67,6 +72,16 @@ fn address(prefix: u16, key: &[u8; 32]) -> Ipv6Addr {
     let (kept, _) = hash.split_at(14);
     tail.copy_from_slice(kept);
     Ipv6Addr::from(octets)
+}
+
+fn slow_hash(key: &[u8; 32]) -> [u8; 16] {
+    // Proof for both: the parameters are constants inside Argon2's limits.
+    let params = Params::new(8192, 1, 1, Some(16)).expect("constant parameters are lawful");
+    let mut hash = [0; 16];
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(key, b"meshstead-address", &mut hash)
+        .expect("constant lengths are lawful");
+    hash
 }
 
 #[cfg(test)]

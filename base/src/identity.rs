@@ -4,12 +4,16 @@
 //! prove nothing for another (RFC 8032 keys and signatures, our own domain separation).
 //! Invariant: a [`PublicKey`] that exists is a point that ed25519-dalek accepts and is not weak.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::BASE32_NOPAD;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::memo::{Memo, remembered};
 
 /// What a signature is for; two purposes never share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +70,25 @@ pub enum KeyError {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PublicKey([u8; 32]);
 
+thread_local! {
+    static CHECKED: Memo<()> = const { RefCell::new(BTreeMap::new()) };
+    static MONTGOMERY: Memo<[u8; 32]> = const { RefCell::new(BTreeMap::new()) };
+}
+
+fn check_point(bytes: &[u8; 32]) -> Result<(), KeyError> {
+    let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAKey)?;
+    if key.is_weak() {
+        Err(KeyError::NotAKey)
+    } else {
+        Ok(())
+    }
+}
+
 impl PublicKey {
     /// Returns the key if the bytes are one.
     pub fn from_bytes(bytes: [u8; 32]) -> Result<Self, KeyError> {
-        let key = VerifyingKey::from_bytes(&bytes).map_err(|_| KeyError::NotAKey)?;
-        if key.is_weak() {
-            return Err(KeyError::NotAKey);
-        }
+        // Each message names the same few keys many times, and decompressing a point takes 10 µs.
+        CHECKED.with(|memo| remembered(memo, &bytes, || check_point(&bytes)))?;
         Ok(Self(bytes))
     }
 
@@ -84,7 +100,11 @@ impl PublicKey {
     /// Returns the X25519 form of this key (RFC 7748), for WireGuard and for sealing.
     pub fn to_x25519(&self) -> [u8; 32] {
         // A checked key is a point, so the conversion cannot fail; the zero key would only fail to open.
-        VerifyingKey::from_bytes(&self.0).map_or([0; 32], |key| key.to_montgomery().to_bytes())
+        let convert =
+            || VerifyingKey::from_bytes(&self.0).map(|key| key.to_montgomery().to_bytes());
+        MONTGOMERY
+            .with(|memo| remembered(memo, &self.0, convert))
+            .unwrap_or([0; 32])
     }
 
     /// Checks a signature over `message` in `context`.

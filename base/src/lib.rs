@@ -24,6 +24,7 @@ pub mod certificate;
 pub mod codec;
 pub mod digest;
 pub mod identity;
+mod memo;
 pub mod money;
 pub mod name;
 pub mod seal;

@@ -1,0 +1,594 @@
+//! The door of this crate: runs steps, adopts what lives, hands over network descriptors.
+//!
+//! Calls block; the caller has threads of its own. Steps of one instance run one after the other,
+//! those of different instances side by side. Every step is idempotent and reports through the
+//! [`Listener`], as does whatever happens without being asked for.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mesh_base::digest::Digest;
+use mesh_compute::recipe::{Limits, Recipe};
+use mesh_compute::step::{Event, InstanceSpec, ItemId, Meters, Step, Verdict};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::cgroup::Groups;
+use crate::error::{At, DriverError, StartFault, sentence};
+use crate::remote::{Progress, Remote, lock};
+use crate::slot::{self, Slot};
+use crate::software::{self, Software, Store};
+use crate::spare::Spares;
+use crate::{files, log, usage};
+
+/// Where things lie and what can be run.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Instances and spares; for this daemon alone.
+    pub state_dir: PathBuf,
+    /// Unpacked software; may be shared by the daemons of a machine.
+    pub software_dir: PathBuf,
+    /// The program that calls [`crate::shim::shim_main`] when its first argument is `shim`; in a
+    /// daemon `/proc/self/exe`.
+    pub exe: PathBuf,
+    /// What can be run here.
+    pub catalog: Vec<Recipe>,
+}
+
+/// Hears what happens. Called from many threads; must not block for long.
+pub trait Listener: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event);
+    /// The TUN of an instance; handed over at each start and at each adoption.
+    fn tun(&self, item: ItemId, tun: OwnedFd);
+    /// The TUN of an instance is of no use any more.
+    fn gone(&self, item: ItemId);
+}
+
+/// Runs instances. Dropping it leaves them running.
+pub struct Drivers {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    instances: PathBuf,
+    store: Store,
+    spares: Spares,
+    exe: PathBuf,
+    catalog: BTreeMap<Digest, Recipe>,
+    listener: Arc<dyn Listener>,
+    remotes: Mutex<BTreeMap<ItemId, Arc<Remote>>>,
+    turns: Mutex<BTreeMap<ItemId, Arc<Mutex<()>>>>,
+    closing: AtomicBool,
+}
+
+/// When new spares are made and secrets forgotten after a start: no order should wait for that.
+const CHORES_AFTER: Duration = Duration::from_millis(500);
+/// How long a shim may take beside the times that a recipe allows.
+const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+
+impl Drivers {
+    /// Opens the state folder. Call [`Drivers::adopt`] before the first step.
+    pub fn new(config: Config, listener: Arc<dyn Listener>) -> Result<Self, DriverError> {
+        let instances = config.state_dir.join("instances");
+        files::make_private(&instances)?;
+        let by_digest = config
+            .catalog
+            .into_iter()
+            .map(|recipe| (recipe.digest(), recipe));
+        let inner = Inner {
+            instances,
+            store: Store::new(config.software_dir, config.exe.clone()),
+            spares: Spares::new(config.state_dir.join("spares")),
+            exe: config.exe,
+            catalog: by_digest.collect(),
+            listener,
+            remotes: Mutex::default(),
+            turns: Mutex::default(),
+            closing: AtomicBool::new(false),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Finds every instance of an earlier daemon. Reports each as started, stopped or created,
+    /// hands over the TUNs of those that run, and removes what was half made or half removed.
+    pub fn adopt(&self) -> Result<(), DriverError> {
+        self.inner.spares.clear_partial()?;
+        self.inner.sweep()?;
+        for item in Slot::list(&self.inner.instances)? {
+            self.inner.adopt(item);
+        }
+        Ok(())
+    }
+
+    /// Does one step and reports how it went.
+    pub fn run(&self, step: Step) {
+        self.inner.run(step);
+    }
+
+    /// Returns the digest of the tree if a recipe's software is here.
+    pub fn software_ready(&self, recipe: &Digest) -> Option<Digest> {
+        let recipe = self.inner.catalog.get(recipe)?;
+        self.inner.store.find(recipe).map(|software| software.tree)
+    }
+
+    /// Reads at most `max` bytes of what an instance printed, from `offset` of its whole log on.
+    /// Returns them with the offset that follows.
+    pub fn read_log(
+        &self,
+        item: ItemId,
+        offset: u64,
+        max: usize,
+    ) -> Result<(Vec<u8>, u64), DriverError> {
+        let slot = Slot::of(&self.inner.instances, item);
+        if !slot.exists() {
+            return Err(DriverError::NoInstance(item));
+        }
+        log::read(&slot.folder, offset, max).at("read the log in", &slot.folder)
+    }
+
+    /// Says what this machine cannot do for instances, one sentence each.
+    pub fn shortcomings(&self) -> Vec<String> {
+        let limits = Limits {
+            memory_mib: 64,
+            cpu_millis: 1000,
+            pids: 16,
+        };
+        let label = format!("meshstead-probe-{}", std::process::id());
+        let mut all = Groups::make(&label, limits).notes.clone();
+        let tun = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/net/tun");
+        if let Err(error) = tun {
+            all.push(format!(
+                "instances get no network: /dev/net/tun cannot be opened ({error})"
+            ));
+        }
+        all
+    }
+}
+
+impl Drop for Drivers {
+    fn drop(&mut self) {
+        self.inner.closing.store(true, Ordering::SeqCst);
+        for remote in lock(&self.inner.remotes).values() {
+            remote.leave();
+        }
+        self.inner.spares.settle();
+    }
+}
+
+impl Inner {
+    fn run(self: &Arc<Self>, step: Step) {
+        let (item, result) = match step {
+            Step::Software { recipe } => return self.make_software(recipe),
+            Step::Create(spec) => (spec.item, self.in_turn(spec.item, || self.create(&spec))),
+            Step::Start { item } => (item, self.in_turn(item, || self.start(item))),
+            Step::Probe { item, promise } => {
+                (item, self.in_turn(item, || self.probe(item, &promise)))
+            }
+            Step::Stop { item } => (item, self.in_turn(item, || self.stop(item))),
+            Step::Meter { item } => (item, self.in_turn(item, || self.meter(item))),
+            Step::Destroy { item } => (item, self.in_turn(item, || self.destroy(item))),
+        };
+        if let Err(error) = result {
+            self.listener.event(Event::Failed {
+                item,
+                reason: sentence(&error),
+            });
+        }
+    }
+
+    fn in_turn<T>(&self, item: ItemId, work: impl FnOnce() -> T) -> T {
+        let turn = Arc::clone(lock(&self.turns).entry(item).or_default());
+        let result = {
+            let _mine = lock(&turn);
+            work()
+        };
+        let mut turns = lock(&self.turns);
+        // Two: the map's and ours; so nobody else waits.
+        if Arc::strong_count(&turn) == 2 {
+            turns.remove(&item);
+        }
+        result
+    }
+
+    fn make_software(self: &Arc<Self>, digest: Digest) {
+        let made = self
+            .recipe(&digest)
+            .and_then(|recipe| self.store.make(recipe));
+        match made {
+            Ok(software) => {
+                let tree = software.tree;
+                self.listener.event(Event::SoftwareReady {
+                    recipe: digest,
+                    tree,
+                });
+                self.do_later("spares", Duration::ZERO, move |inner| {
+                    inner.fill_spares(&digest)
+                });
+            }
+            Err(error) => {
+                let reason = sentence(&error);
+                self.listener.event(Event::SoftwareFailed {
+                    recipe: digest,
+                    reason,
+                });
+            }
+        }
+    }
+
+    fn recipe(&self, digest: &Digest) -> Result<&Recipe, DriverError> {
+        self.catalog
+            .get(digest)
+            .ok_or(DriverError::NoRecipe(*digest))
+    }
+
+    fn slot(&self, item: ItemId) -> Result<Slot, DriverError> {
+        let slot = Slot::of(&self.instances, item);
+        if !slot.exists() {
+            return Err(DriverError::NoInstance(item));
+        }
+        Ok(slot)
+    }
+
+    fn software(&self, recipe: &Recipe) -> Result<Software, DriverError> {
+        let software = self.store.find(recipe);
+        software.ok_or_else(|| DriverError::NoSoftware(recipe.name.to_string()))
+    }
+
+    fn remote(&self, item: ItemId) -> Option<Arc<Remote>> {
+        lock(&self.remotes).get(&item).cloned()
+    }
+
+    fn create(self: &Arc<Self>, spec: &InstanceSpec) -> Result<(), DriverError> {
+        let slot = Slot::of(&self.instances, spec.item);
+        if !slot.exists() {
+            let recipe = self.recipe(&spec.recipe)?;
+            let software = self.software(recipe)?;
+            let partial = Slot {
+                folder: slot.folder.with_extension(PARTIAL),
+            };
+            files::remove(&partial.folder)?;
+            self.spares.take(recipe, &software, &partial.folder)?;
+            partial.write_files(recipe, spec)?;
+            partial.write_spec(spec)?;
+            std::fs::rename(&partial.folder, &slot.folder).at("name", &slot.folder)?;
+            files::sync_parent(&slot.folder)?;
+        }
+        self.listener.event(Event::Created { item: spec.item });
+        Ok(())
+    }
+
+    fn start(self: &Arc<Self>, item: ItemId) -> Result<(), DriverError> {
+        if let Some(remote) = self.remote(item) {
+            let progress = remote.wait(SHIM_PATIENCE, |progress| *progress != Progress::Unknown);
+            if progress == Progress::Running {
+                self.listener.event(Event::Started { item });
+                return Ok(());
+            }
+        }
+        let slot = self.slot(item)?;
+        let spec = slot.spec()?;
+        let recipe = self.recipe(&spec.recipe)?;
+        let software = self.software(recipe)?;
+        end_remains(&slot)?;
+        let status = slot.status();
+        if status.as_ref().is_some_and(|status| !status.initialised) {
+            self.renew_data(&slot, recipe, &spec, &software)?;
+        }
+        let plan = slot.plan(recipe, &spec, &software)?;
+        let init = plan
+            .init
+            .iter()
+            .map(|run| u64::from(run.timeout_ms))
+            .sum::<u64>();
+        let ready = plan
+            .ready
+            .as_ref()
+            .map_or(0, |ready| u64::from(ready.timeout_ms));
+        let patience = SHIM_PATIENCE + Duration::from_millis(init + ready);
+        software::run_shim(&self.exe, "run", &plan)?;
+        let remote = self.watch(item, &slot)?;
+        let up = |progress: &Progress| !matches!(progress, Progress::Unknown | Progress::Starting);
+        match remote.wait(patience, up) {
+            Progress::Unknown | Progress::Starting => Err(DriverError::Start(StartFault::Silent {
+                seconds: patience.as_secs(),
+            })),
+            Progress::Lost => Err(DriverError::Start(StartFault::Gone)),
+            Progress::Failed(said) => Err(DriverError::Start(StartFault::Said { said })),
+            Progress::Running | Progress::Ended(_) => {
+                self.do_later("chores", CHORES_AFTER, move |inner| {
+                    inner.in_turn(item, || inner.forget_secrets(item))?;
+                    inner.fill_spares(&spec.recipe)
+                });
+                Ok(())
+            }
+        }
+    }
+
+    /// Replaces data on which the first start did not succeed: nobody was given it yet.
+    fn renew_data(
+        &self,
+        slot: &Slot,
+        recipe: &Recipe,
+        spec: &InstanceSpec,
+        software: &Software,
+    ) -> Result<(), DriverError> {
+        let fresh = slot.folder.with_extension(FRESH);
+        files::remove(&fresh)?;
+        self.spares.take(recipe, software, &fresh)?;
+        files::remove(&slot.data())?;
+        std::fs::rename(fresh.join("data"), slot.data()).at("replace", &slot.data())?;
+        files::remove(&fresh)?;
+        slot.write_files(recipe, spec)
+    }
+
+    /// Connects to the shim of a slot and reads from it on a thread of its own.
+    fn watch(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Result<Arc<Remote>, DriverError> {
+        let remote = Remote::connect(&slot.folder).at("reach the shim in", &slot.folder)?;
+        lock(&self.remotes).insert(item, Arc::clone(&remote));
+        let (inner, reader) = (Arc::clone(self), Arc::clone(&remote));
+        let name = format!("shim-{}", item.0.short());
+        let started = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || inner.read(item, &reader));
+        started.doing("start a thread")?;
+        Ok(remote)
+    }
+
+    fn read(&self, item: ItemId, remote: &Arc<Remote>) {
+        let (mut was_up, mut has_tun) = (false, false);
+        remote.read(
+            |tun| {
+                has_tun = true;
+                self.listener.tun(item, tun);
+            },
+            |progress| match progress {
+                Progress::Running => {
+                    was_up = true;
+                    self.listener.event(Event::Started { item });
+                }
+                Progress::Failed(_) | Progress::Ended(_) | Progress::Lost => {
+                    let closing = self.closing.load(Ordering::SeqCst);
+                    self.forget(item, remote);
+                    if was_up && !closing {
+                        let how = match progress {
+                            Progress::Ended(how) => how.clone(),
+                            _ => "its shim was killed".to_owned(),
+                        };
+                        self.listener.gone(item);
+                        self.listener.event(Event::Stopped { item, how });
+                    }
+                }
+                Progress::Unknown | Progress::Starting => {}
+            },
+        );
+        if has_tun && !was_up && !self.closing.load(Ordering::SeqCst) {
+            self.listener.gone(item);
+        }
+    }
+
+    fn forget(&self, item: ItemId, remote: &Arc<Remote>) {
+        let mut remotes = lock(&self.remotes);
+        if remotes
+            .get(&item)
+            .is_some_and(|known| Arc::ptr_eq(known, remote))
+        {
+            remotes.remove(&item);
+        }
+    }
+
+    fn probe(&self, item: ItemId, promise: &str) -> Result<(), DriverError> {
+        let slot = self.slot(item)?;
+        let spec = slot.spec()?;
+        let recipe = self.recipe(&spec.recipe)?;
+        let known = recipe.promises.get(promise);
+        let known = known.ok_or_else(|| DriverError::NoPromise(promise.to_owned()))?;
+        let run = slot::render(&known.command, &slot::values_inside(recipe, &spec))?;
+        let verdict = match self.remote(item).map(|remote| remote.run(run)) {
+            None => Verdict::Broken("it is not running".to_owned()),
+            Some(None) => Verdict::Broken("the check was not answered".to_owned()),
+            Some(Some(outcome)) if outcome.is_success() => Verdict::Holds,
+            Some(Some(outcome)) => Verdict::Broken(outcome.sentence()),
+        };
+        let promise = promise.to_owned();
+        self.listener.event(Event::Probed {
+            item,
+            promise,
+            verdict,
+        });
+        Ok(())
+    }
+
+    fn stop(&self, item: ItemId) -> Result<(), DriverError> {
+        let slot = self.slot(item)?;
+        if !self.end(item, &slot)? {
+            self.listener.event(Event::Stopped {
+                item,
+                how: slot.last_words(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends a running instance and returns whether that was reported.
+    fn end(&self, item: ItemId, slot: &Slot) -> Result<bool, DriverError> {
+        let Some(remote) = self.remote(item) else {
+            end_remains(slot)?;
+            return Ok(false);
+        };
+        let was_up = remote.progress() == Progress::Running;
+        let grace = slot
+            .spec()
+            .and_then(|spec| Ok(self.recipe(&spec.recipe)?.stop.grace_ms))
+            .unwrap_or_default();
+        let over = |progress: &Progress| {
+            matches!(
+                progress,
+                Progress::Ended(_) | Progress::Failed(_) | Progress::Lost
+            )
+        };
+        if remote.stop().is_ok() {
+            remote.wait(SHIM_PATIENCE + Duration::from_millis(grace.into()), over);
+        }
+        // The shim ends last; what it started cannot outlive it.
+        end_remains(slot)?;
+        Ok(was_up)
+    }
+
+    fn meter(&self, item: ItemId) -> Result<(), DriverError> {
+        let slot = self.slot(item)?;
+        let running = self.remote(item).and_then(|remote| remote.meter());
+        let stopped = || (slot.status().map_or(0, |status| status.cpu_ms), 0);
+        let (cpu_ms, memory_mib) = running.unwrap_or_else(stopped);
+        let meters = Meters {
+            cpu_ms,
+            memory_mib,
+            disk_mib: files::occupied_mib(&slot.data()),
+            ..Meters::default()
+        };
+        self.listener.event(Event::Metered { item, meters });
+        Ok(())
+    }
+
+    fn destroy(&self, item: ItemId) -> Result<(), DriverError> {
+        let slot = Slot::of(&self.instances, item);
+        if slot.folder.exists() {
+            self.end(item, &slot)?;
+            let gone = slot.folder.with_extension(GONE);
+            files::remove(&gone)?;
+            std::fs::rename(&slot.folder, &gone).at("retire", &slot.folder)?;
+            files::sync_parent(&gone)?;
+            files::remove(&gone)?;
+        }
+        self.listener.event(Event::Destroyed { item });
+        Ok(())
+    }
+
+    fn adopt(self: &Arc<Self>, item: ItemId) {
+        let slot = Slot::of(&self.instances, item);
+        if let Ok(remote) = self.watch(item, &slot) {
+            // Its first word is on its way already.
+            let heard = remote.wait(SHIM_PATIENCE, |progress| *progress != Progress::Unknown);
+            if matches!(heard, Progress::Running | Progress::Starting) {
+                return;
+            }
+        }
+        let event = match slot.status() {
+            None => Event::Created { item },
+            Some(_) => Event::Stopped {
+                item,
+                how: slot.last_words(),
+            },
+        };
+        self.listener.event(event);
+    }
+
+    /// Removes what was half made or half removed.
+    fn sweep(&self) -> Result<(), DriverError> {
+        for entry in std::fs::read_dir(&self.instances).at("list", &self.instances)? {
+            let path = entry.at("list", &self.instances)?.path();
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            if matches!(extension, Some(PARTIAL | FRESH | GONE)) {
+                files::remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does something on a thread of its own that nobody waits for.
+    fn do_later(
+        self: &Arc<Self>,
+        name: &str,
+        after: Duration,
+        work: impl FnOnce(&Self) -> Result<(), DriverError> + Send + 'static,
+    ) {
+        let inner = Arc::downgrade(self);
+        let later = move || {
+            std::thread::sleep(after);
+            let Some(inner) = inner
+                .upgrade()
+                .filter(|inner| !inner.closing.load(Ordering::SeqCst))
+            else {
+                return;
+            };
+            if let Err(error) = work(&inner) {
+                tracing::warn!(error = sentence(&error), "chores were not done");
+            }
+        };
+        let started = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(later);
+        if let Err(error) = started {
+            tracing::warn!(%error, "no thread for chores");
+        }
+    }
+
+    fn fill_spares(&self, recipe: &Digest) -> Result<(), DriverError> {
+        let recipe = self.recipe(recipe)?;
+        let software = self.software(recipe)?;
+        self.spares
+            .fill(recipe, &software, || !self.closing.load(Ordering::SeqCst))
+    }
+
+    fn forget_secrets(&self, item: ItemId) -> Result<(), DriverError> {
+        let slot = Slot::of(&self.instances, item);
+        if !slot.exists() || !slot.status().is_some_and(|status| status.initialised) {
+            return Ok(());
+        }
+        let mut spec = slot.spec()?;
+        let recipe = self.recipe(&spec.recipe)?;
+        let lasting = recipe.lasting_names();
+        let count = spec.values.len();
+        spec.values
+            .retain(|name, _| lasting.contains(name.as_str()));
+        if spec.values.len() == count {
+            return Ok(());
+        }
+        slot.write_spec(&spec)
+    }
+}
+
+const PARTIAL: &str = "partial";
+const FRESH: &str = "fresh";
+const GONE: &str = "gone";
+
+/// Makes sure that nothing of an earlier run is left before its data is touched again.
+fn end_remains(slot: &Slot) -> Result<(), DriverError> {
+    let status = slot
+        .status()
+        .filter(|status| status.boot == crate::shim::boot_id());
+    let Some((pid, start)) = status.and_then(|status| status.first) else {
+        return Ok(());
+    };
+    let until = Instant::now() + SHIM_PATIENCE;
+    // Gone when its id is free or names another process.
+    while usage::start_of(pid) == Some(start) && !is_dead(pid) {
+        if until <= Instant::now() {
+            let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
+            return Err(DriverError::System {
+                what: "end what is left of the last run",
+                source,
+            });
+        }
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Returns whether a process has ended and only waits to be collected; the first process of a
+/// namespace gets there after all others.
+fn is_dead(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}

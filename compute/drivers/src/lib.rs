@@ -1,0 +1,50 @@
+//! Runs instances on this machine: software as unpacked trees, shims, sandboxes, meters, logs.
+//!
+//! Touches the operating system and decides nothing about orders. What is to be done comes as
+//! [`mesh_compute::step::Step`]; what happened goes back as [`mesh_compute::step::Event`]. What is
+//! known after a restart is read from the instance folders and the living shims, never remembered.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`drivers`] | the door: runs steps, adopts what lives, hands over network descriptors |
+//! | [`software`] | a recipe's tree and prepared data, made once and kept by digest |
+//! | [`shim`] | the small process that owns one instance and outlives the daemon |
+//! | [`tun`] | the network interface inside |
+//! | [`error`] | why something could not be done |
+//! | `apt` | Debian packages by extraction, with folders of our own |
+//! | `tree` | lawful modes, digest of a tree |
+//! | `files` | copying, removing, measuring folders; writing a file whole |
+//! | `slot` | the folder of one instance |
+//! | `spare` | copies of prepared data made beforehand |
+//! | `plan` | what daemon, shim and the first process inside say to each other |
+//! | `remote` | a living shim as the daemon sees it |
+//! | `link` | sockets that carry those words and descriptors |
+//! | `sandbox` | namespaces, mounts, identity, no way back |
+//! | `inside` | the first process inside: starts, reaps, checks |
+//! | `cgroup` | limits, where the system lets us set them |
+//! | `usage` | processor time and memory of everything inside |
+//! | `log` | what the instance printed, bounded |
+//! | `seccomp` | system calls that no service needs |
+//! | `sys` | the few system calls that need `unsafe` |
+
+pub mod drivers;
+pub mod error;
+pub mod shim;
+pub mod software;
+pub mod tun;
+
+mod apt;
+mod cgroup;
+mod files;
+mod inside;
+mod link;
+mod log;
+mod plan;
+mod remote;
+mod sandbox;
+mod seccomp;
+mod slot;
+mod spare;
+mod sys;
+mod tree;
+mod usage;

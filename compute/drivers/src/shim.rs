@@ -1,0 +1,571 @@
+//! The small process that owns one instance: sandbox, log, TUN, meters, exit status.
+//!
+//! Started by the daemon through [`shim_main`] with the plan on its standard input; detaches and
+//! outlives the daemon, which finds it again by the socket in the instance folder. Single-threaded.
+//! Invariant: as long as anything of the instance runs, its shim does; when the shim ends, for
+//! whatever reason, the first process inside ends with it and the kernel ends the rest.
+//!
+//! ```text
+//! Starting --ready, init done--> Running --Stop--> Stopping --main ended--> (status written, gone)
+//!      |  sandbox, ready file or init failed                                        ^
+//!      +---------------------------- kill -------------------------------------------+
+//! ```
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use mesh_compute::recipe::Limits;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{Pid, pipe2};
+
+use crate::cgroup::Groups;
+use crate::files::write_whole;
+use crate::link::{Link, Listener};
+use crate::log::Writer;
+use crate::plan::{
+    FromInside, FromShim, Outcome, Plan, Run, SOCKET, STATUS, State, Status, ToInside, ToShim,
+};
+use crate::usage::{self, Depth};
+use crate::{inside, sandbox, sys};
+
+/// The first argument that makes a program a shim.
+pub const SHIM: &str = "shim";
+/// How often limits are watched that the system does not enforce.
+const WATCH_PERIOD: Duration = Duration::from_secs(2);
+/// Longest plan that is read.
+const PLAN_LEN_MAX: u64 = 1 << 20;
+
+/// Acts as a shim; call it when the first argument is [`SHIM`]. Never returns.
+///
+/// The second argument is `run` or `prepare`; further ones only make the process list readable.
+pub fn shim_main(arguments: Vec<OsString>) -> ! {
+    let mode = arguments.first().and_then(|mode| mode.to_str());
+    let result = match mode {
+        Some("run") => run(),
+        Some("prepare") => prepare(),
+        _ => Err(io::Error::other("a shim is started by the daemon only")),
+    };
+    match result {
+        Ok(()) => sys::exit(0),
+        Err(error) => {
+            eprintln!("{error}");
+            sys::exit(1)
+        }
+    }
+}
+
+fn read_plan() -> io::Result<Plan> {
+    let mut bytes = Vec::new();
+    io::stdin().take(PLAN_LEN_MAX).read_to_end(&mut bytes)?;
+    Ok(serde_json::from_slice(&bytes)?)
+}
+
+/// Runs the plan's `init` commands in a sandbox of its own and waits for them.
+fn prepare() -> io::Result<()> {
+    let plan = read_plan()?;
+    sys::close_on_exec();
+    let cell = Cell::make(&plan, &mut Vec::new())?;
+    cell.link.send(&ToInside::Go, None)?;
+    cell.await_up()?;
+    for (id, run) in (0..).zip(&plan.init) {
+        cell.link.send(
+            &ToInside::Run {
+                id,
+                run: run.clone(),
+            },
+            None,
+        )?;
+        loop {
+            let arrived = cell.link.receive::<FromInside>()?.ok_or_else(lost)?;
+            let FromInside::Ran { outcome, .. } = arrived.message else {
+                continue;
+            };
+            if !outcome.is_success() {
+                let program = run.argv.first().map(String::as_str).unwrap_or_default();
+                return Err(io::Error::other(format!(
+                    "{program}: {}",
+                    outcome.sentence()
+                )));
+            }
+            break;
+        }
+    }
+    cell.kill();
+    Ok(())
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the first process inside is gone")
+}
+
+fn run() -> io::Result<()> {
+    let plan = read_plan()?;
+    let listener = Listener::bind(&plan.folder, SOCKET)?;
+    // The daemon waits for this process; from here on its child is on its own.
+    if let sys::Side::Parent(_) = sys::fork()? {
+        sys::exit(0);
+    }
+    nix::unistd::setsid()?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdout(&null)?;
+    nix::unistd::dup2_stderr(&null)?;
+    sys::close_on_exec();
+    let _ = nix::unistd::chdir("/");
+    let log = Writer::open(&plan.folder)?;
+    let mut shim = Shim::begin(plan, listener, log)?;
+    shim.serve()
+}
+
+/// A sandbox with its first process, seen from outside.
+struct Cell {
+    link: Link,
+    first: i32,
+    output: File,
+    groups: Groups,
+}
+
+impl Cell {
+    fn make(plan: &Plan, notes: &mut Vec<String>) -> io::Result<Self> {
+        if nix::unistd::geteuid().is_root() {
+            // Groups of root must not follow inside. Root of a user namespace may be refused, and
+            // an ordinary user cannot shed its own.
+            let _ = nix::unistd::setgroups(&[]);
+        }
+        let groups = Groups::make(
+            &plan.label,
+            Limits {
+                memory_mib: plan.memory_mib,
+                cpu_millis: plan.cpu_millis,
+                pids: plan.pids,
+            },
+        );
+        notes.extend(groups.notes.iter().cloned());
+        let (link, theirs) = Link::pair()?;
+        let (output, printed) = pipe2(OFlag::O_CLOEXEC)?;
+        let first = match sys::clone_into(sandbox::NAMESPACES) {
+            Err(error) => {
+                let text = format!("this system allows us no namespaces ({error})");
+                return Err(io::Error::other(text));
+            }
+            Ok(sys::Side::Parent(first)) => first,
+            Ok(sys::Side::Child) => {
+                drop((link, output));
+                // The groups are their maker's to remove.
+                std::mem::forget(groups);
+                inside::live(plan, theirs, printed)
+            }
+        };
+        let cell = Self {
+            link,
+            first,
+            output: output.into(),
+            groups,
+        };
+        map_ids(plan, first)?;
+        if let Err(error) = cell.groups.add(first) {
+            notes.push(format!(
+                "limits are not enforced: cannot join the cgroup ({error})"
+            ));
+        }
+        Ok(cell)
+    }
+
+    /// Waits until a sandbox without a main process stands.
+    fn await_up(&self) -> io::Result<()> {
+        loop {
+            let arrived = self.link.receive::<FromInside>()?.ok_or_else(lost)?;
+            match arrived.message {
+                FromInside::Up => return Ok(()),
+                FromInside::Failed(reason) => return Err(io::Error::other(reason)),
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends everything inside and waits until it is gone.
+    fn kill(&self) {
+        let first = Pid::from_raw(self.first);
+        let _ = kill(first, Signal::SIGKILL);
+        // The kernel reports the first process dead only after all others inside are.
+        while waitpid(first, None) == Err(nix::errno::Errno::EINTR) {}
+    }
+}
+
+fn map_ids(plan: &Plan, first: i32) -> io::Result<()> {
+    let write = |name: &str, text: String| std::fs::write(format!("/proc/{first}/{name}"), text);
+    let one = |inner: u32, outer: u32| format!("{inner} {outer} 1\n");
+    write("setgroups", "deny".to_owned())?;
+    write("uid_map", one(plan.inner.uid, plan.outer.uid))?;
+    write("gid_map", one(plan.inner.gid, plan.outer.gid))
+}
+
+struct Shim {
+    plan: Plan,
+    cell: Cell,
+    listener: Listener,
+    daemon: Option<Link>,
+    log: Writer,
+    tun: Option<OwnedFd>,
+    status: Status,
+    /// Next first-start command.
+    init_next: usize,
+    kill_at: Option<Instant>,
+    watch_at: Instant,
+    ended: bool,
+}
+
+/// Identifies first-start commands among those of the daemon, whose ids count from 1.
+const INIT_ID: u64 = 0;
+
+impl Shim {
+    fn begin(plan: Plan, listener: Listener, log: Writer) -> io::Result<Self> {
+        let mut status = Status {
+            boot: boot_id(),
+            state: State::Starting,
+            how: String::new(),
+            initialised: plan.init.is_empty(),
+            cpu_ms: plan.cpu_ms_before,
+            notes: Vec::new(),
+            first: None,
+        };
+        let mut notes = Vec::new();
+        let cell = match Cell::make(&plan, &mut notes) {
+            Ok(cell) => cell,
+            Err(error) => {
+                refuse(&listener, &error);
+                status.state = State::Stopped;
+                status.how = error.to_string();
+                save(&plan, &status)?;
+                return Err(error);
+            }
+        };
+        status.notes = notes;
+        status.first = usage::start_of(cell.first).map(|ticks| (cell.first, ticks));
+        // Inside waits for our word, so nothing runs that the status does not know.
+        save(&plan, &status)?;
+        cell.link.send(&ToInside::Go, None)?;
+        Ok(Self {
+            plan,
+            cell,
+            listener,
+            daemon: None,
+            log,
+            tun: None,
+            status,
+            init_next: 0,
+            kill_at: None,
+            watch_at: Instant::now() + WATCH_PERIOD,
+            ended: false,
+        })
+    }
+
+    fn serve(&mut self) -> io::Result<()> {
+        while !self.ended {
+            let [calls, inside, printed, daemon] = self.wait()?;
+            if printed {
+                self.copy_output()?;
+            }
+            if inside {
+                self.hear_inside()?;
+            }
+            if daemon && !self.ended {
+                self.hear_daemon()?;
+            }
+            if calls {
+                self.answer_call()?;
+            }
+            self.look_at_clock()?;
+        }
+        Ok(())
+    }
+
+    /// Waits for: a call, the first process, output, the daemon.
+    fn wait(&self) -> io::Result<[bool; 4]> {
+        let mut fds = vec![
+            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.cell.link.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.cell.output.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(
+            self.daemon
+                .iter()
+                .map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)),
+        );
+        let now = Instant::now();
+        let mut until = self.kill_at;
+        if !self.cell.groups.limits_memory {
+            until = Some(until.map_or(self.watch_at, |at| at.min(self.watch_at)));
+        }
+        let timeout = match until {
+            Some(at) => {
+                let rest = at.saturating_duration_since(now).as_millis() + 1;
+                PollTimeout::try_from(rest).unwrap_or(PollTimeout::MAX)
+            }
+            None => PollTimeout::NONE,
+        };
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut ready = [false; 4];
+        for (flag, fd) in ready.iter_mut().zip(&fds) {
+            *flag = fd.any().unwrap_or(false);
+        }
+        Ok(ready)
+    }
+
+    fn copy_output(&mut self) -> io::Result<()> {
+        let mut bytes = [0; 16 * 1024];
+        let len = self.cell.output.read(&mut bytes)?;
+        // A full disk must not stop the service: what cannot be written is lost.
+        let _ = self.log.write(bytes.get(..len).unwrap_or_default());
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) {
+        let _ = self.log.write(format!("mesh: {text}\n").as_bytes());
+    }
+
+    fn tell(&mut self, message: &FromShim) {
+        if let Some(daemon) = &self.daemon
+            && daemon.send(message, None).is_err()
+        {
+            self.daemon = None;
+        }
+    }
+
+    /// Takes a new daemon; the one before it is gone or about to go.
+    fn answer_call(&mut self) -> io::Result<()> {
+        let link = self.listener.accept()?;
+        let hello = FromShim::Hello {
+            state: self.status.state,
+            notes: self.status.notes.clone(),
+        };
+        // Until the TUN is there, a daemon that calls while we start would get a hello without it.
+        if link
+            .send(&hello, self.tun.as_ref().map(AsFd::as_fd))
+            .is_ok()
+        {
+            self.daemon = Some(link);
+        }
+        Ok(())
+    }
+
+    fn hear_daemon(&mut self) -> io::Result<()> {
+        let arrived = self.daemon.as_ref().map(Link::receive::<ToShim>);
+        let Some(Ok(Some(arrived))) = arrived else {
+            self.daemon = None;
+            return Ok(());
+        };
+        match arrived.message {
+            ToShim::Stop => self.stop(),
+            ToShim::Run { id, run } => self.ask_inside(id, run),
+            ToShim::Meter { id } => {
+                let usage = self.measure(Depth::TimeAndMemory);
+                self.tell(&FromShim::Metered {
+                    id,
+                    cpu_ms: self.status.cpu_ms,
+                    memory_mib: usage,
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn stop(&mut self) -> io::Result<()> {
+        if self.status.state == State::Stopping {
+            return Ok(());
+        }
+        self.status.state = State::Stopping;
+        let grace = Duration::from_millis(self.plan.grace_ms.into());
+        self.kill_at = Some(Instant::now() + grace);
+        self.cell
+            .link
+            .send(&ToInside::Signal(self.plan.stop_signal), None)
+    }
+
+    fn ask_inside(&self, id: u64, run: Run) -> io::Result<()> {
+        self.cell.link.send(&ToInside::Run { id, run }, None)
+    }
+
+    fn hear_inside(&mut self) -> io::Result<()> {
+        let arrived = match self.cell.link.receive::<FromInside>() {
+            Ok(Some(arrived)) => arrived,
+            Ok(None) | Err(_) => return self.end("the first process inside ended".to_owned()),
+        };
+        match arrived.message {
+            FromInside::Tun => {
+                self.tun = arrived.fd;
+                self.greet_again();
+                Ok(())
+            }
+            FromInside::Note(note) => {
+                self.note(&note);
+                self.status.notes.push(note);
+                Ok(())
+            }
+            FromInside::Up => Ok(()),
+            FromInside::Failed(reason) => self.fail(reason),
+            FromInside::NotReady => {
+                let seconds = self
+                    .plan
+                    .ready
+                    .as_ref()
+                    .map_or(0, |ready| ready.timeout_ms / 1000);
+                self.fail(format!("it was not ready after {seconds} s; see its log"))
+            }
+            FromInside::Ready => self.initialise(),
+            FromInside::Ran {
+                id: INIT_ID,
+                outcome,
+            } => self.continue_init(&outcome),
+            FromInside::Ran { id, outcome } => {
+                self.tell(&FromShim::Ran { id, outcome });
+                Ok(())
+            }
+            FromInside::Exited(how) => self.end(how),
+        }
+    }
+
+    /// Sends the TUN to a daemon that called before it was made.
+    fn greet_again(&mut self) {
+        let hello = FromShim::Hello {
+            state: self.status.state,
+            notes: self.status.notes.clone(),
+        };
+        if let (Some(daemon), Some(tun)) = (&self.daemon, &self.tun) {
+            let _ = daemon.send(&hello, Some(tun.as_fd()));
+        }
+    }
+
+    fn initialise(&mut self) -> io::Result<()> {
+        match self.plan.init.get(self.init_next) {
+            Some(run) if !self.status.initialised => self.ask_inside(INIT_ID, run.clone()),
+            _ => self.started(),
+        }
+    }
+
+    fn continue_init(&mut self, outcome: &Outcome) -> io::Result<()> {
+        if !outcome.is_success() {
+            return self.fail(format!("its first start failed: {}", outcome.sentence()));
+        }
+        self.init_next += 1;
+        self.initialise()
+    }
+
+    fn started(&mut self) -> io::Result<()> {
+        self.status.initialised = true;
+        // First-start commands hold secrets; they are not needed again.
+        self.plan.init.clear();
+        if self.status.state == State::Starting {
+            self.status.state = State::Running;
+        }
+        save(&self.plan, &self.status)?;
+        self.tell(&FromShim::Started);
+        Ok(())
+    }
+
+    fn fail(&mut self, reason: String) -> io::Result<()> {
+        self.note(&reason);
+        self.finish(&reason)?;
+        self.tell(&FromShim::Failed { reason });
+        Ok(())
+    }
+
+    fn end(&mut self, how: String) -> io::Result<()> {
+        let state = self.status.state;
+        let how = if self.status.how.is_empty() {
+            how
+        } else {
+            self.status.how.clone()
+        };
+        self.finish(&how)?;
+        if state == State::Starting {
+            let reason = format!("it ended while it was starting ({how}); see its log");
+            self.tell(&FromShim::Failed { reason });
+        } else {
+            self.tell(&FromShim::Exited { how });
+        }
+        Ok(())
+    }
+
+    /// Ends everything inside, keeps what it printed, writes the last status.
+    fn finish(&mut self, how: &str) -> io::Result<()> {
+        self.measure(Depth::Time);
+        self.cell.kill();
+        let mut rest = Vec::new();
+        // All writers are dead, so this ends.
+        let _ = (&self.cell.output).take(1 << 20).read_to_end(&mut rest);
+        let _ = self.log.write(&rest);
+        self.status.state = State::Stopped;
+        self.status.how = how.to_owned();
+        self.ended = true;
+        save(&self.plan, &self.status)
+    }
+
+    /// Updates processor time and returns memory in MiB if it was asked for.
+    fn measure(&mut self, depth: Depth) -> u64 {
+        let counted = self.cell.groups.memory_mib();
+        let depth = if counted.is_some() {
+            Depth::Time
+        } else {
+            depth
+        };
+        let usage = usage::read(self.cell.first, depth);
+        let total = self.plan.cpu_ms_before + usage.cpu_ms;
+        self.status.cpu_ms = self.status.cpu_ms.max(total);
+        counted.unwrap_or(usage.memory_mib)
+    }
+
+    fn look_at_clock(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.kill_at.is_some_and(|at| at <= now) && !self.ended {
+            self.kill_at = None;
+            return self.end("signal 9".to_owned());
+        }
+        if self.watch_at <= now && !self.ended && !self.cell.groups.limits_memory {
+            self.watch_at = now + WATCH_PERIOD;
+            let memory_mib = self.measure(Depth::TimeAndMemory);
+            if u64::from(self.plan.memory_mib) < memory_mib {
+                let limit = self.plan.memory_mib;
+                return self.end(format!(
+                    "used {memory_mib} MiB of memory, its limit is {limit} MiB"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells the daemon that is about to call why nothing starts.
+fn refuse(listener: &Listener, error: &io::Error) {
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    if poll(&mut fds, PollTimeout::from(2_000_u16)).is_ok_and(|ready| 0 < ready)
+        && let Ok(link) = listener.accept()
+    {
+        let _ = link.send(
+            &FromShim::Failed {
+                reason: error.to_string(),
+            },
+            None,
+        );
+    }
+}
+
+fn save(plan: &Plan, status: &Status) -> io::Result<()> {
+    let bytes = serde_json::to_vec(status)?;
+    write_whole(&plan.folder.join(STATUS), &bytes, 0o600).map_err(io::Error::other)
+}
+
+/// Returns what tells this boot of the machine from others.
+pub(crate) fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
