@@ -88,11 +88,14 @@ impl Node {
             };
             let address = self.service_address(&service);
             // The customer's organisation only, until an order says otherwise.
-            let allow: BTreeSet<Ipv6Addr> = self
+            let mut allow: BTreeSet<Ipv6Addr> = self
                 .roster
                 .members_of(&org)
                 .map(|(_, member)| member.address.0)
                 .collect();
+            if org == self.body.org {
+                allow.insert(self.address);
+            }
             instances.insert(order.0, InstancePlan { address, allow });
         }
         instances

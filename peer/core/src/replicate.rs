@@ -304,7 +304,11 @@ impl Node {
     /// Takes in a contact; passes a newer one on to those whom it concerns.
     pub(crate) fn contact(&mut self, contact: SignedContact, from: Option<NodeId>) {
         let node = contact.contact.node;
-        if node == self.id || !contact.is_authentic() {
+        // What is known already costs no signature: peers repeat their contacts at every connection.
+        let newest = self.peers.contact(&node).map(|old| old.contact.sequence);
+        let repeated = newest.is_some_and(|newest| contact.contact.sequence <= newest)
+            && self.roster.member(&node).is_some();
+        if node == self.id || repeated || !contact.is_authentic() {
             return;
         }
         if let Err(error) = self

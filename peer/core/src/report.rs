@@ -14,6 +14,7 @@ use mesh_base::certificate::Role;
 use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::money::{Currency, Money};
 use mesh_base::name::Name;
+use mesh_compute::instance::state::State;
 use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
@@ -143,77 +144,58 @@ impl Node {
     }
 
     fn health(&self) -> Vec<HealthRow> {
-        let row = |check: &str, verdict, sentence: String, hint: &str| HealthRow {
-            check: check.to_owned(),
-            verdict,
-            sentence,
-            hint: hint.to_owned(),
-        };
-        let (known, connected) = (
-            self.roster
-                .members()
-                .filter(|(n, _)| **n != self.id)
-                .count(),
-            self.peers.connected().count(),
-        );
-        let peers = match (known, connected) {
-            (0, _) => row(
-                "peers",
+        let lag = self.out.appended().0.saturating_sub(self.out.persisted().0);
+        let journal = format!("{lag} entries wait for the disk");
+        vec![
+            self.peers_health(),
+            health_row("journal", Health::Ok, journal, ""),
+            self.services_health(),
+        ]
+    }
+
+    fn peers_health(&self) -> HealthRow {
+        let known = self
+            .roster
+            .members()
+            .filter(|(node, _)| **node != self.id)
+            .count();
+        let connected = self.peers.connected().count();
+        let (verdict, sentence, hint) = match (known, connected) {
+            (0, _) => (
                 Health::Unknown,
                 "no other node is known".to_owned(),
                 "invite one: meshctl member invite --role node",
             ),
-            (known, 0) => row(
-                "peers",
+            (known, 0) => (
                 Health::Fail,
                 format!("none of {known} known nodes is connected"),
                 "check this machine's network, and that the others run: meshnode status",
             ),
-            (known, connected) if connected < known => row(
-                "peers",
+            (known, connected) if connected < known => (
                 Health::Warn,
                 format!("{connected} of {known} known nodes are connected"),
                 "see which are missing: meshctl status",
             ),
-            (known, _) => row(
-                "peers",
+            (known, _) => (
                 Health::Ok,
                 format!("all {known} known nodes are connected"),
                 "",
             ),
         };
-        let lag = self.out.appended().0.saturating_sub(self.out.persisted().0);
-        let journal = row(
-            "journal",
-            Health::Ok,
-            format!("{lag} entries wait for the disk"),
-            "",
-        );
-        let degraded = self
-            .provider
-            .instances
-            .values()
-            .filter(|instance| {
-                use mesh_compute::instance::state::State;
-                matches!(instance.state(), State::Degraded(_) | State::Failed(_))
-            })
-            .count();
-        let services = if degraded == 0 {
-            row(
-                "services",
-                Health::Ok,
-                "every service held here keeps its promises".to_owned(),
-                "",
-            )
-        } else {
-            row(
-                "services",
-                Health::Warn,
-                format!("{degraded} services held here are in trouble"),
-                "see which: meshctl ps, then meshctl logs NAME",
-            )
-        };
-        vec![peers, journal, services]
+        health_row("peers", verdict, sentence, hint)
+    }
+
+    fn services_health(&self) -> HealthRow {
+        let trouble = |state: &State| matches!(state, State::Degraded(_) | State::Failed(_));
+        let held = self.provider.instances.values();
+        let degraded = held.filter(|instance| trouble(instance.state())).count();
+        if degraded == 0 {
+            let sentence = "every service held here keeps its promises".to_owned();
+            return health_row("services", Health::Ok, sentence, "");
+        }
+        let sentence = format!("{degraded} services held here are in trouble");
+        let hint = "see which: meshctl ps, then meshctl logs NAME";
+        health_row("services", Health::Warn, sentence, hint)
     }
 
     pub(crate) fn members(&self) -> Reply {
@@ -606,6 +588,15 @@ impl Node {
             ),
             format!("run the same command on {who}"),
         ))
+    }
+}
+
+fn health_row(check: &str, verdict: Health, sentence: String, hint: &str) -> HealthRow {
+    HealthRow {
+        check: check.to_owned(),
+        verdict,
+        sentence,
+        hint: hint.to_owned(),
     }
 }
 

@@ -196,7 +196,11 @@ impl Node {
 
     pub(crate) fn show(&mut self, order: &RecordId) -> Option<Reply> {
         let view = self.view.orders.get(order)?.clone();
-        let (state, sentence) = service_state(&view);
+        let (state, mut sentence) = service_state(&view);
+        if view.customer != self.id {
+            let by = self.node_name(&view.customer);
+            sentence = format!("{sentence}; how to connect is sealed to {by}, which ordered it");
+        }
         let held = view.granted().map(|(_, attempt)| attempt.clone());
         let cost = self.usage_rows(&[view.id]).pop().map(|row| row.cost);
         let fields = self.connection(&view).unwrap_or_default();

@@ -1,0 +1,39 @@
+//! `meshnode status`: how this node is; health comes last.
+
+use clap::Args;
+use mesh_api::{Reply, Request, document, screen};
+
+use crate::ask::ask;
+use crate::command::print;
+use crate::failure::Failure;
+use crate::home::Home;
+
+/// Show how this node is: address, peers, links, ledger, services, health last
+#[derive(Debug, Args)]
+pub struct Status {
+    /// Print JSON, also for errors
+    #[arg(long)]
+    json: bool,
+}
+
+impl Status {
+    /// Asks the daemon and prints its answer.
+    pub fn run(self, home: &Home) -> Result<(), Failure> {
+        let reply = ask(&home.socket(), &Request::Status);
+        if self.json {
+            let text = match &reply {
+                Ok(reply) => document::of_reply(reply),
+                Err(error) => document::of_error(error),
+            };
+            print(&format!("{text}\n"))?;
+            return reply.map(|_| ()).map_err(Failure::from);
+        }
+        match reply? {
+            Reply::Status(status) => print(&screen::status(&status)),
+            _ => Err(
+                Failure::new("the node answered something else than its status")
+                    .hint("use the same version of program and daemon: `meshnode version`"),
+            ),
+        }
+    }
+}

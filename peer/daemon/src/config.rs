@@ -1,0 +1,575 @@
+//! Settings of a node: each key with its default, unit and sentence, and where its value came from.
+//!
+//! A value is looked for in this order: `--set KEY=VALUE`, the variable `MESHSTEAD_KEY` (dots
+//! become underscores), `HOME/config.toml`, the default. A node runs without any settings. An
+//! unknown key is an error that names the nearest known one. Decides nothing about what the values
+//! are used for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::machine;
+
+/// One known key.
+#[derive(Debug)]
+pub struct Key {
+    /// Its dotted name.
+    pub name: &'static str,
+    /// What a value looks like.
+    pub unit: &'static str,
+    /// One sentence for people.
+    pub sentence: &'static str,
+}
+
+/// Every key there is, in the order of the reference.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "metering.period",
+        unit: "duration (90s, 30m, 1h)",
+        sentence: "How often the usage of each instance is signed.",
+    },
+    Key {
+        name: "capacity.slots",
+        unit: "count",
+        sentence: "Most instances at the same time.",
+    },
+    Key {
+        name: "capacity.memory_mib",
+        unit: "MiB",
+        sentence: "Memory that instances may be granted together.",
+    },
+    Key {
+        name: "capacity.cpu_millis",
+        unit: "thousandths of a core",
+        sentence: "Processor time that instances may be granted together.",
+    },
+    Key {
+        name: "capacity.disk_mib",
+        unit: "MiB",
+        sentence: "Disk space that instances may be granted together.",
+    },
+    Key {
+        name: "network.listen",
+        unit: "ADDRESS:PORT, separated by commas",
+        sentence: "Where other nodes connect over TCP; port 0 picks one and remembers it.",
+    },
+    Key {
+        name: "network.wireguard_port",
+        unit: "UDP port",
+        sentence: "Where tunnels arrive; 0 picks one and remembers it.",
+    },
+    Key {
+        name: "network.door_port",
+        unit: "TCP port",
+        sentence: "Where people with an invite knock; 0 picks one and remembers it.",
+    },
+    Key {
+        name: "network.tun",
+        unit: "auto, host or namespace",
+        sentence: "Whether overlay addresses work in every program (host) or through 127.0.0.1.",
+    },
+    Key {
+        name: "network.advertise",
+        unit: "IP addresses, separated by commas",
+        sentence: "Addresses under which this machine is reachable besides its own interfaces'.",
+    },
+    Key {
+        name: "software.dir",
+        unit: "folder",
+        sentence: "Where unpacked software is kept; several homes may share one.",
+    },
+    Key {
+        name: "log.level",
+        unit: "error, warn, info, debug or trace, or module=level pairs",
+        sentence: "How much is logged.",
+    },
+    Key {
+        name: "log.format",
+        unit: "text or json",
+        sentence: "How log lines are written.",
+    },
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `--set` on the command line.
+    Flag,
+    /// An environment variable.
+    Variable(String),
+    /// The settings file.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Variable(name) => write!(f, "{name}"),
+            Self::File => f.write_str("config.toml"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// A value in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its text.
+    pub value: String,
+    /// Where it came from.
+    pub source: Source,
+}
+
+/// Where the overlay's network interface lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TunPlace {
+    /// On the host if we may and nobody else claims the prefix there, else in a namespace.
+    Auto,
+    /// In the host's network namespace.
+    Host,
+    /// In a network namespace of our own.
+    Namespace,
+}
+
+/// All settings, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// How often usage is signed.
+    pub metering_period: Duration,
+    /// Most instances.
+    pub slots: u32,
+    /// Memory for instances.
+    pub memory_mib: u32,
+    /// Processor time for instances.
+    pub cpu_millis: u32,
+    /// Disk for instances.
+    pub disk_mib: u32,
+    /// TCP listen addresses.
+    pub listen: Vec<SocketAddr>,
+    /// UDP port of tunnels.
+    pub wireguard_port: u16,
+    /// TCP port of the join door.
+    pub door_port: u16,
+    /// Where the TUN lives.
+    pub tun: TunPlace,
+    /// Extra addresses to tell others.
+    pub advertise: Vec<std::net::IpAddr>,
+    /// Unpacked software.
+    pub software: PathBuf,
+    /// Log filter.
+    pub log_level: String,
+    /// Whether log lines are JSON.
+    pub log_json: bool,
+    /// Every value in force, by key.
+    pub settings: BTreeMap<&'static str, Setting>,
+}
+
+/// Why settings are not in force.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{path} is not TOML")]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// There is no such key.
+    #[error("there is no setting \"{key}\" (from {place})")]
+    Unknown {
+        /// What was written.
+        key: String,
+        /// Where it was written.
+        place: String,
+        /// The nearest known key.
+        nearest: &'static str,
+    },
+    /// The value is not of its key's kind.
+    #[error("{key} is \"{value}\" (from {place}), but must be: {unit}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was written.
+        value: String,
+        /// What would be right.
+        unit: &'static str,
+        /// Where it came from.
+        place: String,
+    },
+    /// `--set` without `=`.
+    #[error("\"{0}\" is not KEY=VALUE")]
+    Pair(String),
+}
+
+impl ConfigError {
+    /// Returns the next step for a person.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Unknown { nearest, .. } => {
+                format!("did you mean \"{nearest}\"? `meshnode config show` lists all settings")
+            }
+            _ => "`meshnode config show` lists all settings with their units".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads all settings of a home.
+    pub fn load(home: &Path, flags: &[String]) -> Result<Self, ConfigError> {
+        let path = home.join("config.toml");
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(source) => return Err(ConfigError::Read { path, source }),
+        };
+        Self::resolve(home, flags, |name| std::env::var(name).ok(), &file)
+    }
+
+    /// Settles every key from flags, variables, the file's text and defaults, and checks the
+    /// values.
+    pub fn resolve(
+        home: &Path,
+        flags: &[String],
+        variable: impl Fn(&str) -> Option<String>,
+        file: &str,
+    ) -> Result<Self, ConfigError> {
+        let mut said_by_flag = BTreeMap::new();
+        for pair in flags {
+            let (key, value) = pair
+                .split_once('=')
+                .ok_or_else(|| ConfigError::Pair(pair.clone()))?;
+            said_by_flag.insert(known(key.trim(), "--set")?, value.trim().to_owned());
+        }
+        let path = home.join("config.toml");
+        let table: toml::Table = toml::from_str(file).map_err(|source| ConfigError::Toml {
+            path,
+            source: Box::new(source),
+        })?;
+        let mut said_by_file = BTreeMap::new();
+        flatten("", &table, &mut said_by_file)?;
+        let mut settings = BTreeMap::new();
+        for key in KEYS {
+            let name = format!(
+                "MESHSTEAD_{}",
+                key.name.to_ascii_uppercase().replace('.', "_")
+            );
+            let setting = if let Some(value) = said_by_flag.remove(key.name) {
+                Setting {
+                    value,
+                    source: Source::Flag,
+                }
+            } else if let Some(value) = variable(&name) {
+                Setting {
+                    value,
+                    source: Source::Variable(name),
+                }
+            } else if let Some(value) = said_by_file.remove(key.name) {
+                Setting {
+                    value,
+                    source: Source::File,
+                }
+            } else {
+                Setting {
+                    value: default(key.name, home),
+                    source: Source::Default,
+                }
+            };
+            settings.insert(key.name, setting);
+        }
+        Self::check(home, settings)
+    }
+
+    fn check(home: &Path, settings: BTreeMap<&'static str, Setting>) -> Result<Self, ConfigError> {
+        Ok(Self {
+            metering_period: read(&settings, "metering.period", duration)?,
+            slots: read(&settings, "capacity.slots", |text| text.parse().ok())?,
+            memory_mib: read(&settings, "capacity.memory_mib", |text| text.parse().ok())?,
+            cpu_millis: read(&settings, "capacity.cpu_millis", |text| text.parse().ok())?,
+            disk_mib: read(&settings, "capacity.disk_mib", |text| text.parse().ok())?,
+            listen: read(&settings, "network.listen", |text| {
+                list(text).filter(|all: &Vec<SocketAddr>| !all.is_empty())
+            })?,
+            wireguard_port: read(&settings, "network.wireguard_port", |text| {
+                text.parse().ok()
+            })?,
+            door_port: read(&settings, "network.door_port", |text| text.parse().ok())?,
+            tun: read(&settings, "network.tun", |text| match text {
+                "auto" => Some(TunPlace::Auto),
+                "host" => Some(TunPlace::Host),
+                "namespace" => Some(TunPlace::Namespace),
+                _ => None,
+            })?,
+            advertise: read(&settings, "network.advertise", list)?,
+            software: read(&settings, "software.dir", |text| {
+                // Relative to the home, so that a home can be moved.
+                (!text.is_empty()).then(|| home.join(text))
+            })?,
+            log_level: read(&settings, "log.level", |text| {
+                text.parse::<tracing_subscriber::EnvFilter>()
+                    .ok()
+                    .map(|_| text.to_owned())
+            })?,
+            log_json: read(&settings, "log.format", |text| match text {
+                "text" => Some(false),
+                "json" => Some(true),
+                _ => None,
+            })?,
+            settings,
+        })
+    }
+}
+
+fn default(key: &str, home: &Path) -> String {
+    match key {
+        "metering.period" => "1h".to_owned(),
+        "capacity.slots" => machine::slots().to_string(),
+        "capacity.memory_mib" => machine::memory_mib().to_string(),
+        "capacity.cpu_millis" => machine::cpu_millis().to_string(),
+        "capacity.disk_mib" => machine::disk_mib(home).to_string(),
+        "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
+        "network.wireguard_port" | "network.door_port" => "0".to_owned(),
+        "network.tun" => "auto".to_owned(),
+        "software.dir" => "software".to_owned(),
+        "log.level" => "info".to_owned(),
+        "log.format" => "text".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// Reads one setting with `parse`; every key of [`KEYS`] has been settled before.
+fn read<T>(
+    settings: &BTreeMap<&'static str, Setting>,
+    key: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, ConfigError> {
+    let setting = settings.get(key);
+    let value = setting.map_or("", |setting| setting.value.as_str());
+    parse(value).ok_or_else(|| ConfigError::Value {
+        key,
+        value: value.to_owned(),
+        unit: KEYS
+            .iter()
+            .find(|known| known.name == key)
+            .map_or("", |known| known.unit),
+        place: setting.map_or_else(String::new, |setting| setting.source.to_string()),
+    })
+}
+
+fn flatten(
+    prefix: &str,
+    table: &toml::Table,
+    into: &mut BTreeMap<&'static str, String>,
+) -> Result<(), ConfigError> {
+    for (name, value) in table {
+        let name = if prefix.is_empty() {
+            name.clone()
+        } else {
+            format!("{prefix}.{name}")
+        };
+        match value {
+            toml::Value::Table(inner) => flatten(&name, inner, into)?,
+            toml::Value::String(text) => {
+                into.insert(known(&name, "config.toml")?, text.clone());
+            }
+            toml::Value::Array(items) => {
+                let items: Vec<String> = items
+                    .iter()
+                    .map(|item| {
+                        item.as_str()
+                            .map_or_else(|| item.to_string(), str::to_owned)
+                    })
+                    .collect();
+                into.insert(known(&name, "config.toml")?, items.join(","));
+            }
+            other => {
+                into.insert(known(&name, "config.toml")?, other.to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+fn known(written: &str, place: &str) -> Result<&'static str, ConfigError> {
+    if let Some(key) = KEYS.iter().find(|key| key.name == written) {
+        return Ok(key.name);
+    }
+    let nearest = KEYS.iter().min_by_key(|key| distance(key.name, written));
+    Err(ConfigError::Unknown {
+        key: written.chars().take(60).collect(),
+        place: place.to_owned(),
+        nearest: nearest.map_or("", |key| key.name),
+    })
+}
+
+/// Counts the letters that must be put in, left out or changed (Levenshtein).
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().take(60).collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (index, letter) in left.chars().enumerate() {
+        let mut next = vec![index + 1];
+        for (&other, (&diagonal, &above)) in right.iter().zip(row.iter().zip(row.iter().skip(1))) {
+            let beside = next.last().copied().unwrap_or(0);
+            let changed = diagonal + usize::from(letter != other);
+            next.push(changed.min(above + 1).min(beside + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().ok()).collect()
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let end = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(end)?;
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    let millis = number.checked_mul(millis)?;
+    // Below 100 ms a node would do nothing but meter.
+    (100 <= millis).then(|| Duration::from_millis(millis))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(
+        flags: &[&str],
+        variable: Option<(&str, &str)>,
+        file: &str,
+    ) -> Result<Config, ConfigError> {
+        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
+        let lookup = |name: &str| {
+            variable
+                .filter(|(known, _)| *known == name)
+                .map(|(_, value)| value.to_owned())
+        };
+        Config::resolve(Path::new("/home"), &flags, lookup, file)
+    }
+
+    #[track_caller]
+    fn check(
+        flags: &[&str],
+        variable: Option<(&str, &str)>,
+        file: &str,
+        expect: (Duration, Source),
+    ) {
+        let config = resolve(flags, variable, file).unwrap();
+        let source = config
+            .settings
+            .get("metering.period")
+            .unwrap()
+            .source
+            .clone();
+        assert_eq!((config.metering_period, source), expect);
+    }
+
+    #[test]
+    fn flag_beats_variable_beats_file_beats_default() {
+        let file = "[metering]\nperiod = \"3s\"\n";
+        let name = "MESHSTEAD_METERING_PERIOD";
+        let second = Duration::from_secs;
+        check(&[], None, "", (second(3600), Source::Default));
+        check(&[], None, file, (second(3), Source::File));
+        check(
+            &[],
+            Some((name, "2m")),
+            file,
+            (second(120), Source::Variable(name.to_owned())),
+        );
+        check(
+            &["metering.period=1s"],
+            Some((name, "2m")),
+            file,
+            (second(1), Source::Flag),
+        );
+    }
+
+    #[test]
+    fn unknown_key_names_the_nearest() {
+        let error = resolve(&[], None, "[network]\nwireguard_prot = 1\n").unwrap_err();
+        assert!(
+            error.hint().contains("\"network.wireguard_port\""),
+            "{}",
+            error.hint()
+        );
+        let error = resolve(&["metring.period=1s"], None, "").unwrap_err();
+        assert!(
+            error.hint().contains("\"metering.period\""),
+            "{}",
+            error.hint()
+        );
+    }
+
+    #[test]
+    fn wrong_values_say_what_would_be_right() {
+        for pair in [
+            "metering.period=soon",
+            "metering.period=1ms",
+            "capacity.slots=-1",
+            "network.listen=",
+            "network.listen=here",
+            "network.tun=maybe",
+            "log.format=xml",
+            "network.wireguard_port=70000",
+        ] {
+            let error = resolve(&[pair], None, "").unwrap_err();
+            assert!(
+                matches!(error, ConfigError::Value { .. }),
+                "{pair}: {error}"
+            );
+        }
+        assert!(matches!(
+            resolve(&["x"], None, ""),
+            Err(ConfigError::Pair(_))
+        ));
+        assert!(matches!(
+            resolve(&[], None, "= 1"),
+            Err(ConfigError::Toml { .. })
+        ));
+    }
+
+    #[test]
+    fn numbers_and_lists_may_be_written_as_toml_has_them() {
+        let file = "[network]\nlisten = [\"127.0.0.1:0\"]\ndoor_port = 7000\n";
+        let config = resolve(&[], None, file).unwrap();
+        assert_eq!(config.listen, vec!["127.0.0.1:0".parse().unwrap()]);
+        assert_eq!(config.door_port, 7000);
+    }
+
+    #[test]
+    fn every_key_has_a_lawful_default() {
+        let config = resolve(&[], None, "").unwrap();
+        assert_eq!(config.settings.len(), KEYS.len());
+        assert_eq!(config.software, Path::new("/home/software"));
+    }
+}

@@ -1,0 +1,21 @@
+//! Log lines of the daemon: level and form as configured, always to stderr.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// Begins to log. Called once, before the first thread.
+pub fn start(config: &Config) {
+    // libp2p tells its own name at each start of a swarm; ours is in our own lines.
+    let filter = EnvFilter::new(format!("libp2p_swarm=warn,{}", config.log_level));
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    // A second call would only mean that somebody logs already.
+    let _ = if config.log_json {
+        lines.json().try_init()
+    } else {
+        lines.try_init()
+    };
+}

@@ -1,0 +1,313 @@
+//! The running daemon: starts every part in order, keeps them together, ends them in order.
+//!
+//! ```text
+//!   settings → lock → keys → journal → Node → data plane → instances → swarms → API (last)
+//! ```
+//! The API comes last, so whoever gets an answer finds everything there. It ends the other way
+//! round; the instances stay, for their shims are processes of their own. Decides the order and
+//! nothing else.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use mesh_api::ErrorKind;
+use mesh_base::address::NodeAddress;
+use mesh_base::identity::{NodeId, SecretKey};
+use mesh_compute::recipe::Recipe;
+use mesh_federation::capacity::Amount;
+use mesh_ledger::gate::Direct;
+use mesh_ledger::journal::JournalError;
+use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
+use mesh_peer::port::Input;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::{self, Calls};
+use crate::command::start::unusable;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::journal::{self, Writer};
+use crate::ports::Ports;
+use crate::runtime::compute::Compute;
+use crate::runtime::hands::Hands;
+use crate::runtime::overlay::{Overlay, OverlayError};
+use crate::runtime::shared::Shared;
+use crate::runtime::turn::{Ended, Turn};
+use crate::swarm::door::Door;
+use crate::swarm::network::{Incoming, Network};
+use crate::{catalog, clock, index, keys, notify};
+
+pub mod compute;
+pub mod hands;
+pub mod overlay;
+pub mod pumps;
+pub mod shared;
+pub mod traffic;
+pub mod turn;
+pub mod workers;
+
+/// Inputs that wait for the node; then their senders wait.
+const INPUTS_MAX: usize = 1024;
+/// Longest wait for tasks that still run when everything else has ended.
+const TASKS_WAIT: Duration = Duration::from_secs(2);
+/// Threads of the asynchronous parts: they mostly wait.
+const WORKERS: usize = 2;
+
+/// Runs the daemon of `home` until it is asked to stop.
+pub fn run(home: &Home, config: &Config) -> Result<(), Failure> {
+    home.prepare().map_err(|error| unusable(&error))?;
+    let _lock = home.lock().map_err(|error| unusable(&error))?;
+    let secret = keys::read(&home.node_key()).map_err(|error| {
+        Failure::caused("cannot start", &error)
+            .hint("the key belongs to this node only: restore it from where you keep a copy")
+    })?;
+    let tasks = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .thread_name("meshnode")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::caused("cannot start", &error))?;
+    let ended = start(home, config, &secret, &tasks).and_then(|daemon| daemon.wait(&tasks));
+    notify::send("STOPPING=1");
+    tasks.shutdown_timeout(TASKS_WAIT);
+    ended
+}
+
+/// What runs.
+struct Daemon {
+    stop: watch::Sender<bool>,
+    node: oneshot::Receiver<Ended>,
+    thread: std::thread::JoinHandle<()>,
+    api: tokio::task::JoinHandle<std::io::Result<()>>,
+    socket: PathBuf,
+}
+
+fn start(
+    home: &Home,
+    config: &Config,
+    secret: &SecretKey,
+    tasks: &Runtime,
+) -> Result<Daemon, Failure> {
+    let _entered = tasks.enter();
+    let ports = Ports::choose(config, &home.ports()).map_err(|error| {
+        Failure::caused("cannot start", &error)
+            .hint("choose other ports: `meshnode config show` names the settings")
+            .kind(ErrorKind::Conflict)
+    })?;
+    let recipes = catalog::recipes(home);
+    let (journal, node) = open_node(home, config, secret, recipes.clone())?;
+    let overlay = start_overlay(home, config, secret, &ports)?;
+    let (inputs, queue) = mpsc::channel(INPUTS_MAX);
+    let reach = overlay.reach();
+    let overlay = Shared::new(overlay);
+    let software = config.software.clone();
+    let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
+        .map_err(|error| Failure::caused("cannot run instances", &error))?;
+    let (network, incoming, door, visits) = start_swarms(config, secret, &ports)?;
+    let calls = Calls::new(inputs.clone());
+    let (stop, stopping) = watch::channel(false);
+    let addresses = crate::underlay::addresses(&config.advertise);
+    for input in [
+        Input::Reach(reach),
+        pumps::underlay_input(config, &ports, &addresses),
+    ] {
+        // The queue is new and empty.
+        let _ = inputs.try_send(input);
+    }
+    tasks.spawn(pumps::network(incoming, inputs.clone()));
+    tasks.spawn(pumps::door(visits, inputs.clone()));
+    tasks.spawn(pumps::links(overlay.clone(), inputs.clone()));
+    tasks.spawn(pumps::underlay(config.clone(), ports, inputs.clone()));
+    let hands = Hands {
+        network,
+        door,
+        calls: calls.clone(),
+        compute,
+        overlay,
+        inputs,
+        tasks: tasks.handle().clone(),
+        secret: secret.clone(),
+    };
+    let turn = Turn::new(node, queue, journal, hands, stopping.clone());
+    let (thread, node) = start_turn(turn, tasks)?;
+    let socket = home.socket();
+    let listener = api::bind(&socket).map_err(|error| no_socket(&socket, &error))?;
+    let api = tasks.spawn(api::serve(listener, calls, stopping));
+    notify::send("READY=1");
+    tracing::info!(home = %home.path().display(), control = ports.control,
+        wireguard = ports.wireguard, ?reach, "the node runs");
+    Ok(Daemon {
+        stop,
+        node,
+        thread,
+        api,
+        socket,
+    })
+}
+
+type Running = (std::thread::JoinHandle<()>, oneshot::Receiver<Ended>);
+
+fn start_turn(turn: Turn, tasks: &Runtime) -> Result<Running, Failure> {
+    let (ended, node) = oneshot::channel();
+    let handle = tasks.handle().clone();
+    let thread = std::thread::Builder::new()
+        .name("node".to_owned())
+        .spawn(move || {
+            // A panic drops `ended`, and the daemon stops.
+            let _ = ended.send(handle.block_on(turn.run()));
+        });
+    let thread = thread.map_err(|error| Failure::caused("cannot start the node", &error))?;
+    Ok((thread, node))
+}
+
+impl Daemon {
+    /// Waits for a signal or the end of a part, then ends the rest.
+    fn wait(self, tasks: &Runtime) -> Result<(), Failure> {
+        let Self {
+            stop,
+            mut node,
+            thread,
+            mut api,
+            socket,
+        } = self;
+        let ended = tasks.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())
+                .map_err(|error| Failure::caused("cannot listen for signals", &error))?;
+            let mut interrupt = signal(SignalKind::interrupt())
+                .map_err(|error| Failure::caused("cannot listen for signals", &error))?;
+            tokio::select! {
+                _ = terminate.recv() => Ok(None),
+                _ = interrupt.recv() => Ok(None),
+                ended = &mut node => Ok(Some(ended)),
+                served = &mut api => Err(api_failure(&socket, served)),
+            }
+        });
+        tracing::info!("the node stops");
+        stop.send_replace(true);
+        let joined = thread.join();
+        let _ = std::fs::remove_file(&socket);
+        match ended? {
+            None if joined.is_ok() => Ok(()),
+            Some(Ok(Ended::Journal)) => Err(Failure::new(
+                "the disk refused the journal; nothing more can be promised",
+            )
+            .hint("free space or replace the disk, then `meshnode start`")),
+            Some(Ok(Ended::Asked)) => Ok(()),
+            _ => Err(Failure::new("the node failed by a fault of its own")
+                .hint("start it again, and report the end of its log")),
+        }
+    }
+}
+
+fn api_failure(
+    socket: &Path,
+    served: Result<std::io::Result<()>, tokio::task::JoinError>,
+) -> Failure {
+    match served {
+        Ok(Err(error)) => no_socket(socket, &error),
+        _ => Failure::new(format!("nobody serves {} any more", socket.display()))
+            .hint("start it again, and report the end of its log"),
+    }
+}
+
+fn no_socket(socket: &Path, error: &std::io::Error) -> Failure {
+    Failure::caused(format!("cannot serve {}", socket.display()), error)
+        .hint("a socket's path has at most 107 bytes: choose a shorter --home DIR")
+}
+
+fn open_node(
+    home: &Home,
+    config: &Config,
+    secret: &SecretKey,
+    recipes: Vec<Recipe>,
+) -> Result<(Writer, Node), Failure> {
+    let entropy = keys::entropy().and_then(|seed| Ok((seed, keys::salt()?)));
+    let (seed, salt) = entropy.map_err(|error| Failure::caused("cannot start", &error))?;
+    let (journal, entries) = journal::open(&home.journal(), salt).map_err(|error| {
+        let failure = Failure::caused("cannot open the journal", &error);
+        match error {
+            JournalError::Damaged { .. } => {
+                failure.hint("the disk has lost what was on it: restore this home from a backup")
+            }
+            _ => failure.hint("look at the disk and the rights of the journal's folder"),
+        }
+    })?;
+    let setup = Setup {
+        secret: secret.clone(),
+        config: NodeConfig {
+            metering_period: config.metering_period,
+            capacity: Amount {
+                slots: config.slots,
+                memory_mib: config.memory_mib,
+                cpu_millis: config.cpu_millis,
+                disk_mib: config.disk_mib,
+            },
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        recipes,
+        seed,
+        verifier: Box::new(Direct),
+    };
+    let node = Node::new(setup, &entries, clock::now()).map_err(|error| {
+        let failure = Failure::caused("cannot start", &error);
+        match error {
+            NodeError::NoChain => failure
+                .hint(
+                    "found an organisation: `meshnode init --org NAME`, or join one: \
+                       `meshnode join INVITE`",
+                )
+                .kind(ErrorKind::NotFound),
+            _ => {
+                failure.hint("use the version of meshnode that wrote this journal, or a newer one")
+            }
+        }
+    })?;
+    let index = index::follow(home.index(), entries);
+    let journal = Writer::start(journal, index)
+        .map_err(|error| Failure::caused("cannot start the journal", &error))?;
+    Ok((journal, node))
+}
+
+fn start_overlay(
+    home: &Home,
+    config: &Config,
+    secret: &SecretKey,
+    ports: &Ports,
+) -> Result<Overlay, Failure> {
+    let own = NodeAddress::of(&NodeId(secret.public())).0;
+    Overlay::start(home, secret, own, config.tun, ports.wireguard).map_err(|error| {
+        let failure = Failure::caused("cannot start the overlay", &error);
+        match error {
+            OverlayError::Plane(_) => {
+                failure.hint("another program may use the UDP port: see network.wireguard_port")
+            }
+            _ => failure.hint(
+                "allow /dev/net/tun and user namespaces, or run as root; \
+                               network.tun says where the interface is made",
+            ),
+        }
+    })
+}
+
+type Swarms = (
+    Network,
+    Incoming,
+    Door,
+    mpsc::Receiver<crate::swarm::door::Visit>,
+);
+
+fn start_swarms(config: &Config, secret: &SecretKey, ports: &Ports) -> Result<Swarms, Failure> {
+    let mut listen = config.listen.clone();
+    for address in listen.iter_mut().filter(|address| address.port() == 0) {
+        address.set_port(ports.control);
+    }
+    let (network, incoming) = Network::start(secret, &listen, clock::wall).map_err(|error| {
+        Failure::caused("cannot start the control network", &error)
+            .hint("choose other addresses: see network.listen in `meshnode config show`")
+    })?;
+    let (door, visits) = Door::new(secret, ports.door)
+        .map_err(|error| Failure::caused("cannot make the join door", &error))?;
+    Ok((network, incoming, door, visits))
+}

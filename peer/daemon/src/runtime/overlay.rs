@@ -1,0 +1,170 @@
+//! The data plane as this daemon runs it: on the host or in a namespace of our own, with its
+//! forwards.
+//!
+//! On the host, overlay addresses work in every program. In a namespace, services are forwarded
+//! from ports on 127.0.0.1, which are remembered so that a URL stays right over a restart. Decides
+//! only where the TUN lives; the plan is the node's.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mesh_base::identity::SecretKey;
+use mesh_dataplane::forward::{Forwards, Target};
+use mesh_dataplane::netns::{Namespace, NamespaceError};
+use mesh_dataplane::plane::{self, Dataplane, HostAccess, PlaneError};
+use mesh_dataplane::tun::{self, TunError};
+use mesh_peer::port::{LinkSeen, Reach};
+use mesh_routing::plan::Plan;
+
+use crate::config::TunPlace;
+use crate::home::Home;
+
+/// Name of the TUN on the host.
+const TUN_NAME: &str = "mesh0";
+/// How the kernel lists the route that another daemon's TUN on the host has made: fd6d::/16.
+const HOST_ROUTE: &str = "fd6d0000000000000000000000000000 10 ";
+
+/// Why there is no data plane.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OverlayError {
+    /// No TUN on the host.
+    #[error("cannot make the network interface {TUN_NAME}")]
+    Tun(#[from] TunError),
+    /// No namespace.
+    #[error("cannot make a network of our own")]
+    Namespace(#[from] NamespaceError),
+    /// The descriptor or the program's own path could not be had.
+    #[error("cannot prepare the network interface")]
+    Prepare(#[source] std::io::Error),
+    /// The threads or the UDP port.
+    #[error("cannot start the data plane")]
+    Plane(#[from] PlaneError),
+}
+
+/// The running data plane.
+pub struct Overlay {
+    plane: Dataplane,
+    forwards: Option<Remembered>,
+}
+
+/// Forwards whose ports are written down.
+struct Remembered {
+    forwards: Forwards,
+    file: PathBuf,
+    written: Vec<(Ipv6Addr, u16, u16)>,
+}
+
+impl Overlay {
+    /// Makes the TUN and starts the data plane on UDP port `port`. Runs inside tokio.
+    pub fn start(
+        home: &Home,
+        secret: &SecretKey,
+        own: Ipv6Addr,
+        place: TunPlace,
+        port: u16,
+    ) -> Result<Self, OverlayError> {
+        let (host_tun, namespace) = match place {
+            TunPlace::Host => (tun::open(&tun::Spec::host(TUN_NAME, own))?, None),
+            TunPlace::Namespace => in_namespace(own)?,
+            TunPlace::Auto if host_is_taken() => in_namespace(own)?,
+            TunPlace::Auto => match tun::open(&tun::Spec::host(TUN_NAME, own)) {
+                Ok(tun) => (tun, None),
+                Err(error) => {
+                    tracing::debug!(%error, "no interface on the host; trying a namespace");
+                    in_namespace(own)?
+                }
+            },
+        };
+        let plane = Dataplane::start(plane::Config {
+            secret_x25519: secret.to_x25519(),
+            udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+            host_tun,
+            host_access: HostAccess::AnswersOnly,
+        })?;
+        let forwards = namespace.map(|namespace| Remembered::new(home, namespace));
+        Ok(Self { plane, forwards })
+    }
+
+    /// Returns how programs on this machine reach services.
+    pub fn reach(&self) -> Reach {
+        match self.forwards {
+            Some(_) => Reach::Loopback,
+            None => Reach::Address,
+        }
+    }
+
+    /// Makes the plan the state of things; returns the forwards as (service, port, loopback port).
+    pub fn apply(&mut self, plan: &Plan) -> Vec<(Ipv6Addr, u16, u16)> {
+        self.plane.apply(plan);
+        self.forwards
+            .as_mut()
+            .map_or_else(Vec::new, |forwards| forwards.set(plan))
+    }
+
+    /// Returns the data plane, to attach instances to it and read their traffic.
+    pub fn plane(&self) -> &Dataplane {
+        &self.plane
+    }
+
+    /// Returns the state of every link, as the node wants it.
+    pub fn links(&self) -> Vec<LinkSeen> {
+        let seen = self.plane.links().into_iter().map(|link| LinkSeen {
+            peer: link.peer,
+            endpoint: link.endpoint,
+            silent_ms: link.silent_ms,
+            received_bytes: link.received_bytes,
+            sent_bytes: link.sent_bytes,
+        });
+        seen.collect()
+    }
+}
+
+impl Remembered {
+    fn new(home: &Home, namespace: Namespace) -> Self {
+        let file = home.forwards();
+        let written: Vec<(Ipv6Addr, u16, u16)> = std::fs::read(&file)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let preferred: BTreeMap<Target, u16> = written
+            .iter()
+            .map(|(service, port, local)| ((*service, *port), *local))
+            .collect();
+        let runtime = tokio::runtime::Handle::current();
+        let forwards = Forwards::new(Arc::new(namespace), runtime, preferred);
+        Self {
+            forwards,
+            file,
+            written,
+        }
+    }
+
+    fn set(&mut self, plan: &Plan) -> Vec<(Ipv6Addr, u16, u16)> {
+        let open = self.forwards.set(&plan.forwards);
+        // An empty list comes before the node has read its own orders; keep what was.
+        if open != self.written && !open.is_empty() {
+            let text = serde_json::to_vec(&open).unwrap_or_default();
+            if let Err(error) = std::fs::write(&self.file, text) {
+                tracing::warn!(%error, "cannot remember loopback ports");
+            }
+            self.written.clone_from(&open);
+        }
+        open
+    }
+}
+
+fn in_namespace(own: Ipv6Addr) -> Result<(std::os::fd::OwnedFd, Option<Namespace>), OverlayError> {
+    let program = std::env::current_exe().map_err(OverlayError::Prepare)?;
+    let namespace = Namespace::spawn(&program, own)?;
+    let tun = namespace.tun().map_err(OverlayError::Prepare)?;
+    Ok((tun, Some(namespace)))
+}
+
+/// Returns whether another daemon's TUN claims the overlay's prefix on this host.
+fn host_is_taken() -> bool {
+    let routes = std::fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    routes.lines().any(|route| route.starts_with(HOST_ROUTE))
+}

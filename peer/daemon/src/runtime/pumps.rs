@@ -1,0 +1,126 @@
+//! Tasks that bring what happens outside to the node's queue, each from one source.
+//!
+//! They wait when the queue is full, so a flood slows its senders and not the node. Connection
+//! events go before frames: the node must know a peer before it hears it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mesh_base::codec;
+use mesh_peer::message::{JoinRequest, Message};
+use mesh_peer::port::{Input, VisitId};
+use tokio::sync::mpsc;
+
+use crate::config::Config;
+use crate::ports::{ANY, Ports};
+use crate::runtime::overlay::Overlay;
+use crate::runtime::shared::Shared;
+use crate::swarm::door::Visit;
+use crate::swarm::lanes::Arrival;
+use crate::swarm::network::{Event, Incoming};
+use crate::underlay;
+
+/// How often the links are told to the node.
+const LINKS_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the machine's addresses are read.
+const UNDERLAY_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest join request that is read; the door reads no more than that.
+const JOIN_REQUEST_LEN_MAX: usize = 256 * 1024;
+
+/// Brings everything of the control network.
+pub async fn network(mut incoming: Incoming, inputs: mpsc::Sender<Input>) {
+    loop {
+        let input = tokio::select! {
+            biased;
+            Some(event) = incoming.events.recv() => connection(event),
+            Some(reason) = incoming.refusals.recv() => Input::GateRefused { reason },
+            Some(arrival) = incoming.arrivals.recv() => frame(arrival),
+            else => return,
+        };
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn connection(event: Event) -> Input {
+    match event {
+        Event::Connected { peer, chain, seen } => Input::Connected { peer, chain, seen },
+        Event::Disconnected { peer } => Input::Disconnected { peer },
+    }
+}
+
+fn frame(arrival: Arrival) -> Input {
+    match arrival {
+        Arrival::Frame { from, bytes } => match Message::from_bytes(&bytes) {
+            Ok(message) => Input::Message { from, message },
+            Err(error) => {
+                tracing::debug!(peer = %from.key().short(), %error, "a message cannot be read");
+                Input::Garbled { from }
+            }
+        },
+        Arrival::Oversized { from } => Input::Garbled { from },
+    }
+}
+
+/// Brings visitors of the join door; what cannot be read gets no answer.
+pub async fn door(mut visits: mpsc::Receiver<Visit>, inputs: mpsc::Sender<Input>) {
+    while let Some(visit) = visits.recv().await {
+        let Ok(request) = codec::decode::<JoinRequest>(&visit.request, JOIN_REQUEST_LEN_MAX) else {
+            tracing::debug!(visitor = %visit.visitor.key().short(), "a join request is garbled");
+            continue;
+        };
+        let input = Input::Visit {
+            visit: VisitId(visit.number),
+            visitor: visit.visitor,
+            request,
+        };
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the node about once a second what the data plane sees.
+pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
+    let mut beat = tokio::time::interval(LINKS_INTERVAL);
+    let mut dropped = Vec::new();
+    loop {
+        beat.tick().await;
+        let (links, drops) = overlay.with(|overlay| (overlay.links(), overlay.plane().drops()));
+        if drops != dropped {
+            tracing::debug!(?drops, "packets went nowhere since the start");
+            dropped = drops;
+        }
+        if inputs.send(Input::Links(links)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Says where this machine can be reached at `addresses`.
+pub fn underlay_input(config: &Config, ports: &Ports, addresses: &[IpAddr]) -> Input {
+    let any = ANY.map(|ip| SocketAddr::new(ip, 0));
+    Input::Underlay {
+        control: underlay::with_port(addresses, &config.listen, ports.control),
+        wireguard: underlay::with_port(addresses, &any, ports.wireguard),
+        door: underlay::with_port(addresses, &any, ports.door),
+    }
+}
+
+/// Tells the node where this machine can be reached, now and whenever its addresses change.
+pub async fn underlay(config: Config, ports: Ports, inputs: mpsc::Sender<Input>) {
+    let mut beat = tokio::time::interval(UNDERLAY_INTERVAL);
+    let mut last = Vec::new();
+    loop {
+        beat.tick().await;
+        let addresses = underlay::addresses(&config.advertise);
+        if addresses != last {
+            let input = underlay_input(&config, &ports, &addresses);
+            last = addresses;
+            if inputs.send(input).await.is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The node's own thread: wait → input → `handle` → drain `poll` → hand effects on.
+//!
+//! ```text
+//!   inputs (bounded) ─┐
+//!   durable position ─┼─► Node ─► after ≤ durable? ─ yes ─► hands
+//!   time ─────────────┘                └─ no ─► held until the journal is there
+//! ```
+//! It waits for nothing but the journal's queue. Decides nothing: order and meaning are the node's.
+//! Invariant: an output that carries a position is performed only when the journal is durable up to
+//! it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mesh_base::time::Moment;
+use mesh_peer::node::Node;
+use mesh_peer::port::{Effect, Input, Output, Position};
+use tokio::sync::{mpsc, watch};
+
+use crate::clock;
+use crate::journal::Writer;
+use crate::runtime::hands::Hands;
+
+/// Longest time between two ticks.
+const TICK_MAX: Duration = Duration::from_millis(250);
+/// Shortest time between two ticks, so that a deadline that stays in the past keeps no input
+/// waiting.
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// We were asked to stop.
+    Asked,
+    /// The journal promises nothing any more.
+    Journal,
+}
+
+/// Everything that the loop works with.
+pub struct Turn {
+    node: Node,
+    inputs: mpsc::Receiver<Input>,
+    journal: Writer,
+    durable: watch::Receiver<u64>,
+    hands: Hands,
+    stop: watch::Receiver<bool>,
+    held: Held<Effect>,
+    ticked: Moment,
+}
+
+impl Turn {
+    /// Puts the loop together; `stop` becomes true when the daemon shall end.
+    pub fn new(
+        node: Node,
+        inputs: mpsc::Receiver<Input>,
+        journal: Writer,
+        hands: Hands,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        let mut durable = journal.durable();
+        let held = Held::durable(Position(*durable.borrow_and_update()));
+        Self {
+            node,
+            inputs,
+            journal,
+            durable,
+            hands,
+            stop,
+            held,
+            ticked: clock::now().mono,
+        }
+    }
+
+    /// Runs until asked to stop or until the journal fails; what was written is on disk afterwards.
+    pub async fn run(mut self) -> Ended {
+        let mut done = self.drain();
+        loop {
+            match done {
+                Ok(()) => done = self.once().await,
+                // Dropping the journal writes and syncs what waits.
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    async fn once(&mut self) -> Result<(), Ended> {
+        let now = clock::now();
+        let due = self.due();
+        if due <= now.mono {
+            self.ticked = now.mono;
+            self.node.handle(Input::Tick, now);
+            return self.drain();
+        }
+        let Self {
+            stop,
+            durable,
+            inputs,
+            ..
+        } = self;
+        let woken = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => return Err(Ended::Asked),
+            changed = durable.changed() => changed.map(|()| None).map_err(|_| Ended::Journal)?,
+            input = inputs.recv() => Some(input.ok_or(Ended::Asked)?),
+            () = tokio::time::sleep(due.since(now.mono)) => return Ok(()),
+        };
+        match woken {
+            Some(input) => self.node.handle(input, clock::now()),
+            None => self.persisted(),
+        }
+        self.drain()
+    }
+
+    fn persisted(&mut self) {
+        let position = Position(*self.durable.borrow_and_update());
+        self.node.handle(Input::Persisted(position), clock::now());
+        for effect in self.held.release(position) {
+            self.hands.perform(effect);
+        }
+    }
+
+    fn due(&self) -> Moment {
+        let latest = self.ticked + TICK_MAX;
+        let wanted = self
+            .node
+            .next_deadline()
+            .map_or(latest, |wanted| wanted.min(latest));
+        wanted.max(self.ticked + TICK_MIN)
+    }
+
+    fn drain(&mut self) -> Result<(), Ended> {
+        while let Some(Output { after, effect }) = self.node.poll() {
+            if let Effect::Append { entry, .. } = effect {
+                if !self.journal.append(entry) {
+                    return Err(Ended::Journal);
+                }
+            } else if let Some(effect) = self.held.admit(after, effect) {
+                self.hands.perform(effect);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Effects that wait for the journal, in order.
+struct Held<T> {
+    durable: Position,
+    waiting: BTreeMap<Position, Vec<T>>,
+}
+
+impl<T> Held<T> {
+    fn durable(durable: Position) -> Self {
+        Self {
+            durable,
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Gives the effect back if it may happen now; keeps it otherwise.
+    fn admit(&mut self, after: Option<Position>, effect: T) -> Option<T> {
+        match after {
+            Some(after) if self.durable < after => {
+                self.waiting.entry(after).or_default().push(effect);
+                None
+            }
+            _ => Some(effect),
+        }
+    }
+
+    /// Notes how far the journal is on disk; returns what may happen now.
+    fn release(&mut self, durable: Position) -> impl Iterator<Item = T> + use<T> {
+        self.durable = durable;
+        let later = self
+            .waiting
+            .split_off(&Position(durable.0.saturating_add(1)));
+        std::mem::replace(&mut self.waiting, later)
+            .into_values()
+            .flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promises_wait_for_their_position_and_come_in_order() {
+        let mut held = Held::durable(Position(3));
+        assert_eq!(held.admit(None, "free"), Some("free"));
+        assert_eq!(held.admit(Some(Position(3)), "old"), Some("old"));
+        assert_eq!(held.admit(Some(Position(5)), "b"), None);
+        assert_eq!(held.admit(Some(Position(4)), "a"), None);
+        assert_eq!(held.admit(Some(Position(5)), "c"), None);
+        assert_eq!(held.admit(Some(Position(6)), "d"), None);
+        assert_eq!(
+            held.release(Position(5)).collect::<Vec<_>>(),
+            ["a", "b", "c"]
+        );
+        assert_eq!(held.release(Position(5)).count(), 0);
+        assert_eq!(held.release(Position(9)).collect::<Vec<_>>(), ["d"]);
+    }
+}

@@ -1,0 +1,18 @@
+//! The control network: libp2p over TCP, with our own gate before any protocol.
+//!
+//! ```text
+//!   node core                 one task owns the swarm          a task per stream
+//!   ─────────  Command ─────► network ── gate ── yamux ──────► lanes (frames of bytes)
+//!              ◄────── Event                                   door  (people with an invite)
+//! ```
+//! Everything here carries bytes; what they mean is decided above. Decides who may connect and how
+//! much a peer may send; leaves meaning, records and trust itself to the node. Identify, DHT and
+//! discovery are not used: addresses travel in signed contacts only, so nothing can advertise an
+//! overlay address.
+
+pub mod door;
+pub mod gate;
+pub mod identity;
+pub mod lanes;
+pub mod network;
+pub mod underlay_only;
