@@ -1,10 +1,10 @@
 //! Overlay addresses computed from keys with a slow hash.
 //!
-//! `fd6d` + 112 bits for a node, `fd73` + the same for a service; the bits are the first 14 bytes of
-//! Argon2id v1.3 (RFC 9106) of the key, m = 8192 KiB, t = 1, p = 1, salt `meshstead-address`, 16 bytes
-//! out. Fixed for ever. One hash takes about 5 ms, which makes every guess at a prefix dear; so compute an
-//! address only for keys that the gate has admitted, and keep it. Each thread remembers the last few
-//! thousand answers, which changes none of them.
+//! `fd6d` + 112 bits for a node, `fd73` + the same for a service; the bits are the first 14 bytes
+//! of Argon2id v1.3 (RFC 9106) of the key, m = 8192 KiB, t = 1, p = 1, salt `meshstead-address`, 16
+//! bytes out. Fixed for ever. One hash takes about 5 ms, which makes every guess at a prefix dear;
+//! so compute an address only for keys that the gate has admitted, and keep it. Each thread
+//! remembers the last few thousand answers, which changes none of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

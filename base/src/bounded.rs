@@ -1,4 +1,5 @@
-//! Queues with a limit: what a peer can fill has an end, and what happens there is said by the caller.
+//! Queues with a limit: what a peer can fill has an end, and what happens there is said by the
+//! caller.
 
 use std::collections::VecDeque;
 

@@ -3,9 +3,10 @@
 //! ```text
 //! root key ── signs ──► master's certificate ── master signs ──► node's certificate
 //! ```
-//! A chain holds the node's own certificate first and at most one master's after it. A certificate binds
-//! the full key, the /64 computed from it, organisation, name, role and time of validity; a key whose
-//! certificate names another prefix than its own is refused. Revocation lists live in `federation/`.
+//! A chain holds the node's own certificate first and at most one master's after it. A certificate
+//! binds the full key, the /64 computed from it, organisation, name, role and time of validity; a
+//! key whose certificate names another prefix than its own is refused. Revocation lists live in
+//! `federation/`.
 
 use serde::{Deserialize, Serialize};
 

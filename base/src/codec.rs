@@ -1,8 +1,9 @@
 //! One canonical byte form for everything that is signed, stored or sent.
 //!
 //! CBOR (RFC 8949) as ciborium writes it for serde structs: fields in declaration order, shortest
-//! integers, definite lengths. [`decode`] refuses bytes that would not be written the same way again, so
-//! one value has one byte string and one signature. No floats, no hash maps in encoded types.
+//! integers, definite lengths. [`decode`] refuses bytes that would not be written the same way
+//! again, so one value has one byte string and one signature. No floats, no hash maps in encoded
+//! types.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -33,7 +34,8 @@ pub enum DecodeError {
 /// Returns the canonical bytes of a value.
 ///
 /// # Panics
-/// Never for types without floats, hash maps and failing `Serialize`: writing to memory cannot fail.
+/// Never for types without floats, hash maps and failing `Serialize`: writing to memory cannot
+/// fail.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     // Proof: a Vec writer is infallible and our types' Serialize implementations return no errors.

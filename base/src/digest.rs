@@ -22,7 +22,8 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// Returns the digest of several parts, each preceded by its length, so that no two lists collide.
+    /// Returns the digest of several parts, each preceded by its length, so that no two lists
+    /// collide.
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         let mut hasher = Sha256::new();
         for part in parts {

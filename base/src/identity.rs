@@ -1,7 +1,7 @@
 //! Ed25519 key pairs of nodes, organisations and services, and signatures bound to a context.
 //!
-//! A signature always covers `"meshstead/1" 0x00 context 0x00 message`, so bytes signed for one purpose
-//! prove nothing for another (RFC 8032 keys and signatures, our own domain separation).
+//! A signature always covers `"meshstead/1" 0x00 context 0x00 message`, so bytes signed for one
+//! purpose prove nothing for another (RFC 8032 keys and signatures, our own domain separation).
 //! Invariant: a [`PublicKey`] that exists is a point that ed25519-dalek accepts and is not weak.
 
 use std::cell::RefCell;
@@ -99,7 +99,8 @@ impl PublicKey {
 
     /// Returns the X25519 form of this key (RFC 7748), for WireGuard and for sealing.
     pub fn to_x25519(&self) -> [u8; 32] {
-        // A checked key is a point, so the conversion cannot fail; the zero key would only fail to open.
+        // A checked key is a point, so the conversion cannot fail; the zero key would only fail to
+        // open.
         let convert =
             || VerifyingKey::from_bytes(&self.0).map(|key| key.to_montgomery().to_bytes());
         MONTGOMERY
@@ -259,7 +260,8 @@ impl<'de> Deserialize<'de> for Signature {
 pub struct SecretKey(SigningKey);
 
 impl SecretKey {
-    /// Returns the key pair of a 32-byte seed (RFC 8032, 5.1.5). The seed must come from real entropy.
+    /// Returns the key pair of a 32-byte seed (RFC 8032, 5.1.5). The seed must come from real
+    /// entropy.
     pub fn from_seed(seed: [u8; 32]) -> Self {
         Self(SigningKey::from_bytes(&seed))
     }
@@ -284,7 +286,8 @@ impl SecretKey {
         Signature(self.0.sign(&framed(context, message)).to_bytes())
     }
 
-    /// Derives an independent key pair for `purpose`: the same secret and purpose give the same pair.
+    /// Derives an independent key pair for `purpose`: the same secret and purpose give the same
+    /// pair.
     pub fn derive(&self, purpose: &[u8]) -> Self {
         let seed =
             crate::digest::Digest::of_parts(&[b"meshstead/derive", &self.0.to_bytes(), purpose]);

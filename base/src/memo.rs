@@ -1,7 +1,7 @@
 //! A bounded memory of answers that are dear to compute and can never differ.
 //!
-//! Kept by thread, so that no answer waits for another. Only functions of bytes may use it: forgetting
-//! changes how long an answer takes, never the answer.
+//! Kept by thread, so that no answer waits for another. Only functions of bytes may use it:
+//! forgetting changes how long an answer takes, never the answer.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

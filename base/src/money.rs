@@ -1,4 +1,5 @@
-//! Checked amounts of money in micro-units (1/1,000,000) of an ISO 4217 currency, and prices per month.
+//! Checked amounts of money in micro-units (1/1,000,000) of an ISO 4217 currency, and prices per
+//! month.
 //!
 //! Never a float, never a bare integer. Arithmetic is checked; rounding happens in one place,
 //! [`Price::charge`], half to even, and hands back the exact remainder.
@@ -11,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Micro-units in one unit of a currency.
 pub const MICRO: i128 = 1_000_000;
 
-/// Milliseconds of a billing month: 30 days of 24 hours, the same for every month, so that a span has one
-/// price whatever calendar it falls into.
+/// Milliseconds of a billing month: 30 days of 24 hours, the same for every month, so that a span
+/// has one price whatever calendar it falls into.
 pub const MONTH_MS: i128 = 30 * 24 * 3600 * 1000;
 
 /// Why an amount could not be read or computed.
@@ -181,10 +182,11 @@ pub struct Price {
 }
 
 impl Price {
-    /// Returns what `span_ms` costs, rounded half to even to a micro-unit, and the remainder left out.
+    /// Returns what `span_ms` costs, rounded half to even to a micro-unit, and the remainder left
+    /// out.
     ///
-    /// `carry` is the remainder of the line before; the returned remainder is in micro-unit × ms of a
-    /// month, so that no part is ever lost: charge × MONTH_MS + remainder = price × span + carry.
+    /// `carry` is the remainder of the line before; the returned remainder is in micro-unit × ms of
+    /// a month, so that no part is ever lost: charge × MONTH_MS + remainder = price × span + carry.
     pub fn charge(&self, span_ms: u64, carry: i64) -> Result<(Money, i64), MoneyError> {
         let exact = i128::from(self.per_month.micros)
             .checked_mul(i128::from(span_ms))

@@ -16,7 +16,8 @@ pub const NAME_LEN_MAX: usize = 40;
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is not a name: use 1 to 40 lower-case letters, digits and inner hyphens, a letter first"
+    "\"{0}\" is not a name: use 1 to 40 lower-case letters, digits and inner hyphens, \
+     a letter first"
 )]
 pub struct NotAName(pub String);
 

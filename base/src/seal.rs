@@ -1,7 +1,9 @@
-//! HPKE boxes (RFC 9180, base mode) for parameters and credentials: only one key's holder can open them.
+//! HPKE boxes (RFC 9180, base mode) for parameters and credentials: only one key's holder can open
+//! them.
 //!
-//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305. The recipient is named by its ed25519
-//! identity; X25519 is its Montgomery form. A box is the 32-byte encapsulated key and the ciphertext.
+//! DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305. The recipient is named by its
+//! ed25519 identity; X25519 is its Montgomery form. A box is the 32-byte encapsulated key and the
+//! ciphertext.
 
 use hpke::aead::ChaCha20Poly1305;
 use hpke::kdf::HkdfSha256;

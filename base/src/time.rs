@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Time since this machine booted, suspend included (CLOCK_BOOTTIME), in microseconds. Never goes back.
+/// Time since this machine booted, suspend included (CLOCK_BOOTTIME), in microseconds. Never goes
+/// back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Moment(pub u64);

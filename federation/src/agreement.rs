@@ -45,8 +45,8 @@ pub enum OfferError {
     /// The same recipe twice.
     #[error("{0} has two prices")]
     Twice(String),
-    /// Nothing is sold, or too much.
-    #[error("terms have 1 to {PRICES_MAX} prices, these have {0}")]
+    /// Too much is sold at once.
+    #[error("terms have at most {PRICES_MAX} prices, these have {0}")]
     Count(usize),
     /// Prices and credit in different currencies.
     #[error("{recipe} is priced in {price} but the credit is in {credit}; use one currency")]
@@ -87,7 +87,7 @@ pub struct Offering {
 impl Offering {
     /// Returns lawful terms, ready to be signed.
     pub fn terms(self) -> Result<Terms, OfferError> {
-        if self.sells.is_empty() || PRICES_MAX < self.sells.len() {
+        if PRICES_MAX < self.sells.len() {
             return Err(OfferError::Count(self.sells.len()));
         }
         if self.credit.micros < 0 {
@@ -477,7 +477,6 @@ mod tests {
     #[test]
     fn unlawful_terms_are_not_offered() {
         let terms = |sells: &[&str], credit: &str| offering(sells, credit).terms().unwrap_err();
-        assert_eq!(terms(&[], "1EUR"), OfferError::Count(0));
         assert_eq!(
             terms(&["a=1EUR/month", "a=2EUR/month"], "1EUR"),
             OfferError::Twice("a".to_owned())

@@ -1,7 +1,8 @@
 //! What the compute machines ask of a driver, and what drivers report back.
 //!
-//! Every step is idempotent: a driver that is asked again for what is already so reports it again. A
-//! driver rebuilds what it knows from the operating system after a restart, never from past events.
+//! Every step is idempotent: a driver that is asked again for what is already so reports it again.
+//! A driver rebuilds what it knows from the operating system after a restart, never from past
+//! events.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;

@@ -4,7 +4,7 @@
 //!             lead: at once · other side: after GRACE · either: with payload
 //!   no session ────────────── handshake to every candidate ───────────────► session
 //!        ▲                    retry 1, 1, 2, 4, 8, 8 s …                    │ KEEPALIVE
-//!        └ keys older than 180 s ◄─ silent for SILENCE_MAX: the same ◄─────┘ REKEY_AGE: lead renews
+//!        └ keys older than 180 s ◄─ silent for SILENCE_MAX: the same ◄────┘ REKEY_AGE: lead renews
 //! ```
 //! The side with the lower key leads, so that two nodes do not make the same session twice. Where
 //! authenticated datagrams come from is the endpoint; everything else in `candidates` is a guess.

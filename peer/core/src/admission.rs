@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_api::request::Sale;
+use mesh_api::trade::AgreementRow;
 use mesh_api::{ApiError, ErrorKind, Reply};
 use mesh_base::certificate::{Chain, Role};
 use mesh_base::identity::{NodeId, OrgId};
@@ -33,6 +34,8 @@ use crate::port::{CallId, Effect, VisitId};
 const AGREEMENT_VALID: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// How long the other side of an agreement may take: it writes two records and answers.
 const ACCEPT_WAIT: Duration = Duration::from_secs(30);
+/// How long an accepted agreement waits for the seller's nodes before it is told.
+const PARTNER_WAIT: Duration = Duration::from_secs(3);
 /// Longest time that an invite may stay open.
 const INVITE_VALID_S_MAX: u64 = 30 * 24 * 3600;
 
@@ -426,7 +429,13 @@ impl Node {
             return;
         };
         let answer = match reply {
-            Ok(JoinReply::Agreement { contacts }) => self.agreed(&agreement, contacts),
+            Ok(JoinReply::Agreement { contacts }) => match self.agreed(&agreement, contacts) {
+                Ok(row) => {
+                    let (row, seller) = (Box::new(row), agreement.terms().seller);
+                    return self.wait(call, Waiting::Partner { row, seller }, PARTNER_WAIT);
+                }
+                Err(error) => Err(error),
+            },
             Ok(JoinReply::Refused { reason }) => Err(ApiError::new(
                 ErrorKind::NotAuthorised,
                 format!(
@@ -453,7 +462,7 @@ impl Node {
         &mut self,
         agreement: &SignedAgreement,
         contacts: Vec<SignedContact>,
-    ) -> Result<Reply, ApiError> {
+    ) -> Result<AgreementRow, ApiError> {
         let seller = agreement.terms().seller;
         let offer = agreement.terms().offer_id;
         // The seller's own record may be here already, by replication; ours is the mirror of it.
@@ -484,14 +493,13 @@ impl Node {
             });
         let id = written.map(|(id, _)| *id);
         let row = id.and_then(|id| self.agreement_row(&id));
-        row.map(|row| Reply::OrgAccept(Box::new(row)))
-            .ok_or_else(|| {
-                ApiError::new(
-                    ErrorKind::Failure,
-                    "the agreement is not in the ledger",
-                    "check the ledger: meshctl ledger verify",
-                )
-            })
+        row.ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::Failure,
+                "the agreement is not in the ledger",
+                "check the ledger: meshctl ledger verify",
+            )
+        })
     }
 
     /// Opens or closes the join door as invites come and go.

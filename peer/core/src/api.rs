@@ -391,19 +391,17 @@ impl Node {
 
     /// Orders whose usage concerns this node: ours, and those that run here.
     fn usage_orders(&self, name: Option<&Name>) -> Result<Vec<RecordId>, ApiError> {
-        if let Some(name) = name {
-            let held = self.provider.instances.keys().find(|order| {
-                self.view
-                    .orders
-                    .get(order)
-                    .is_some_and(|view| view.order.name == *name)
-            });
-            return match held {
-                Some(order) => Ok(vec![*order]),
-                None => Ok(vec![self.own_order(name)?]),
-            };
+        let Some(name) = name else {
+            return Ok(self.view.orders.keys().copied().collect());
+        };
+        // A provider asks for the usage of what it holds by its customer's name for it.
+        let held = self.view.orders.values().find(|view| {
+            view.order.name == *name && view.org != self.body.org && self.concerns_us(view)
+        });
+        match held {
+            Some(view) => Ok(vec![view.id]),
+            None => Ok(vec![self.own_order(name)?]),
         }
-        Ok(self.view.orders.keys().copied().collect())
     }
 
     fn usage_now_call(&mut self, call: CallId, name: Option<&Name>) {
@@ -427,12 +425,20 @@ impl Node {
             if node == self.id {
                 beyond.insert(order, last);
                 self.usage_now(order);
-            } else if view.org == self.body.org && self.peers.peer(&node).is_some() {
+            } else if self.concerns_us(view) && self.peers.peer(&node).is_some() {
                 beyond.insert(order, last);
                 self.out.send(node, Message::UsageNow { order: order.0 });
             }
         }
         self.wait(call, Waiting::Usage { beyond }, REMOTE_WAIT);
+    }
+
+    /// Whether an order was placed by our organisation or is held by one of its nodes.
+    fn concerns_us(&self, view: &OrderView) -> bool {
+        let held = view
+            .granted()
+            .and_then(|(_, attempt)| self.org_of(&attempt.node));
+        view.org == self.body.org || held == Some(self.body.org)
     }
 
     fn recipe_rows(&self) -> Reply {

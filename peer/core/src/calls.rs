@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use mesh_api::event::Stage;
 use mesh_api::request::DesiredState as Wish;
+use mesh_api::trade::AgreementRow;
 use mesh_api::{ApiError, ErrorKind, Event, Reply};
-use mesh_base::identity::NodeId;
+use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Moment;
 use mesh_federation::invite::Invite;
 use mesh_ledger::agreement::SignedAgreement;
@@ -49,6 +50,11 @@ pub(crate) enum Waiting {
     },
     /// The other side of an agreement.
     Accept { agreement: Box<SignedAgreement> },
+    /// A new partner's capacity: an order typed next should find it.
+    Partner {
+        row: Box<AgreementRow>,
+        seller: OrgId,
+    },
     /// The join door's addresses.
     Invite { invite: Box<Invite> },
 }
@@ -164,6 +170,7 @@ impl Node {
                     None
                 }
                 Waiting::Accept { .. } => None,
+                Waiting::Partner { row, seller } => self.progress_partner(row, seller),
                 Waiting::Invite { invite } => self.progress_invite(invite),
             };
             match done {
@@ -462,6 +469,20 @@ impl Node {
         self.calls.open.insert(id, call);
     }
 
+    /// An agreement is told once something can be ordered under it, or after a short wait.
+    fn progress_partner(
+        &self,
+        row: &AgreementRow,
+        seller: &OrgId,
+    ) -> Option<Result<Reply, ApiError>> {
+        let can_order = self
+            .view
+            .capacities
+            .iter()
+            .any(|(node, view)| view.org == *seller && self.peers.peer(node).is_some());
+        can_order.then(|| Ok(Reply::OrgAccept(Box::new(row.clone()))))
+    }
+
     fn gave_up(&mut self, call: &Call) -> Result<Reply, ApiError> {
         let timeout = |cause: String, hint: String| ApiError::new(ErrorKind::Timeout, cause, hint);
         match &call.waiting {
@@ -486,6 +507,8 @@ impl Node {
                     "see which nodes are connected: meshctl status",
                 ))
             }
+            // The agreement stands; its seller's nodes are only not connected yet.
+            Waiting::Partner { row, .. } => Ok(Reply::OrgAccept(row.clone())),
             Waiting::Invite { .. } => Err(ApiError::new(
                 ErrorKind::Failure,
                 "the join door does not open",

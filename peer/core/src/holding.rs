@@ -151,27 +151,36 @@ impl Node {
     }
 
     fn remember_item(&mut self, order: RecordId) {
-        let Some(memory) = self.provider.instances.get(&order).map(Instance::memory) else {
-            return;
-        };
+        if let Some(entry) = self.item_entry(order) {
+            self.out.append(&entry);
+        }
+    }
+
+    /// Returns the journal entry that remembers what an instance is now.
+    fn item_entry(&mut self, order: RecordId) -> Option<Entry> {
+        let memory = self.provider.instances.get(&order).map(Instance::memory)?;
         self.provider.memories.insert(order, memory.clone());
-        self.out.append(&Entry::Item {
-            order: item_of(&order),
-            memory,
-        });
+        let order = item_of(&order);
+        Some(Entry::Item { order, memory })
     }
 
     fn instance_state(&mut self, order: RecordId, state: &State) {
-        self.remember_item(order);
         let Some(view) = self.view.orders.get(&order).cloned() else {
             return;
         };
         let Some((attempt, granted)) = view.granted() else {
             return;
         };
+        // On disk together with its record: a state that is remembered but was not told never would be.
+        let together: Vec<Entry> = self.item_entry(order).into_iter().collect();
         let body = match state {
             State::Ready => self.ready_record(&view, attempt),
-            State::Fetching | State::Creating | State::Destroying | State::Stopping => return,
+            State::Fetching | State::Creating | State::Destroying | State::Stopping => {
+                together.iter().for_each(|entry| {
+                    self.out.append(entry);
+                });
+                return;
+            }
             State::Starting => progress(order, ItemState::Starting),
             State::Degraded(_) => progress(order, ItemState::Broken),
             State::Stopped => progress(order, ItemState::Stopped),
@@ -192,7 +201,7 @@ impl Node {
             }
         };
         if granted.node == self.id {
-            self.must_write(DocKind::Grants, Some(view.org), vec![body]);
+            self.must_write_with(DocKind::Grants, Some(view.org), vec![body], together);
         }
     }
 

@@ -115,9 +115,9 @@ impl Node {
         let (_, attempt) = view.granted()?;
         let (price, agreement, org) = (attempt.price, attempt.agreement, view.org);
         let now = self.now;
-        let meter = self.provider.meters.get_mut(&order)?;
+        // The meter itself goes on only once the statement stands, else the numbers would have a gap.
+        let mut meter = self.provider.meters.get(&order)?.clone();
         let span = meter.close(now);
-        let meter = meter.clone();
         let usage = Usage {
             order,
             item: item_of(&order),
@@ -136,14 +136,17 @@ impl Node {
             why,
         };
         // On disk together: a statement that the meter forgot would be stated twice.
-        let meter = vec![Entry::Meter {
+        let entry = vec![Entry::Meter {
             order: item_of(&order),
-            meter,
+            meter: meter.clone(),
         }];
         let bodies = vec![Body::Usage(usage)];
-        let written = self.write_with(DocKind::Usage, Some(org), bodies, meter);
+        let written = self.write_with(DocKind::Usage, Some(org), bodies, entry);
         match written {
-            Ok(ids) => ids.first().copied(),
+            Ok(ids) => {
+                self.provider.meters.insert(order, meter);
+                ids.first().copied()
+            }
             Err(error) => {
                 tracing::error!(%error, "a usage statement was refused by our own ledger");
                 None
@@ -157,7 +160,7 @@ impl Node {
             .view
             .orders
             .get(&order)
-            .is_some_and(|view| view.org == org);
+            .is_some_and(|view| view.org == org || org == self.body.org);
         if !entitled {
             let what = "usage statement".to_owned();
             let reason = "the order is not yours".to_owned();

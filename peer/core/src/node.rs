@@ -302,12 +302,16 @@ impl Node {
 
     /// Reacts to everything new until nothing is, then tells what has changed.
     fn settle(&mut self) {
-        while let Some(id) = self.fresh.pop_front() {
-            self.react(id);
-        }
-        self.drain_instances();
-        while let Some(id) = self.fresh.pop_front() {
-            self.react(id);
+        // What an instance says may be a record to react to, and a reaction may give it work: until both
+        // are quiet. Each round ends attempts or steps, which are limited.
+        loop {
+            while let Some(id) = self.fresh.pop_front() {
+                self.react(id);
+            }
+            self.drain_instances();
+            if self.fresh.is_empty() {
+                break;
+            }
         }
         if std::mem::take(&mut self.changed) {
             self.publish_trust();
@@ -459,18 +463,21 @@ impl Node {
         self.must_write_with(kind, with, bodies, Vec::new());
     }
 
-    /// As [`Node::must_write`], with entries that are on disk if and only if the records are.
+    /// As [`Node::must_write`], with entries that are on disk if and only if the records are. Returns
+    /// whether they were written.
     pub(crate) fn must_write_with(
         &mut self,
         kind: DocKind,
         with: Option<OrgId>,
         bodies: Vec<Body>,
         together: Vec<Entry>,
-    ) {
+    ) -> bool {
         if let Err(error) = self.write_with(kind, with, bodies, together) {
             tracing::error!(%error, %kind, "a record of our own was refused by our own ledger");
             self.note_refusal("own record refused");
+            return false;
         }
+        true
     }
 
     pub(crate) fn absorb(&mut self, id: RecordId) {

@@ -342,7 +342,13 @@ impl Node {
                     attempt,
                     award,
                 });
-                self.must_write_with(DocKind::Grants, Some(view.org), vec![grant], together);
+                let written =
+                    self.must_write_with(DocKind::Grants, Some(view.org), vec![grant], together);
+                if !written {
+                    // Not granted, so nothing may start that a restart would not know of.
+                    self.provider.allocator.release(order, attempt);
+                    return;
+                }
                 self.provider.secrets.insert(order, sealed);
                 self.provider.meters.insert(order, meter);
                 self.begin_instance(view, &values, None);
@@ -429,6 +435,26 @@ impl Node {
             }
             self.begin_instance(&view, &values, Some(memory));
             self.follow_desire(&view);
+        }
+        self.answer_old_awards();
+    }
+
+    /// Answers awards that reached the disk before a crash and their answers did not: their customers ask
+    /// nobody else until they are told.
+    fn answer_old_awards(&mut self) {
+        let orders = self.view.orders.values();
+        let unanswered: Vec<RecordId> = orders
+            .filter(|view| {
+                view.awarded().is_some_and(|(_, attempt)| {
+                    attempt.node == self.id
+                        && attempt.granted.is_none()
+                        && attempt.refused.is_none()
+                })
+            })
+            .map(|view| view.id)
+            .collect();
+        for order in unanswered {
+            self.consider(order);
         }
     }
 

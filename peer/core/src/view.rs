@@ -7,10 +7,11 @@
 use std::collections::BTreeMap;
 
 use mesh_base::digest::Digest;
-use mesh_base::identity::{NodeId, OrgId, ServiceId};
+use mesh_base::identity::{NodeId, OrgId, PublicKey, ServiceId};
 use mesh_base::money::Price;
 use mesh_base::name::Name;
 use mesh_base::time::Wall;
+use mesh_federation::attempt::ATTEMPTS_MAX;
 use mesh_ledger::agreement::SignedAgreement;
 use mesh_ledger::charter::Capacity;
 use mesh_ledger::grant::{ItemState, Ready, RefusalReason};
@@ -122,6 +123,8 @@ pub struct View {
     pub orders: BTreeMap<RecordId, OrderView>,
     /// Records about orders that have not arrived yet, by order; taken up when it does.
     waiting: BTreeMap<RecordId, Vec<(RecordId, SignedRecord)>>,
+    /// How many of them each author has.
+    waiting_by: BTreeMap<PublicKey, usize>,
     /// Holder records by service, the newest epoch of each.
     pub holders: BTreeMap<ServiceId, SignedHolder>,
     /// Newest capacity by node.
@@ -136,8 +139,9 @@ pub struct View {
     pub agreements: BTreeMap<RecordId, (OrgId, Wall, SignedAgreement)>,
 }
 
-/// Most records kept for orders that have not arrived: four attempts' worth for a thousand orders.
-const WAITING_MAX: usize = 16 * 1024;
+/// Most records of one author kept for orders that have not arrived: four attempts' worth for a hundred
+/// orders; only members of trusted organisations are authors.
+const WAITING_PER_AUTHOR_MAX: usize = 2048;
 
 impl View {
     /// Takes in one admitted record. Returns the order it is about, if it is about one.
@@ -166,12 +170,7 @@ impl View {
                 None
             }
             Body::Usage(usage) => {
-                let by = NodeId(record.author);
-                let entry = (id, by, usage.clone());
-                self.usages
-                    .entry(usage.order)
-                    .or_default()
-                    .insert(usage.sequence, entry);
+                self.about(usage.order, id, signed);
                 Some(usage.order)
             }
             Body::Invoice(invoice) => {
@@ -234,23 +233,42 @@ impl View {
         order_id
     }
 
-    /// Applies a record about an order, or keeps it until the order and its attempt are known.
+    /// Applies a record about an order, or keeps it until what it rests on is known.
     fn about(&mut self, order: RecordId, id: RecordId, signed: &SignedRecord) {
-        let applied = self
+        let verdict = self
             .orders
             .get_mut(&order)
-            .is_some_and(|view| apply(view, &signed.record.body, id, signed));
-        let total: usize = self.waiting.values().map(Vec::len).sum();
-        if !applied && total < WAITING_MAX {
-            self.waiting
-                .entry(order)
-                .or_default()
-                .push((id, signed.clone()));
+            .map_or(Verdict::Later, |view| apply(view, id, signed));
+        match (verdict, &signed.record.body) {
+            (Verdict::Applied, Body::Usage(usage)) => {
+                let entry = (id, NodeId(signed.record.author), usage.clone());
+                let statements = self.usages.entry(order).or_default();
+                statements.entry(usage.sequence).or_insert(entry);
+            }
+            // Grants and what follows them wait for the award.
+            (Verdict::Applied, Body::Award(_) | Body::Grant(_)) => self.take_up(order),
+            (Verdict::Applied, _) | (Verdict::Void, _) => {}
+            (Verdict::Later, _) => self.keep(order, id, signed),
         }
+    }
+
+    /// Keeps an early record; one author's cannot crowd out the others'.
+    fn keep(&mut self, order: RecordId, id: RecordId, signed: &SignedRecord) {
+        let author = signed.record.author;
+        let of_author = self.waiting_by.entry(author).or_default();
+        if WAITING_PER_AUTHOR_MAX <= *of_author {
+            return;
+        }
+        *of_author += 1;
+        let waiting = self.waiting.entry(order).or_default();
+        waiting.push((id, signed.clone()));
     }
 
     fn take_up(&mut self, order: RecordId) {
         for (id, signed) in self.waiting.remove(&order).unwrap_or_default() {
+            if let Some(count) = self.waiting_by.get_mut(&signed.record.author) {
+                *count = count.saturating_sub(1);
+            }
             self.about(order, id, &signed);
         }
     }
@@ -297,21 +315,42 @@ pub fn item_of(order: &RecordId) -> Digest {
     order.0
 }
 
-/// Applies a record to its order. Returns false if the attempt that it speaks of is not known yet.
-fn apply(view: &mut OrderView, body: &Body, id: RecordId, signed: &SignedRecord) -> bool {
+/// What became of a record about an order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It counts.
+    Applied,
+    /// It speaks of something that is not known yet.
+    Later,
+    /// Its author may not say so: it never counts.
+    Void,
+}
+
+/// Applies a record to its order.
+fn apply(view: &mut OrderView, id: RecordId, signed: &SignedRecord) -> Verdict {
     let author = NodeId(signed.record.author);
-    let wall = signed.record.wall;
+    let (wall, body) = (signed.record.wall, &signed.record.body);
     match body {
         Body::Ask(_) | Body::Award(_) | Body::Desire(_) => {
             // Only the order's own writer may speak for it.
-            view.customer != author || apply_customer(view, body, id, wall)
+            if view.customer == author {
+                apply_customer(view, body, id, wall)
+            } else {
+                Verdict::Void
+            }
         }
-        _ => apply_provider(view, body, author, id, wall),
+        // What the customer's organisation cannot read is not said to it.
+        _ if signed.record.doc.may_read(&view.org) => {
+            apply_provider(view, body, author, id, wall)
+        }
+        _ => Verdict::Void,
     }
 }
 
-fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -> bool {
+fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -> Verdict {
     match body {
+        // No honest trip has more; each is looked through at every record about the order.
+        Body::Ask(ask) if !(1..=ATTEMPTS_MAX).contains(&ask.attempt) => return Verdict::Void,
         Body::Ask(ask) => {
             view.attempts
                 .entry(ask.attempt)
@@ -332,11 +371,12 @@ fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -
         }
         Body::Award(award) => {
             let Some(attempt) = view.attempts.get_mut(&award.attempt) else {
-                return false;
+                return Verdict::Later;
             };
-            if attempt.node == award.node {
-                attempt.award = Some(id);
+            if attempt.node != award.node {
+                return Verdict::Void;
             }
+            attempt.award.get_or_insert(id);
         }
         Body::Desire(desire) => {
             let newer = view
@@ -349,7 +389,7 @@ fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -
         }
         _ => {}
     }
-    true
+    Verdict::Applied
 }
 
 fn apply_provider(
@@ -358,32 +398,37 @@ fn apply_provider(
     author: NodeId,
     id: RecordId,
     wall: Wall,
-) -> bool {
+) -> Verdict {
     let number = match body {
         Body::Reservation(reservation) => reservation.attempt,
         Body::Refusal(refusal) => refusal.attempt,
         Body::Grant(grant) => grant.attempt,
         Body::Ready(ready) => ready.attempt,
         Body::Release(release) => release.attempt,
-        Body::Progress(_) => {
-            let held = view
-                .attempts
-                .iter()
-                .rev()
-                .find(|(_, attempt)| attempt.node == author);
+        Body::Progress(_) | Body::Usage(_) => {
+            let mut attempts = view.attempts.iter().rev();
+            let held = attempts.find(|(_, a)| a.node == author && a.granted.is_some());
             let Some((number, _)) = held else {
-                return false;
+                return Verdict::Later;
             };
             *number
         }
-        _ => return true,
+        _ => return Verdict::Void,
     };
     let Some(attempt) = view.attempts.get_mut(&number) else {
-        return false;
+        return Verdict::Later;
     };
     // Only the node that was asked may speak about its attempt.
     if attempt.node != author {
-        return true;
+        return Verdict::Void;
+    }
+    match (body, attempt.award, attempt.granted) {
+        // A grant answers this very award, and the rest follows a grant: nobody makes himself a provider.
+        (Body::Grant(_), None, _) | (Body::Ready(_) | Body::Release(_), _, None) => {
+            return Verdict::Later;
+        }
+        (Body::Grant(grant), Some(award), _) if grant.award != award => return Verdict::Void,
+        _ => {}
     }
     match body {
         Body::Reservation(_) => attempt.reserved = true,
@@ -397,5 +442,5 @@ fn apply_provider(
         Body::Release(_) => attempt.released = true,
         _ => {}
     }
-    true
+    Verdict::Applied
 }

@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
-/// Returns four times the machine's cores, in thousandths: services mostly wait, and a limit that one of
-/// them may use in a busy moment is not what all of them use at the same time.
+/// Returns four times the machine's cores, in thousandths: services mostly wait, and a limit that
+/// one of them may use in a busy moment is not what all of them use at the same time.
 pub fn cpu_millis() -> u32 {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    u32::try_from(cores).unwrap_or(1).saturating_mul(OVERCOMMIT * 1000)
+    u32::try_from(cores)
+        .unwrap_or(1)
+        .saturating_mul(OVERCOMMIT * 1000)
 }
 
 /// How often a core is promised; the usual ratio of hosts for virtual servers.

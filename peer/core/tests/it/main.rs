@@ -3,6 +3,8 @@
 // Helpers of tests may stop the test: outside `#[test]` functions the lints do not know that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod crash;
+mod hostile;
 mod town;
 
 use std::time::Duration;

@@ -11,7 +11,7 @@ use mesh_base::digest::Digest;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::{Moment, Now, Wall};
 use mesh_compute::recipe::Recipe;
-use mesh_compute::step::{Event, Meters, Step, Verdict};
+use mesh_compute::step::{Event, ItemId, Meters, Step, Verdict};
 use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_peer::genesis;
@@ -26,6 +26,11 @@ pub struct Machine {
     pub journal: Vec<Vec<u8>>,
     pub slots: u32,
     pub steps: Vec<Step>,
+    /// What runs on it, whatever its node remembers.
+    pub running: std::collections::BTreeSet<ItemId>,
+    /// How many entries its disk still takes; the power fails at the next one.
+    pub room: Option<usize>,
+    pub dead: bool,
 }
 
 /// Everything that happens, in order.
@@ -124,6 +129,9 @@ impl Town {
             journal,
             slots,
             steps: Vec::new(),
+            running: std::collections::BTreeSet::new(),
+            room: None,
+            dead: false,
         });
         self.greet(index);
         self.run();
@@ -152,7 +160,13 @@ impl Town {
             }
         }
         let machine = &mut self.machines[index];
+        (machine.dead, machine.room) = (false, None);
         machine.node = make(&machine.secret, &machine.journal, machine.slots, self.now);
+        // The drivers find again what runs.
+        for item in machine.running.clone() {
+            self.inbox
+                .push_back((index, Input::Compute(Event::Started { item })));
+        }
         self.greet(index);
         self.run();
     }
@@ -198,6 +212,29 @@ impl Town {
         panic!("call {call:?} was never answered: {:?}", self.events);
     }
 
+    /// Waits a while for an answer that may never come: its node can die.
+    pub fn maybe_answer(&mut self, call: CallId, waits: usize) -> Option<Result<Reply, ApiError>> {
+        for _ in 0..waits {
+            if let Some(reply) = self.replies.remove(&call) {
+                return Some(reply);
+            }
+            self.pass(Duration::from_millis(250));
+        }
+        None
+    }
+
+    /// Says something to a machine as if it came from its connection with another.
+    pub fn say(&mut self, to: usize, from: usize, message: Message) {
+        let from = self.machines[from].node.id();
+        self.inbox.push_back((to, Input::Message { from, message }));
+        self.run();
+    }
+
+    /// The present.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
     /// Lets time pass for everybody.
     pub fn pass(&mut self, time: Duration) {
         self.now.mono = self.now.mono + time;
@@ -213,6 +250,9 @@ impl Town {
             let Some((index, input)) = self.inbox.pop_front() else {
                 return;
             };
+            if self.machines[index].dead {
+                continue;
+            }
             self.machines[index].node.handle(input, self.now);
             self.drain(index);
         }
@@ -222,8 +262,23 @@ impl Town {
     fn drain(&mut self, index: usize) {
         let mut last = None;
         while let Some(output) = self.machines[index].node.poll() {
-            // The disk is at once: what waits for it may happen now.
-            self.effect(index, output.effect, &mut last);
+            // The disk is at once: what waits for it may happen now, unless the power fails before.
+            let machine = &mut self.machines[index];
+            let full = machine.room == Some(machine.journal.len());
+            machine.dead |= full && matches!(output.effect, Effect::Append { .. });
+            let written = machine.journal.len() as u64;
+            let done = output.after.is_some_and(|after| after.0 <= written);
+            if !machine.dead || done {
+                self.effect(index, output.effect, &mut last);
+            }
+        }
+        if self.machines[index].dead {
+            for (a, b) in self.links.clone() {
+                if a == index || b == index {
+                    self.cut(a, b);
+                }
+            }
+            return;
         }
         if let Some(position) = last {
             self.inbox.push_back((index, Input::Persisted(position)));
@@ -311,6 +366,9 @@ impl Town {
         if !trusts(self, index, other) || !trusts(self, other, index) {
             return;
         }
+        if self.machines[other].dead || self.machines[index].dead {
+            return;
+        }
         if !self.links.insert((index.min(other), index.max(other))) {
             return;
         }
@@ -328,7 +386,13 @@ impl Town {
     }
 
     fn compute(&mut self, index: usize, step: Step) {
-        self.machines[index].steps.push(step.clone());
+        let machine = &mut self.machines[index];
+        machine.steps.push(step.clone());
+        match &step {
+            Step::Start { item } => machine.running.insert(*item),
+            Step::Stop { item } | Step::Destroy { item } => machine.running.remove(item),
+            _ => false,
+        };
         let event = match step {
             Step::Software { recipe } => Event::SoftwareReady {
                 recipe,
