@@ -1,0 +1,24 @@
+//! The real programs, driven from outside: homes on one machine or on a street of namespaces.
+//!
+//! Knows the programs only as a user does: their command lines, their screens, their exit codes.
+//! Nothing here imports a crate of the product, so that no test can pass by sharing its mistakes.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`said`] | one command: what was typed, what it answered, how long it took |
+//! | [`home`] | one machine with its node: settings, start, stop, logs |
+//! | [`transcript`] | the first order from end to end, as the README tells it |
+//! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
+//! | [`ground`] | which namespaces and which user a test runs under |
+//! | [`runner`] | picks, starts, bounds and reports tests |
+//! | [`figures`] | what a test measured, told to the scoreboard |
+//! | [`until`] | the only place that waits |
+
+pub mod figures;
+pub mod ground;
+pub mod home;
+pub mod lab;
+pub mod runner;
+pub mod said;
+pub mod transcript;
+pub mod until;

@@ -1,0 +1,88 @@
+//! The black-box tests: the real programs in namespaces, against Debian's own third-party software.
+//!
+//! `cargo test -p mesh-tests` runs them all, `… -- NAME` those whose name contains NAME. Needs no
+//! root; run by root, the tests of ordinary users drop to one.
+
+mod cut;
+mod gate;
+mod last_slot;
+mod order_hot;
+mod screens;
+mod street;
+mod survival;
+mod trip;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use mesh_tests::ground::Ground;
+use mesh_tests::runner::{self, Test};
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_secs(60 * count)
+}
+
+/// A test on a street of homes, beside others.
+const ON_A_STREET: Test = Test {
+    name: "",
+    ground: Ground::Lab,
+    deadline: minutes(3),
+    alone: false,
+    bar: None,
+    run: |_| Ok(()),
+};
+
+const TESTS: &[Test] = &[
+    Test {
+        name: "transcript_as_root",
+        ground: Ground::Root,
+        bar: Some("first.user"),
+        run: trip::transcript,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "transcript_as_user",
+        ground: Ground::User,
+        bar: Some("first.user"),
+        run: trip::transcript,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "screens",
+        ground: Ground::User,
+        run: screens::screens,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "instance_survives_daemon_restart",
+        run: survival::instance_survives_daemon_restart,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "service_is_back_after_a_cut",
+        run: cut::service_is_back_after_a_cut,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "stranger_is_refused",
+        run: gate::stranger_is_refused,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_hot",
+        alone: true,
+        run: order_hot::order_hot,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "last_slot_is_granted_once",
+        alone: true,
+        deadline: minutes(15),
+        run: last_slot::last_slot_is_granted_once,
+        ..ON_A_STREET
+    },
+];
+
+fn main() -> ExitCode {
+    runner::main(TESTS, trip::fetch_software)
+}

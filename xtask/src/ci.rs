@@ -1,0 +1,220 @@
+//! The gate: every step in order, each timed, all counted, the scoreboard last.
+//!
+//! A step that fails does not stop the ones after it, so that one run tells everything; only what
+//! needs a failed build is not run. The closing line is `N passed, N failed`, alone.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Instant;
+
+use mesh_tests::ground::user_cache;
+
+use crate::step::{self, Outcome, Tally};
+use crate::{bars, tidy, workspace};
+
+/// A step of the gate.
+struct Step {
+    name: &'static str,
+    work: Work,
+    /// The step whose success it needs.
+    needs: Option<&'static str>,
+}
+
+/// What a step does.
+enum Work {
+    /// A function of ours.
+    Call(fn() -> anyhow::Result<bool>),
+    /// A command.
+    Run(fn() -> Command),
+}
+
+/// The steps, cheapest first; the scoreboard is last because it reads what the others measured.
+const STEPS: &[Step] = &[
+    Step {
+        name: "tidy",
+        work: Work::Call(tidy::run),
+        needs: None,
+    },
+    Step {
+        name: "shell",
+        work: Work::Run(shell),
+        needs: None,
+    },
+    Step {
+        name: "fmt",
+        work: Work::Run(fmt),
+        needs: None,
+    },
+    Step {
+        name: "clippy",
+        work: Work::Run(clippy),
+        needs: None,
+    },
+    Step {
+        name: "doc",
+        work: Work::Run(doc),
+        needs: None,
+    },
+    Step {
+        name: "deny",
+        work: Work::Run(deny),
+        needs: None,
+    },
+    Step {
+        name: "tests",
+        work: Work::Run(tests),
+        needs: None,
+    },
+    Step {
+        name: "simulator",
+        work: Work::Run(simulator),
+        needs: None,
+    },
+    Step {
+        name: "programs",
+        work: Work::Run(programs),
+        needs: None,
+    },
+    Step {
+        name: "namespaces",
+        work: Work::Run(namespaces),
+        needs: Some("programs"),
+    },
+    Step {
+        name: "bars",
+        work: Work::Call(scoreboard),
+        needs: None,
+    },
+];
+
+/// Runs the steps whose name contains `only`, or all. Returns true if nothing failed.
+pub fn run(only: Option<&str>) -> anyhow::Result<bool> {
+    let start = Instant::now();
+    let is_wanted = |step: &&Step| only.is_none_or(|only| step.name.contains(only));
+    if only.is_none() {
+        bars::forget()?;
+    }
+    let mut outcomes: Vec<Outcome> = Vec::new();
+    for step in STEPS.iter().filter(is_wanted) {
+        let has_failed = |name: &str| outcomes.iter().any(|one| one.name == name && !one.holds());
+        let outcome = match (step.needs.filter(|name| has_failed(name)), &step.work) {
+            (Some(needed), _) => step::skip(step.name, &format!("{needed} failed")),
+            (None, Work::Call(check)) => step::call(step.name, check),
+            (None, Work::Run(command)) => step::run(step.name, command()),
+        };
+        outcomes.push(outcome);
+    }
+    Ok(close(&outcomes, start))
+}
+
+fn close(outcomes: &[Outcome], start: Instant) -> bool {
+    let mut all = Tally::default();
+    println!();
+    for Outcome { name, took, tally } in outcomes {
+        let verdict = if tally.failed == 0 { "ok" } else { "FAILED" };
+        println!(
+            "{name:<12} {:>7.1} s  {:>5} passed  {verdict}",
+            took.as_secs_f64(),
+            tally.passed
+        );
+        all.add(*tally);
+    }
+    println!(
+        "{:<12} {:>7.1} s",
+        "together",
+        start.elapsed().as_secs_f64()
+    );
+    println!("{} passed, {} failed", all.passed, all.failed);
+    all.failed == 0
+}
+
+fn shell() -> Command {
+    let mut command = Command::new("shellcheck");
+    command
+        .args(["mesh", ".ci/run"])
+        .current_dir(workspace::root());
+    command
+}
+
+fn fmt() -> Command {
+    workspace::cargo(&["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Command {
+    workspace::cargo(&[
+        "clippy",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn doc() -> Command {
+    let mut command = workspace::cargo(&["doc", "--locked", "--workspace", "--no-deps"]);
+    command.env("RUSTDOCFLAGS", "-D warnings");
+    command
+}
+
+fn deny() -> Command {
+    // `./mesh test` installs it into a folder of tools; elsewhere the one in `PATH` does.
+    let tools = std::env::var_os("MESHSTEAD_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| user_cache().join("meshstead-tools"));
+    let own = tools.join("bin").join("cargo-deny");
+    let program = if own.exists() {
+        own
+    } else {
+        PathBuf::from("cargo-deny")
+    };
+    let mut command = Command::new(program);
+    command
+        .args(["check", "bans", "licenses", "sources"])
+        .current_dir(workspace::root());
+    command
+}
+
+fn tests() -> Command {
+    workspace::cargo(&[
+        "test",
+        "--locked",
+        "--workspace",
+        "--exclude",
+        "mesh-tests",
+        "--no-fail-fast",
+    ])
+}
+
+fn simulator() -> Command {
+    let mut command = workspace::cargo(&[
+        "run",
+        "--locked",
+        "--profile",
+        "sim",
+        "-p",
+        "meshsim",
+        "--",
+        "run",
+        "first",
+        "--seeds",
+        "100",
+    ]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command
+}
+
+fn programs() -> Command {
+    workspace::cargo(&workspace::programs_arguments())
+}
+
+fn namespaces() -> Command {
+    let mut command = workspace::cargo(&["test", "--locked", "-p", "mesh-tests"]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command.env("MESHSTEAD_BIN_DIR", workspace::programs());
+    command
+}
+
+fn scoreboard() -> anyhow::Result<bool> {
+    bars::run(true)
+}

@@ -1,0 +1,72 @@
+//! Where things are: the checkout, the target folder, the built programs.
+//!
+//! Every chore asks here, so that `CARGO_TARGET_DIR` and a moved checkout are handled once.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+/// Profile of the programs that people and black-box tests run.
+pub const PROGRAMS_PROFILE: &str = "release";
+
+/// Returns the top of the checkout: the folder above this crate.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// Returns the folder that cargo builds into.
+pub fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}
+
+/// Returns the folder that holds the measured figures, one file for each bar.
+pub fn figures() -> PathBuf {
+    match env::var_os("MESHSTEAD_BARS_DIR") {
+        Some(folder) => root().join(folder),
+        None => target().join("bars"),
+    }
+}
+
+/// Starts a cargo command in the checkout.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(root());
+    command
+}
+
+/// Builds `meshnode` and `meshctl` as users run them and returns their folder.
+pub fn build_programs() -> anyhow::Result<PathBuf> {
+    let status = cargo(&programs_arguments())
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("cannot build meshnode and meshctl");
+    }
+    Ok(programs())
+}
+
+/// Returns the arguments of the cargo command that builds the programs.
+pub fn programs_arguments() -> [&'static str; 8] {
+    [
+        "build",
+        "--locked",
+        "--profile",
+        PROGRAMS_PROFILE,
+        "-p",
+        "meshnode",
+        "-p",
+        "meshctl",
+    ]
+}
+
+/// Returns the folder of the built programs.
+pub fn programs() -> PathBuf {
+    target().join(PROGRAMS_PROFILE)
+}
