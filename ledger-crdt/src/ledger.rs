@@ -292,6 +292,11 @@ impl Ledger {
         self.frozen.values()
     }
 
+    /// Returns whether a document's writer is proven to have signed two histories of it.
+    pub fn is_frozen(&self, doc: &DocId) -> bool {
+        self.frozen.contains_key(doc)
+    }
+
     /// Returns how far a document reaches, if there is anything of it.
     pub fn frontier(&self, doc: &DocId) -> Option<Frontier> {
         self.documents.get(doc).map(Document::frontier)

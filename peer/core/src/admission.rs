@@ -1,7 +1,8 @@
-//! Invitations and agreements: how a machine becomes a member, how two organisations become partners.
+//! Invitations and agreements: how a machine becomes a member, how two organisations become
+//! partners.
 //!
-//! Only the leader invites. An invite's use is on disk before the visitor is answered, and a visitor whose
-//! answer was lost gets the same one again.
+//! Only the leader invites. An invite's use is on disk before the visitor is answered, and a
+//! visitor whose answer was lost gets the same one again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,6 +20,7 @@ use mesh_federation::invite::{Grants, Invite, InviteBook, Kind};
 use mesh_ledger::agreement::{SignedAgreement, SignedTerms};
 use mesh_ledger::charter::{Member, Offer};
 use mesh_ledger::document::DocKind;
+use mesh_ledger::invoice::Period;
 use mesh_ledger::record::Body;
 use rand_chacha::rand_core::Rng;
 
@@ -44,8 +46,8 @@ const INVITE_VALID_S_MAX: u64 = 30 * 24 * 3600;
 pub(crate) struct Admission {
     pub book: InviteBook,
     pub agreements: Agreements,
-    /// Buyers whose drafts are behind their usage.
-    pub drafts: BTreeSet<OrgId>,
+    /// Buyers and months whose drafts are behind their usage.
+    pub drafts: BTreeSet<(OrgId, Period)>,
     /// When each buyer's draft was last written.
     pub drafted: BTreeMap<OrgId, Moment>,
     /// Log pieces that other nodes asked for: ticket → (peer, its request).
@@ -538,10 +540,12 @@ impl Node {
             return;
         }
         if crate::limits::CALLS_MAX <= self.admission.log_tickets.len() {
-            // The oldest ticket's answer never came; the newest request matters more to somebody who waits.
-            self.admission.log_tickets.pop_first();
+            // The oldest ticket's answer never came; the newest request matters more to somebody
+            // who waits.
+            self.admission.log_tickets.pop_last();
         }
-        // Tickets of remote readers count down from the top, calls of programs here up from the bottom.
+        // Tickets of remote readers count down from the top, calls of programs here up from the
+        // bottom.
         self.admission.log_ticket = self.admission.log_ticket.wrapping_sub(1);
         let ticket = self.admission.log_ticket;
         self.admission.log_tickets.insert(ticket, (from, request));

@@ -1,7 +1,7 @@
 //! What programs ask of the node, and the commands among it.
 //!
-//! One function owns the match; each request is answered at once or becomes a waiting call. Whatever an
-//! answer rests on is on disk before it is given.
+//! One function owns the match; each request is answered at once or becomes a waiting call.
+//! Whatever an answer rests on is on disk before it is given.
 
 use std::collections::BTreeMap;
 
@@ -167,7 +167,7 @@ impl Node {
     }
 
     fn name_is_free(&self, name: &Name) -> Result<(), ApiError> {
-        let taken = self.view.order_named(&self.body.org, name);
+        let taken = self.view.order_named(&self.body.org, name, &self.id);
         if taken.is_none_or(|view| view.desired() == DesiredState::Destroyed) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
-//! Programs that wait for something: what they were promised, what they were told, when they give up.
+//! Programs that wait for something: what they were promised, what they were told, when they give
+//! up.
 //!
-//! Every waiting call looks at the view after each input; nothing has to remember to wake it. A call that
-//! hangs up is forgotten; what it ordered goes on.
+//! Every waiting call looks at the view after each input; nothing has to remember to wake it. A
+//! call that hangs up is forgotten; what it ordered goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use mesh_base::time::Moment;
 use mesh_federation::invite::Invite;
 use mesh_ledger::agreement::SignedAgreement;
 use mesh_ledger::grant::ItemState;
+use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
 
 use crate::limits::{CALLS_MAX, LOG_PIECE_MAX};
@@ -201,6 +203,14 @@ impl Node {
         }
         if let Some(error) = self.customer_verdict(&view) {
             return Some(Err(error));
+        }
+        if view.desired() == DesiredState::Destroyed {
+            let name = &view.order.name;
+            return Some(Err(ApiError::new(
+                ErrorKind::Conflict,
+                format!("{name} was called off before it was ready"),
+                "see what is ordered: meshctl ps",
+            )));
         }
         let (number, granted) = view.granted()?;
         if let Some(ItemState::Failed(reason)) = &granted.state {

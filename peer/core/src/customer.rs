@@ -1,8 +1,8 @@
 //! Orders that this node placed: plan, ask, award, wait, and what to say when nobody takes them.
 //!
-//! The trip itself is `mesh_federation::attempt`; here it learns what the ledger says and its wishes become
-//! records. Everything but waiting times is read from the ledger, so a restart finds each order where its
-//! records say it is.
+//! The trip itself is `mesh_federation::attempt`; here it learns what the ledger says and its
+//! wishes become records. Everything but waiting times is read from the ledger, so a restart finds
+//! each order where its records say it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,8 +12,9 @@ use mesh_base::codec;
 use mesh_base::identity::{NodeId, OrgId, SecretKey, ServiceId};
 use mesh_base::seal;
 use mesh_base::time::Moment;
-use mesh_federation::attempt::{Candidate, Output as TripOutput, Past, State, Trip};
+use mesh_federation::attempt::{Candidate, Output as TripOutput, Past, State, TriedReason, Trip};
 use mesh_ledger::document::DocKind;
+use mesh_ledger::grant::RefusalReason;
 use mesh_ledger::ledger::LedgerError;
 use mesh_ledger::order::{Ask, Award, Desire, DesiredState, Holder, Order, SignedHolder};
 use mesh_ledger::record::{Body, RecordId};
@@ -27,8 +28,8 @@ use crate::node::Node;
 use crate::provider::seal_context;
 use crate::view::OrderView;
 
-/// How long after a restart an order without an award waits before it is planned anew: connections to
-/// other nodes are back by then.
+/// How long after a restart an order without an award waits before it is planned anew: connections
+/// to other nodes are back by then.
 const RESUME_WAIT: Duration = Duration::from_secs(5);
 
 /// Most verdicts kept for programs that wait: as many as can wait.
@@ -66,7 +67,8 @@ impl Customer {
 }
 
 impl Node {
-    /// Places an order whose parameters are checked: writes it, keeps what is secret, asks the first node.
+    /// Places an order whose parameters are checked: writes it, keeps what is secret, asks the
+    /// first node.
     pub(crate) fn place(
         &mut self,
         order: Order,
@@ -97,8 +99,10 @@ impl Node {
             .derive(&[b"service/".as_slice(), nonce].concat())
     }
 
-    /// Takes up orders of an earlier life: awarded ones at once, others when peers are connected again.
+    /// Takes up orders of an earlier life: awarded ones at once, others when peers are connected
+    /// again.
     pub(crate) fn recover_customer(&mut self) {
+        self.repeat_desires();
         let mine: Vec<OrderView> = self
             .view
             .orders
@@ -213,8 +217,10 @@ impl Node {
                 // The award is a record: replication repeats it until it is acknowledged.
                 TripOutput::AwardAgain { .. } => {}
                 TripOutput::State(State::CannotPlace) => {
-                    self.cannot_place(&view);
-                    return;
+                    if !self.plan_again(&view) {
+                        self.cannot_place(&view);
+                        return;
+                    }
                 }
                 TripOutput::State(State::Ended | State::Cancelled) => {
                     self.customer.trips.remove(&order);
@@ -223,6 +229,33 @@ impl Node {
                 TripOutput::State(_) => {}
             }
         }
+    }
+
+    /// Gives an order whose candidates are used up those that have not refused it: after a restart
+    /// none were planned, and nodes come and go. Returns whether there are any.
+    fn plan_again(&mut self, view: &OrderView) -> bool {
+        let kept = self.kept(&view.id);
+        let Some(trip) = self.customer.trips.get(&view.id) else {
+            return false;
+        };
+        // Only what a restart may have spoilt is asked again; attempts are limited anyway.
+        let spoilt = |reason: &TriedReason| {
+            let lapsed = TriedReason::Refused(RefusalReason::Lapsed);
+            *reason == lapsed || *reason == TriedReason::Restarted
+        };
+        let tried = trip.tried().to_vec();
+        let mut candidates = self.candidates(&view.order, kept.as_ref());
+        candidates.retain(|candidate| {
+            let of_node = || tried.iter().filter(|tried| tried.node == candidate.node);
+            let worth = of_node().count() < 3 && of_node().all(|tried| spoilt(&tried.reason));
+            worth && kept.is_some()
+        });
+        let some = !candidates.is_empty();
+        if let Some(trip) = self.customer.trips.get_mut(&view.id) {
+            trip.handle_candidates(candidates, self.now);
+            return some && trip.state() == State::Asking;
+        }
+        false
     }
 
     /// What nodes said about the attempt that the trip is at; saying it again changes nothing.
@@ -277,7 +310,16 @@ impl Node {
             price,
             agreement,
         };
-        self.must_write(DocKind::Outbox, Some(org), vec![Body::Ask(ask)]);
+        let mut bodies = vec![Body::Ask(ask)];
+        // A node that is asked late must know what was wanted meanwhile.
+        bodies.extend(view.desire.map(|(revision, state)| {
+            Body::Desire(Desire {
+                order: view.id,
+                state,
+                revision,
+            })
+        }));
+        self.must_write(DocKind::Outbox, Some(org), bodies);
         self.send_reserve(view.id);
     }
 
@@ -366,19 +408,59 @@ impl Node {
             .desire
             .as_ref()
             .map_or(1, |(old, _)| old.saturating_add(1));
-        let desire = Body::Desire(Desire {
+        let desire = Desire {
             order: view.id,
             state,
             revision,
-        });
+        };
+        for org in self.concerned(view) {
+            self.must_write(DocKind::Outbox, Some(org), vec![Body::Desire(desire)]);
+        }
+    }
+
+    /// Our own organisation and those whose nodes were asked.
+    fn concerned(&self, view: &OrderView) -> BTreeSet<OrgId> {
         let mut orgs: BTreeSet<OrgId> = view
             .attempts
             .values()
             .filter_map(|attempt| self.org_of(&attempt.node))
             .collect();
         orgs.insert(self.body.org);
-        for org in orgs {
-            self.must_write(DocKind::Outbox, Some(org), vec![desire.clone()]);
+        orgs
+    }
+
+    /// Completes wishes that a crash left half said: each organisation has a document of its own,
+    /// and who was not told would keep the service for ever.
+    fn repeat_desires(&mut self) {
+        let mut told: BTreeSet<(RecordId, OrgId, u32)> = BTreeSet::new();
+        for document in self.ledger.documents() {
+            let doc = document.id();
+            let own = doc.kind == DocKind::Outbox && doc.writer == *self.id.key();
+            let Some(org) = doc.counterparty.filter(|_| own) else {
+                continue;
+            };
+            for entry in document.entries() {
+                if let Body::Desire(desire) = &entry.signed.record.body {
+                    told.insert((desire.order, org, desire.revision));
+                }
+            }
+        }
+        let mut missing = Vec::new();
+        for view in self.view.orders.values() {
+            let Some((revision, state)) = view.desire.filter(|_| view.customer == self.id) else {
+                continue;
+            };
+            let desire = Desire {
+                order: view.id,
+                state,
+                revision,
+            };
+            let orgs = self.concerned(view).into_iter();
+            let untold = orgs.filter(|org| !told.contains(&(view.id, *org, revision)));
+            missing.extend(untold.map(|org| (org, desire)));
+        }
+        for (org, desire) in missing {
+            self.must_write(DocKind::Outbox, Some(org), vec![Body::Desire(desire)]);
         }
     }
 
@@ -405,7 +487,8 @@ impl Node {
         ApiError::new(
             ErrorKind::CannotPlace,
             format!("no node can take {}: {why}", view.order.name),
-            "see what is offered: meshctl offer ls; ask for less, or make an agreement: meshctl org accept",
+            "see what is offered: meshctl offer ls; ask for less, or make an agreement: \
+             meshctl org accept",
         )
     }
 

@@ -1,7 +1,9 @@
-//! What the journal holds: everything that a restarted node must know, and nothing that it can compute.
+//! What the journal holds: everything that a restarted node must know, and nothing that it can
+//! compute.
 //!
-//! Ledger changes, contacts and invitations are kept as they came; parameters and passwords are sealed to
-//! the node's own key even on its own disk, so that a copied journal gives nothing away without the key.
+//! Ledger changes, contacts and invitations are kept as they came; parameters and passwords are
+//! sealed to the node's own key even on its own disk, so that a copied journal gives nothing away
+//! without the key.
 
 use mesh_base::certificate::Chain;
 use mesh_base::codec::{self, DecodeError};
@@ -16,8 +18,9 @@ use serde_bytes::ByteBuf;
 
 use crate::message::{MESSAGE_LEN_MAX, SignedContact};
 
-/// Longest entry: a delta of the largest message and its frame.
-pub const ENTRY_LEN_MAX: usize = MESSAGE_LEN_MAX + 4096;
+/// Longest entry: two histories of the largest size that contradict each other, and their frame. An
+/// entry that could be written but not read would keep the node from ever starting again.
+pub const ENTRY_LEN_MAX: usize = 2 * MESSAGE_LEN_MAX;
 
 /// One entry of the journal. Variants are only ever added at the end: old journals stay readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

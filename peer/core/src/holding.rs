@@ -1,7 +1,7 @@
 //! Instances that this node holds: their machines, their steps, and what they make known.
 //!
-//! A step leaves only after everything said so far is on disk; a fact becomes a record for the customer, an
-//! entry for ourselves, or both. Which orders are held is decided in `provider`.
+//! A step leaves only after everything said so far is on disk; a fact becomes a record for the
+//! customer, an entry for ourselves, or both. Which orders are held is decided in `provider`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -85,6 +85,8 @@ impl Node {
             Some(item) => {
                 if let Some(instance) = self.provider.instances.get_mut(&RecordId(item.0)) {
                     instance.handle_event(event, now);
+                } else if matches!(event, Event::Destroyed { .. }) {
+                    self.release(RecordId(item.0));
                 }
             }
             // Software is shared: every instance hears of it and takes what is its own.
@@ -94,6 +96,25 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Gives back what was granted to an order that has no instance here any more.
+    fn release(&mut self, order: RecordId) {
+        let Some(view) = self.view.orders.get(&order).cloned() else {
+            return;
+        };
+        let granted = view.granted().filter(|(_, a)| a.node == self.id);
+        let Some((attempt, _)) = granted else {
+            return;
+        };
+        let final_usage = self.state_usage(order, Why::Destroy);
+        self.provider.allocator.release(order, attempt);
+        let release = Body::Release(Release {
+            order,
+            attempt,
+            final_usage,
+        });
+        self.must_write(DocKind::Grants, Some(view.org), vec![release]);
     }
 
     /// Carries out what the instance machines want and writes what they say.
@@ -171,7 +192,8 @@ impl Node {
         let Some((attempt, granted)) = view.granted() else {
             return;
         };
-        // On disk together with its record: a state that is remembered but was not told never would be.
+        // On disk together with its record: a state that is remembered but was not told never would
+        // be.
         let together: Vec<Entry> = self.item_entry(order).into_iter().collect();
         let body = match state {
             State::Ready => self.ready_record(&view, attempt),

@@ -1,4 +1,5 @@
-//! The node's core: every machine of the house wired into one, driven by `meshnode` and by `meshsim`.
+//! The node's core: every machine of the house wired into one, driven by `meshnode` and by
+//! `meshsim`.
 //!
 //! | room | idea |
 //! |---|---|
@@ -11,7 +12,7 @@
 //! | [`peers`], [`replication`] | who is connected, who has what |
 //! | `replicate` | messages and records: gate, journal, reactions |
 //! | `customer`, `planning` | orders that we place |
-//! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage and invoices |
+//! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage, invoices |
 //! | `admission` | invites, members, agreements |
 //! | `overlay` | the data plane's plan |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 /// Most connected peers: a full mesh of the first form; the newest is refused and hung up.
 pub const PEERS_MAX: usize = 256;
-/// Most contacts kept: four for each peer that can be connected; strangers are refused, known ones renewed.
+/// Most contacts kept: four for each peer that can be connected; strangers are refused, known ones
+/// renewed.
 pub const CONTACTS_KEPT_MAX: usize = 1024;
 /// Most API calls that wait for something; the newest is refused with "busy".
 pub const CALLS_MAX: usize = 256;
-/// Most reservation requests with parameters that wait for their records; the newest is dropped, for the
-/// customer repeats it.
+/// Most reservation requests with parameters that wait for their records; the newest is dropped,
+/// for the customer repeats it.
 pub const REQUESTS_MAX: usize = 256;
 /// Most visitors at the join door that wait for an answer; the newest is refused.
 pub const VISITS_MAX: usize = 32;
@@ -19,6 +20,17 @@ pub const SEALED_MAX: usize = 68 * 1024;
 pub const LOG_PIECE_MAX: usize = 64 * 1024;
 /// Largest delta that is sent at once; a quarter of a message leaves room for its frame.
 pub const DELTA_MAX: usize = 256 * 1024;
+
+/// Most new contacts of one node in a burst: a laptop that changes networks twice a minute stays
+/// below.
+pub const MOVES_MAX: u32 = 16;
+/// How often one more contact is granted after a burst.
+pub const MOVE_INTERVAL: Duration = Duration::from_secs(10);
+/// Most proofs kept against the documents of one writer: one is enough to distrust it, and a writer
+/// who wants to fill our disk can contradict himself in as many documents as he can name.
+pub const PROOFS_PER_WRITER_MAX: usize = 8;
+/// Least time between two usage statements of one order that were asked for.
+pub const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often peers on one connection are measured.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -35,6 +47,9 @@ pub const RESEND_WAIT_MAX: Duration = Duration::from_secs(12);
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 /// Least time between two complete lists to one peer.
 pub const LIST_INTERVAL: Duration = Duration::from_secs(2);
+/// Most complete lists of one peer that are looked at in [`LIST_INTERVAL`]: a connection begins
+/// with two from each side, and a second one may replace it at once.
+pub const LISTS_MAX: u32 = 6;
 /// How long an order's call waits for readiness before it answers that the work goes on.
 pub const ORDER_WAIT: Duration = Duration::from_secs(600);
 /// How long a call waits for a remote usage statement or log piece.

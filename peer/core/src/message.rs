@@ -1,8 +1,8 @@
 //! What nodes say to each other: small framed messages over an admitted connection.
 //!
-//! A message may be lost, repeated or late; nothing here is a promise. What must last is a record in the
-//! ledger, and [`Message::Changes`] carries it. Each message has a version; unknown ones are refused by the
-//! decoder and counted, so that old and new nodes can mix.
+//! A message may be lost, repeated or late; nothing here is a promise. What must last is a record
+//! in the ledger, and [`Message::Changes`] carries it. Each message has a version; unknown ones are
+//! refused by the decoder and counted, so that old and new nodes can mix.
 
 use std::net::SocketAddr;
 
@@ -87,8 +87,8 @@ pub const FRONTIERS_MAX: usize = 4096;
 pub enum Message {
     /// Where nodes that both sides may know can be reached.
     Contacts(Vec<SignedContact>),
-    /// How far the sender's durable replicas reach, among the documents that both may read. Serves as
-    /// acknowledgement and as request: who has more sends what is missing.
+    /// How far the sender's durable replicas reach, among the documents that both may read. Serves
+    /// as acknowledgement and as request: who has more sends what is missing.
     Frontiers {
         /// Set if the list names every such document: what it leaves out, the sender lacks.
         complete: bool,
@@ -104,8 +104,8 @@ pub enum Message {
     },
     /// New changes of one document.
     Changes(Box<Delta>),
-    /// Asks the node to reserve capacity: the order and its ask (also in the outbox), and the parameters,
-    /// sealed to this node.
+    /// Asks the node to reserve capacity: the order and its ask (also in the outbox), and the
+    /// parameters, sealed to this node.
     Reserve {
         /// The order record.
         order: Box<SignedRecord>,

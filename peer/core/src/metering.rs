@@ -1,8 +1,9 @@
 //! Usage and invoices: what a provider states, what its leader bills, what the customer recomputes.
 //!
-//! A statement is signed by the node at the end of each metering period, when an instance is destroyed and
-//! on demand. The leader of the selling organisation writes a new revision of the month's draft when new
-//! statements have come; customers hold the same statements and prices and verify every line.
+//! A statement is signed by the node at the end of each metering period, when an instance is
+//! destroyed and on demand. The leader of the selling organisation writes a new revision of the
+//! month's draft when new statements have come; customers hold the same statements and prices and
+//! verify every line.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use mesh_base::time::Moment;
 use mesh_compute::step::Meters;
 use mesh_federation::agreement::{Deal, Exposure, slice};
 use mesh_ledger::books::usages;
-use mesh_ledger::document::DocKind;
+use mesh_ledger::document::{DocId, DocKind};
 use mesh_ledger::grant::RefusalReason;
 use mesh_ledger::invoice::{
     DraftError, Heading, Invoice, InvoiceMismatch, Period, Statement, draft, verify,
@@ -21,7 +22,7 @@ use mesh_ledger::record::{Body, RecordId};
 use mesh_ledger::usage::{Usage, Why};
 
 use crate::entry::Entry;
-use crate::limits::DRAFT_INTERVAL;
+use crate::limits::{DRAFT_INTERVAL, STATE_INTERVAL};
 use crate::message::Message;
 use crate::node::Node;
 use crate::view::item_of;
@@ -115,7 +116,8 @@ impl Node {
         let (_, attempt) = view.granted()?;
         let (price, agreement, org) = (attempt.price, attempt.agreement, view.org);
         let now = self.now;
-        // The meter itself goes on only once the statement stands, else the numbers would have a gap.
+        // The meter itself goes on only once the statement stands, else the numbers would have a
+        // gap.
         let mut meter = self.provider.meters.get(&order)?.clone();
         let span = meter.close(now);
         let usage = Usage {
@@ -145,6 +147,7 @@ impl Node {
         match written {
             Ok(ids) => {
                 self.provider.meters.insert(order, meter);
+                self.provider.stated.insert(order, now.mono);
                 ids.first().copied()
             }
             Err(error) => {
@@ -172,9 +175,17 @@ impl Node {
 
     /// Reads the meters, then states the usage.
     pub(crate) fn usage_now(&mut self, order: RecordId) {
-        if self.provider.state_now.contains(&order) {
+        let now = self.now.mono;
+        let stated = self.provider.stated.get(&order).copied();
+        let held = self.provider.instances.contains_key(&order);
+        let again = stated.map(|at| at + STATE_INTERVAL);
+        if let Some(again) = again.filter(|at| now < *at && held) {
+            // Each statement is kept for ever: who asks without end is answered once in a while.
+            let due = self.provider.statements.entry(order).or_insert(again);
+            *due = again.min(*due);
             return;
         }
+        // An earlier reading may never have come: it is asked for again.
         let Some(instance) = self.provider.instances.get_mut(&order) else {
             return;
         };
@@ -186,38 +197,68 @@ impl Node {
         }
     }
 
-    /// A statement entered the ledger: if we lead its seller, its buyer's draft grows.
-    pub(crate) fn usage_stated(&mut self, order: RecordId) {
-        let Some(view) = self.view.orders.get(&order) else {
+    /// A statement of `period` entered the ledger in `doc`: if we lead its seller, its buyer's
+    /// draft grows.
+    pub(crate) fn usage_stated(&mut self, doc: &DocId, period: Period) {
+        let own = self.body.org;
+        let buyer = doc.counterparty.filter(|buyer| *buyer != own);
+        let Some(buyer) = buyer.filter(|_| doc.org == own && self.leads()) else {
             return;
         };
-        let seller = view
-            .granted()
-            .or(view.last())
-            .map(|(_, attempt)| attempt.node);
-        let seller = seller.and_then(|node| self.org_of(&node));
-        let buyer = view.org;
-        if seller != Some(self.body.org) || buyer == self.body.org || !self.leads() {
+        self.admission.drafts.insert((buyer, period));
+        self.draft_invoices();
+    }
+
+    /// Statements may come before the order that they are about: their months are drafted anew.
+    pub(crate) fn usage_stated_before(&mut self, order: RecordId) {
+        let own = self.body.org;
+        let statements = self.view.usages.get(&order);
+        let Some(view) = self.view.orders.get(&order).filter(|view| view.org != own) else {
+            return;
+        };
+        if statements.is_none() || !self.leads() {
             return;
         }
-        self.admission.drafts.insert(buyer);
-        self.draft_invoices();
+        let statements = statements.into_iter().flat_map(|all| all.values());
+        let ours = statements.filter(|(_, node, _)| self.org_of(node) == Some(own));
+        let months: BTreeSet<Period> = ours.map(|(_, _, usage)| usage.period()).collect();
+        let buyer = view.org;
+        let drafts = months.into_iter().map(|month| (buyer, month));
+        self.admission.drafts.extend(drafts);
+    }
+
+    /// Looks again at every month with statements: the last draft may not have been written in
+    /// time.
+    pub(crate) fn recover_drafts(&mut self) {
+        let own = self.body.org;
+        if !self.leads() {
+            return;
+        }
+        for entry in self.ledger.all_entries() {
+            let doc = entry.signed.record.doc;
+            if let (Body::Usage(usage), Some(buyer)) = (&entry.signed.record.body, doc.counterparty)
+                && doc.org == own
+                && buyer != own
+            {
+                self.admission.drafts.insert((buyer, usage.period()));
+            }
+        }
     }
 
     /// Writes the drafts that are due, at most one a buyer and interval.
     pub(crate) fn draft_invoices(&mut self) {
         let now = self.now.mono;
-        let due: BTreeSet<OrgId> = self
+        let due: BTreeSet<(OrgId, Period)> = self
             .admission
             .drafts
             .iter()
-            .filter(|buyer| self.draft_due(buyer) <= now)
+            .filter(|(buyer, _)| self.draft_due(buyer) <= now)
             .copied()
             .collect();
-        for buyer in due {
-            self.admission.drafts.remove(&buyer);
+        for (buyer, period) in due {
+            self.admission.drafts.remove(&(buyer, period));
             self.admission.drafted.insert(buyer, now);
-            self.draft_invoice(buyer);
+            self.draft_invoice(buyer, period);
         }
     }
 
@@ -233,13 +274,12 @@ impl Node {
         self.admission
             .drafts
             .iter()
-            .map(|buyer| self.draft_due(buyer))
+            .map(|(buyer, _)| self.draft_due(buyer))
             .min()
     }
 
-    fn draft_invoice(&mut self, buyer: OrgId) {
+    fn draft_invoice(&mut self, buyer: OrgId, period: Period) {
         let seller = self.body.org;
-        let period = Period::of(self.now.wall);
         let number = self.invoice_number(&buyer, period);
         let old = self.view.invoices.get(&(seller, number.clone()));
         let revision = old.map_or(1, |(_, _, invoice)| invoice.revision.saturating_add(1));
@@ -257,10 +297,16 @@ impl Node {
     }
 
     /// One draft a buyer and month: `library-2026-11-bakery-1`, the term's own series.
-    fn invoice_number(&self, buyer: &OrgId, period: Period) -> String {
+    fn invoice_number(&self, of: &OrgId, period: Period) -> String {
         let seller = &self.body.org_name;
-        let buyer = self.org_name(buyer);
-        format!("{seller}-{period}-{buyer}-{}", self.term())
+        let buyer = self.org_name(of);
+        let number = format!("{seller}-{period}-{buyer}-{}", self.term());
+        let namesake = self.view.invoices.get(&(self.body.org, number.clone()));
+        match namesake.filter(|(_, _, invoice)| invoice.buyer != *of) {
+            // Two buyers have one name: whoever was billed first keeps the short number.
+            Some(_) => format!("{number}-{}", of.key().short()),
+            None => number,
+        }
     }
 
     fn compute_draft(
@@ -273,7 +319,8 @@ impl Node {
         let seller = self.body.org;
         let statements: Vec<Statement<'_>> = self.statements(&seller, buyer);
         let first = statements
-            .first()
+            .iter()
+            .find(|statement| statement.usage.period() == period)
             .map(|statement| statement.usage.price.per_month.currency);
         let heading = Heading {
             number: number.to_owned(),

@@ -1,17 +1,19 @@
-//! The node: every machine of the house wired into one, without clock, socket, disk or hidden randomness.
+//! The node: every machine of the house wired into one, without clock, socket, disk or hidden
+//! randomness.
 //!
 //! ```text
-//!            handle(Input, now)                                poll() → Output
-//!  peers ──► message ─► admit (gate) ─► journal ─► view ─► react ─► write own records ─► journal ─► send
+//!            handle(Input, now)                               poll() → Output
+//!  peers ──► message ─► admit (gate) ─► journal ─► view ─► react ─► own records ─► journal ─► send
 //!  people ─► api ───────────────────────────────────────────┘
 //!  drivers ► compute event ─► instance ─► facts ────────────┘
 //! ```
-//! The ledger is the only source of what happened; a message only hurries it along. The node reacts to each
-//! record once, when it enters the ledger, and finds open work again from the view after a restart.
+//! The ledger is the only source of what happened; a message only hurries it along. The node reacts
+//! to each record once, when it enters the ledger, and finds open work again from the view after a
+//! restart.
 //!
-//! Rooms: `replicate` (messages and records), `customer` (orders that we placed), `provider` (orders that we
-//! grant), `metering` (usage and invoices), `admission` (invites, agreements), `overlay` (the data plane's
-//! plan), `calls` (programs that wait), `report` (what they see).
+//! Rooms: `replicate` (messages and records), `customer` (orders that we placed), `provider`
+//! (orders that we grant), `metering` (usage and invoices), `admission` (invites, agreements),
+//! `overlay` (the data plane's plan), `calls` (programs that wait), `report` (what they see).
 //!
 //! Invariant: `fresh` is empty and every reaction is written when `handle` returns.
 
@@ -302,8 +304,8 @@ impl Node {
 
     /// Reacts to everything new until nothing is, then tells what has changed.
     fn settle(&mut self) {
-        // What an instance says may be a record to react to, and a reaction may give it work: until both
-        // are quiet. Each round ends attempts or steps, which are limited.
+        // What an instance says may be a record to react to, and a reaction may give it work: until
+        // both are quiet. Each round ends attempts or steps, which are limited.
         loop {
             while let Some(id) = self.fresh.pop_front() {
                 self.react(id);
@@ -406,6 +408,7 @@ impl Node {
         self.announce_capacity();
         self.recover_provider();
         self.recover_customer();
+        self.recover_drafts();
         self.settle();
     }
 
@@ -463,8 +466,8 @@ impl Node {
         self.must_write_with(kind, with, bodies, Vec::new());
     }
 
-    /// As [`Node::must_write`], with entries that are on disk if and only if the records are. Returns
-    /// whether they were written.
+    /// As [`Node::must_write`], with entries that are on disk if and only if the records are.
+    /// Returns whether they were written.
     pub(crate) fn must_write_with(
         &mut self,
         kind: DocKind,
@@ -503,9 +506,9 @@ impl Node {
     pub(crate) fn note_refusal(&mut self, reason: &str) {
         // A closed vocabulary comes in, but a peer's words may be inside: the table has a limit.
         let key: String = reason.chars().take(80).collect();
-        if self.refused.contains_key(&key) || self.refused.len() < 256 {
-            *self.refused.entry(key).or_default() += 1;
-        }
+        let room = self.refused.contains_key(&key) || self.refused.len() < 256;
+        let key = if room { key } else { "others".to_owned() };
+        *self.refused.entry(key).or_default() += 1;
     }
 
     /// The term of our organisation's leader; one until elections land.

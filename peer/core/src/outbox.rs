@@ -1,6 +1,7 @@
 //! What the node wants done, in order, and the journal position that each effect waits for.
 //!
-//! Invariant: positions are given out without gaps and each is appended before any output waits for it.
+//! Invariant: positions are given out without gaps and each is appended before any output waits for
+//! it.
 
 use std::collections::VecDeque;
 

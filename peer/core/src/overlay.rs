@@ -1,4 +1,5 @@
-//! The data plane's plan, made from roster, contacts, holder records and instances; told when it changed.
+//! The data plane's plan, made from roster, contacts, holder records and instances; told when it
+//! changed.
 //!
 //! First form: one WireGuard session with every admitted node whose addresses are known.
 
@@ -53,17 +54,30 @@ impl Node {
         peers
     }
 
-    /// Holder records whose writer really ordered the service and whose holder really was granted it.
+    /// Holder records whose writer really ordered the service and whose holder really was granted
+    /// it.
     fn overlay_services(&mut self) -> BTreeMap<Ipv6Addr, NodeId> {
-        let now = self.now.wall;
+        let (now, own) = (self.now.wall, self.body.org);
         let mut found = Vec::new();
         for view in self.view.orders.values() {
+            // Only what concerns us, and only where it was granted: a slow hash is spent on each.
+            let Some((_, granted)) = view.granted() else {
+                continue;
+            };
+            let granted = granted.node;
+            if view.org != own && self.org_of(&granted) != Some(own) {
+                continue;
+            }
             let Some(holder) = self.view.holders.get(&view.order.service) else {
                 continue;
             };
             let gone = view.desired() == DesiredState::Destroyed
                 && view.attempts.values().any(|attempt| attempt.released);
-            let first = holder.holder.holders.first();
+            let first = holder
+                .holder
+                .holders
+                .first()
+                .filter(|node| **node == granted);
             if let (Some(node), false) = (first, gone || holder.holder.not_after <= now) {
                 found.push((view.order.service, *node));
             }

@@ -1,7 +1,7 @@
 //! Who is connected, where everybody can be reached, whom to dial next, and how far away they are.
 //!
-//! Leaves admission to the gate and the roster: only contacts of trusted organisations are handed in.
-//! Invariant: a peer with a connection is never dialled.
+//! Leaves admission to the gate and the roster: only contacts of trusted organisations are handed
+//! in. Invariant: a peer with a connection is never dialled.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,10 @@ use std::time::Duration;
 use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Moment;
 
-use crate::limits::{CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, PEERS_MAX, PING_INTERVAL};
+use crate::limits::{
+    CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, MOVE_INTERVAL, MOVES_MAX, PEERS_MAX,
+    PING_INTERVAL,
+};
 use crate::message::SignedContact;
 
 /// A connected peer.
@@ -43,12 +46,15 @@ pub enum ContactVerdict {
     Full,
 }
 
-/// The table of peers and contacts. Drain [`Peers::poll_dial`] and [`Peers::poll_ping`] on each tick.
+/// The table of peers and contacts. Drain [`Peers::poll_dial`] and [`Peers::poll_ping`] on each
+/// tick.
 #[derive(Debug, Default)]
 pub struct Peers {
     connected: BTreeMap<NodeId, Peer>,
     contacts: BTreeMap<NodeId, SignedContact>,
     dials: BTreeMap<NodeId, Dial>,
+    /// How many newer contacts a node may still send, and since when.
+    budgets: BTreeMap<NodeId, (u32, Moment)>,
     token: u64,
 }
 
@@ -88,6 +94,24 @@ impl Peers {
                 },
             );
         }
+    }
+
+    /// Returns whether a node that moves this often is still listened to: each newer contact costs
+    /// the journal and every neighbour something.
+    pub fn may_move(&mut self, node: &NodeId, now: Moment) -> bool {
+        if !self.contacts.contains_key(node) {
+            return true;
+        }
+        let (left, since) = self.budgets.entry(*node).or_insert((MOVES_MAX, now));
+        let grown = now.since(*since).as_micros() / MOVE_INTERVAL.as_micros().max(1);
+        if 0 < grown {
+            *since = now;
+            *left = u32::try_from(grown)
+                .map_or(MOVES_MAX, |grown| left.saturating_add(grown).min(MOVES_MAX));
+        }
+        let may = 0 < *left;
+        *left = left.saturating_sub(1);
+        may
     }
 
     /// Takes in a verified contact.

@@ -1,8 +1,8 @@
 //! What this node knows about others when it plans: capacity, prices, distance, reach.
 //!
 //! Facts come from the replicated ledger and from live connections; the planner itself is
-//! `mesh_federation::planner`. What others have free is estimated from the grants that we may see: a node
-//! that is fuller than it looks refuses, and the next one is asked.
+//! `mesh_federation::planner`. What others have free is estimated from the grants that we may see:
+//! a node that is fuller than it looks refuses, and the next one is asked.
 
 use std::collections::BTreeSet;
 

@@ -1,8 +1,9 @@
-//! The doors of the [`Node`](crate::node::Node): everything that comes in, everything that goes out.
+//! The doors of the [`Node`](crate::node::Node): everything that comes in, everything that goes
+//! out.
 //!
 //! Both are closed enums, so that a shell which forgets a case does not compile. The shell drains
-//! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when the
-//! journal is on disk up to that position (fdatasync returned), because it promises something.
+//! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
+//! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};

@@ -1,12 +1,13 @@
 //! Orders that this node grants: reservation, grant, instance, readiness, release.
 //!
 //! ```text
-//!  ask + sealed parameters ──► reservation (10 s) ──► award ──► grant ──► instance … ready ──► release
-//!           └──► refusal                └── lapses ──► award ──► refusal (lapsed)
+//!  ask + sealed parameters ─► reservation (10 s) ─► award ─► grant ─► instance … ready ─► release
+//!           └─► refusal                └── lapses ─► award ─► refusal (lapsed)
 //! ```
-//! The node is the only owner of its capacity: nobody else's word reserves or grants it, and it executes an
-//! order only on the order's own award while its own reservation lives. Reservations do not outlive a
-//! restart; grants do. An attempt is answered once: the answer is a record, repeated by replication.
+//! The node is the only owner of its capacity: nobody else's word reserves or grants it, and it
+//! executes an order only on the order's own award while its own reservation lives. Reservations do
+//! not outlive a restart; grants do. An attempt is answered once: the answer is a record, repeated
+//! by replication.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -20,11 +21,12 @@ use mesh_base::time::Moment;
 use mesh_compute::instance::Instance;
 use mesh_compute::instance::state::{Desire, Memory, State};
 use mesh_compute::meter::Meter;
+use mesh_compute::step::{ItemId, Step};
 use mesh_federation::capacity::{Allocator, Amount, NoRoom, NotConfirmed, RESERVATION};
 use mesh_ledger::charter::Capacity;
 use mesh_ledger::document::DocKind;
 use mesh_ledger::grant::{Grant, Refusal, RefusalReason, Reservation};
-use mesh_ledger::order::DesiredState;
+use mesh_ledger::order::{Ask, DesiredState};
 use mesh_ledger::record::{Body, RecordId, SignedRecord};
 use rand_chacha::rand_core::Rng;
 use serde_bytes::ByteBuf;
@@ -32,7 +34,8 @@ use serde_bytes::ByteBuf;
 use crate::entry::Entry;
 use crate::limits::{REQUESTS_MAX, SEALED_MAX};
 use crate::node::Node;
-use crate::view::OrderView;
+use crate::port::Effect;
+use crate::view::{OrderView, item_of};
 
 /// What the provider side keeps besides the ledger.
 pub(crate) struct Provider {
@@ -52,6 +55,8 @@ pub(crate) struct Provider {
     pub software: BTreeSet<Digest>,
     /// Orders whose next meter reading must be stated at once.
     pub state_now: BTreeSet<RecordId>,
+    /// When an order's usage was last stated.
+    pub stated: BTreeMap<RecordId, Moment>,
     /// Restarts that nobody asked for, by order.
     pub restarts: BTreeMap<RecordId, u32>,
 }
@@ -70,6 +75,7 @@ impl Provider {
             statements: BTreeMap::new(),
             software: BTreeSet::new(),
             state_now: BTreeSet::new(),
+            stated: BTreeMap::new(),
             restarts: BTreeMap::new(),
         }
     }
@@ -171,6 +177,17 @@ impl Node {
             self.note_refusal("too many requests at once");
             return;
         }
+        let asked = self.view.orders.get(&id).and_then(OrderView::last);
+        let Body::Ask(Ask { attempt, .. }) = &ask.record.body else {
+            return;
+        };
+        if asked.is_some_and(|(number, last)| {
+            let answered = last.reserved || last.refused.is_some();
+            last.node == self.id && answered && *attempt <= number
+        }) {
+            // Answered already: the record says how, and replication repeats it.
+            return;
+        }
         let until = self.now.mono + REQUEST_WAIT;
         self.provider.requests.insert(
             id,
@@ -198,7 +215,8 @@ impl Node {
         {
             self.answer_ask(&view, number);
         }
-        // Only the highest award counts: an older one was refused, or the customer would not ask on.
+        // Only the highest award counts: an older one was refused, or the customer would not ask
+        // on.
         if let Some((number, awarded)) = view.awarded()
             && awarded.node == self.id
             && awarded.granted.is_none()
@@ -251,6 +269,15 @@ impl Node {
             .ok_or(RefusalReason::Superseded)?;
         if view.desired() == DesiredState::Destroyed {
             return Err(RefusalReason::Superseded);
+        }
+        let taken = |held: &RecordId| {
+            let held = self.view.orders.get(held);
+            held.is_some_and(|held| held.order.service == view.order.service)
+        };
+        if self.provider.instances.keys().any(taken) {
+            // Two instances at one address: the second would be sent what is meant for the first.
+            let why = "the service's address is in use here by another order";
+            return Err(RefusalReason::BadParameters(why.to_owned()));
         }
         let recipe = self
             .recipes
@@ -390,8 +417,8 @@ impl Node {
     /// Seals something about an order to a node.
     pub(crate) fn seal_to(&mut self, node: &NodeId, order: &RecordId, plain: &[u8]) -> ByteBuf {
         let sealed = seal::seal(node.key(), &seal_context(order), plain, &mut self.rng);
-        // A member's key is a checked point and what we seal is below the limit, so sealing cannot fail;
-        // an empty box would only fail to open.
+        // A member's key is a checked point and what we seal is below the limit, so sealing cannot
+        // fail; an empty box would only fail to open.
         ByteBuf::from(sealed.unwrap_or_default())
     }
 
@@ -428,6 +455,7 @@ impl Node {
             let Some(values) = self.own_secret(&view.id) else {
                 tracing::error!(order = %view.id.short(), "the order's secrets are missing");
                 self.note_refusal("secrets of a granted order are missing");
+                self.follow_desire(&view);
                 continue;
             };
             if !self.provider.meters.contains_key(&view.id) {
@@ -439,8 +467,8 @@ impl Node {
         self.answer_old_awards();
     }
 
-    /// Answers awards that reached the disk before a crash and their answers did not: their customers ask
-    /// nobody else until they are told.
+    /// Answers awards that reached the disk before a crash and their answers did not: their
+    /// customers ask nobody else until they are told.
     fn answer_old_awards(&mut self) {
         let orders = self.view.orders.values();
         let unanswered: Vec<RecordId> = orders
@@ -496,6 +524,13 @@ impl Node {
             self.provider.allocator.refuse(view.id, number);
             self.provider.reserved.remove(&view.id);
             self.provider.requests.remove(&view.id);
+        } else if desire == Desire::Destroyed
+            && view.granted().is_some_and(|(_, a)| a.node == self.id)
+        {
+            // Its recipe or its secrets are gone: nothing can be run any more, but it can be
+            // removed.
+            let item = ItemId(item_of(&view.id));
+            self.out.durable(Effect::Compute(Step::Destroy { item }));
         }
     }
 

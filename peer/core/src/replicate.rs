@@ -1,7 +1,8 @@
-//! Messages and records: what comes from peers, through the gate, into the ledger, and who reacts to it.
+//! Messages and records: what comes from peers, through the gate, into the ledger, and who reacts
+//! to it.
 //!
-//! Leaves to `replication` what to send when; here the node carries it out. A change enters the journal
-//! before anybody is told that we have it.
+//! Leaves to `replication` what to send when; here the node carries it out. A change enters the
+//! journal before anybody is told that we have it.
 
 use std::net::SocketAddr;
 
@@ -15,6 +16,7 @@ use mesh_ledger::ledger::Delta;
 use mesh_ledger::record::{Body, RecordId, SignedRecord};
 
 use crate::entry::Entry;
+use crate::limits::PROOFS_PER_WRITER_MAX;
 use crate::message::{CONTACTS_MAX, Message, SignedContact};
 use crate::node::{Node, leader_writes};
 use crate::peers::ContactVerdict;
@@ -228,10 +230,18 @@ impl Node {
             roster: &self.roster,
             own: self.body.org,
         };
+        let before = self.ledger.frontier(&delta.doc).unwrap_or_default().seq;
         match self.ledger.admit(delta, &gatekeeper, self.now) {
             Ok(admitted) => {
-                if !admitted.new.is_empty() {
-                    self.out.append(&Entry::Delta(delta.clone()));
+                // A change may repeat a record and bring nothing new; the next one builds on it all
+                // the same.
+                if before < admitted.frontier.seq {
+                    // Only what is new: else one more change would cost the journal a whole
+                    // history.
+                    let news = self.ledger.since(&delta.doc, before, usize::MAX);
+                    let news = news.filter(|news| news.frontier() == delta.frontier());
+                    let entry = Entry::Delta(news.unwrap_or_else(|| delta.clone()));
+                    self.out.append(&entry);
                     for id in admitted.new {
                         self.absorb(id);
                         self.fresh.push_back(id);
@@ -240,6 +250,8 @@ impl Node {
                 self.acknowledge(from, delta.doc);
             }
             Err(Rejection::Gap { doc, .. }) => self.acknowledge(from, *doc),
+            // The sender gets the proof when it next compares lists with us.
+            Err(Rejection::Frozen) => {}
             Err(Rejection::Equivocation(proof)) => {
                 // The gate has frozen the document already; here the proof is kept and spread.
                 self.note_refusal("two histories of one document");
@@ -258,11 +270,29 @@ impl Node {
         }
     }
 
-    /// Keeps a proof of two histories and passes it on, once, to everybody who may read the document.
+    /// Keeps a proof of two histories and passes it on, once, to everybody who may read the
+    /// document.
     fn proof(&mut self, from: NodeId, proof: &Equivocation) {
         let doc = proof.one.doc;
-        let known = self.ledger.proofs().any(|old| old.one.doc == doc);
-        if known || !doc.may_read(&self.body.org) {
+        let of_writer = || {
+            let proofs = self.ledger.proofs();
+            proofs.filter(|old| old.one.doc.writer == doc.writer)
+        };
+        let known = of_writer().any(|old| old.one.doc == doc);
+        let many = PROOFS_PER_WRITER_MAX <= of_writer().count();
+        if known || many || !doc.may_read(&self.body.org) {
+            return;
+        }
+        // Anybody can make a key and contradict himself with it: only members' documents matter.
+        let gatekeeper = Gatekeeper {
+            roster: &self.roster,
+            own: self.body.org,
+        };
+        let term = proof.one.changes.last().map_or(0, |change| change.term);
+        if self.ledger.document(&doc).is_none()
+            && let Err(error) = gatekeeper.writer_allowed(&doc, term)
+        {
+            self.note_refusal(&error.to_string());
             return;
         }
         if let Err(error) = self.ledger.freeze(proof) {
@@ -304,11 +334,16 @@ impl Node {
     /// Takes in a contact; passes a newer one on to those whom it concerns.
     pub(crate) fn contact(&mut self, contact: SignedContact, from: Option<NodeId>) {
         let node = contact.contact.node;
-        // What is known already costs no signature: peers repeat their contacts at every connection.
+        // What is known already costs no signature: peers repeat their contacts at every
+        // connection.
         let newest = self.peers.contact(&node).map(|old| old.contact.sequence);
         let repeated = newest.is_some_and(|newest| contact.contact.sequence <= newest)
             && self.roster.member(&node).is_some();
         if node == self.id || repeated || !contact.is_authentic() {
+            return;
+        }
+        if !self.peers.may_move(&node, self.now.mono) {
+            self.note_refusal("a node says too often where it is");
             return;
         }
         if let Err(error) = self
@@ -335,8 +370,8 @@ impl Node {
         }
     }
 
-    /// Takes a contact back from the journal; organisations that are not trusted yet come later in it, so
-    /// admission is tried again when trust grows.
+    /// Takes a contact back from the journal; organisations that are not trusted yet come later in
+    /// it, so admission is tried again when trust grows.
     pub(crate) fn restore_contact(&mut self, contact: SignedContact) {
         let node = contact.contact.node;
         // Certificates are proven again: the wall clock may have passed their end.
@@ -352,6 +387,10 @@ impl Node {
     pub(crate) fn absorb_membership(&mut self, signed: &SignedRecord) {
         let record = &signed.record;
         match &record.body {
+            // A root key speaks of its own organisation only.
+            Body::OrgCharter(charter) if charter.org != record.doc.org => {
+                self.note_refusal("charter of another organisation");
+            }
             Body::OrgCharter(charter) => {
                 if let Err(error) = self.roster.set_charter(charter.clone()) {
                     self.note_refusal(&error.to_string());
@@ -406,18 +445,22 @@ impl Node {
             (Body::Ask(_) | Body::Award(_) | Body::Desire(_), Some(order)) => {
                 self.consider(order);
                 self.customer_check(order);
+                self.usage_stated_before(order);
+            }
+            (Body::Grant(grant), _) => {
+                self.customer_check(grant.order);
+                self.usage_stated_before(grant.order);
             }
             (
                 Body::Order(_)
                 | Body::Reservation(_)
                 | Body::Refusal(_)
-                | Body::Grant(_)
                 | Body::Progress(_)
                 | Body::Ready(_)
                 | Body::Release(_),
                 order,
             ) => self.customer_check(order.unwrap_or(id)),
-            (Body::Usage(usage), _) => self.usage_stated(usage.order),
+            (Body::Usage(usage), _) => self.usage_stated(&signed.record.doc, usage.period()),
             _ => {}
         }
     }

@@ -1,13 +1,14 @@
 //! Who has which changes, what to send next, and who acknowledged what.
 //!
 //! ```text
-//! connected ──► list(reply) ──► list ──► missing changes ──► frontier of that document (= on disk there)
+//! connected ──► list(reply) ──► list ──► missing changes ──► frontier of it (= on disk there)
 //!     own change ─────────────────────► changes ──────────► frontier
 //!     every 10 s ── summary ── differs ──► list(reply) …
 //! ```
-//! Every message may be lost: changes that stay unacknowledged are repeated with growing waits, and the
-//! summaries find whatever else is missing, whoever wrote it, so two peers that cannot talk are repaired
-//! by a third. Acknowledgements stay valid when a peer disconnects: they say what is on its disk.
+//! Every message may be lost: changes that stay unacknowledged are repeated with growing waits, and
+//! the summaries find whatever else is missing, whoever wrote it, so two peers that cannot talk are
+//! repaired by a third. Acknowledgements stay valid when a peer disconnects: they say what is on
+//! its disk.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,9 @@ use mesh_base::time::Moment;
 use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::ledger::Ledger;
 
-use crate::limits::{DELTA_MAX, LIST_INTERVAL, RESEND_WAIT, RESEND_WAIT_MAX, SUMMARY_INTERVAL};
+use crate::limits::{
+    DELTA_MAX, LIST_INTERVAL, LISTS_MAX, RESEND_WAIT, RESEND_WAIT_MAX, SUMMARY_INTERVAL,
+};
 use crate::message::{FRONTIERS_MAX, Message};
 
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +41,8 @@ struct PeerState {
     sent: BTreeMap<DocId, Sent>,
     list_next: Moment,
     summary_next: Moment,
+    /// Complete lists heard since then.
+    heard: (u32, Moment),
 }
 
 /// The replication machine. It only decides; the node sends what it returns, after the journal.
@@ -72,6 +77,7 @@ impl Replication {
             sent: BTreeMap::new(),
             list_next: now,
             summary_next: now,
+            heard: (0, now),
         });
         state.connected = true;
         state.synced = false;
@@ -104,16 +110,24 @@ impl Replication {
         let Some(state) = self.peers.get_mut(peer) else {
             return Vec::new();
         };
+        if complete && !state.may_list(now) {
+            return Vec::new();
+        }
         let mut out = Vec::new();
         let mut lacking = Vec::new();
         for (doc, theirs) in list.iter().take(FRONTIERS_MAX) {
             if !doc.may_read(&own_org) || !doc.may_read(&state.org) {
                 continue;
             }
-            state.acked.insert(*doc, theirs.seq);
-            let ours = ledger.frontier(doc).map_or(0, |frontier| frontier.seq);
-            if ours < theirs.seq {
-                lacking.push((*doc, ledger.frontier(doc).unwrap_or_default()));
+            let own = ledger.frontier(doc);
+            let ours = own.map_or(0, |frontier| frontier.seq);
+            // What we do not have we never send: to remember it would let a peer fill our memory.
+            if own.is_some() {
+                state.acked.insert(*doc, theirs.seq);
+            }
+            out.extend(fork(ledger, doc, theirs));
+            if ours < theirs.seq && !ledger.is_frozen(doc) {
+                lacking.push((*doc, own.unwrap_or_default()));
             }
             if complete {
                 state.sent.remove(doc);
@@ -135,12 +149,9 @@ impl Replication {
             if reply {
                 out.extend(lists(ledger, own_org, state.org, false));
             }
-            out.extend(missing(
-                state,
-                shared(ledger, own_org, state.org),
-                ledger,
-                now,
-            ));
+            out.extend(proofs(ledger, state.org));
+            let ours = shared(ledger, own_org, state.org);
+            out.extend(missing(state, ours, ledger, now));
         } else {
             let named = list.iter().map(|(doc, _)| doc);
             let ours = named.filter(|doc| doc.may_read(&own_org) && doc.may_read(&state.org));
@@ -260,14 +271,28 @@ impl Replication {
 }
 
 impl PeerState {
+    /// Whether another complete list is answered: each may make us send everything that we have.
+    fn may_list(&mut self, now: Moment) -> bool {
+        let (count, since) = &mut self.heard;
+        if LIST_INTERVAL <= now.since(*since) {
+            (*count, *since) = (0, now);
+        }
+        *count = count.saturating_add(1);
+        *count <= LISTS_MAX
+    }
+
     fn has(&self, doc: &DocId, seq: u64) -> bool {
         self.acked.get(doc).is_some_and(|acked| seq <= *acked)
     }
 }
 
 /// Returns the digest over every document that both organisations may read, as far as we have it.
+///
+/// Frozen ones do not count: which of its writer's histories a replica has will differ for ever.
 pub fn summary(ledger: &Ledger, own: OrgId, other: OrgId) -> Digest {
-    Digest::of(&codec::encode(&shared(ledger, own, other)))
+    let mut list = shared(ledger, own, other);
+    list.retain(|(doc, _)| !ledger.is_frozen(doc));
+    Digest::of(&codec::encode(&list))
 }
 
 fn shared(ledger: &Ledger, own: OrgId, other: OrgId) -> Vec<(DocId, Frontier)> {
@@ -276,8 +301,8 @@ fn shared(ledger: &Ledger, own: OrgId, other: OrgId) -> Vec<(DocId, Frontier)> {
     list
 }
 
-/// The complete list. Beyond [`FRONTIERS_MAX`] documents it is cut, and the reader knows by its length that
-/// what it leaves out need not be missing.
+/// The complete list. Beyond [`FRONTIERS_MAX`] documents it is cut, and the reader knows by its
+/// length that what it leaves out need not be missing.
 fn lists(ledger: &Ledger, own: OrgId, other: OrgId, reply: bool) -> Vec<Message> {
     let mut list = shared(ledger, own, other);
     list.truncate(FRONTIERS_MAX);
@@ -286,6 +311,27 @@ fn lists(ledger: &Ledger, own: OrgId, other: OrgId, reply: bool) -> Vec<Message>
         reply,
         list,
     }]
+}
+
+/// What to send a peer that is equally far and yet has another history: its writer has signed two,
+/// and who gets the other one finds the proof in it.
+fn fork(ledger: &Ledger, doc: &DocId, theirs: &Frontier) -> Option<Message> {
+    let own = ledger.frontier(doc)?;
+    let forked = own.seq == theirs.seq && own.head != theirs.head && !ledger.is_frozen(doc);
+    if !forked {
+        return None;
+    }
+    let last = ledger.since(doc, own.seq.saturating_sub(1), DELTA_MAX)?;
+    Some(Message::Changes(Box::new(last)))
+}
+
+/// Lists are compared at the beginning and when something differs: it may be that the peer was away
+/// when a proof was spread.
+fn proofs(ledger: &Ledger, org: OrgId) -> impl Iterator<Item = Message> {
+    let readable = ledger
+        .proofs()
+        .filter(move |proof| proof.one.doc.may_read(&org));
+    readable.map(|proof| Message::Proof(Box::new(proof.clone())))
 }
 
 fn forget_unnamed(state: &mut PeerState, list: &[(DocId, Frontier)]) {
@@ -307,7 +353,7 @@ fn missing(
     let mut out = Vec::new();
     for (doc, ours) in ours {
         let acked = state.acked.get(&doc).copied().unwrap_or(0);
-        if ours.seq <= acked {
+        if ours.seq <= acked || ledger.is_frozen(&doc) {
             state.sent.remove(&doc);
             continue;
         }
@@ -334,6 +380,7 @@ fn missing(
 fn resend(state: &mut PeerState, ledger: &Ledger, now: Moment) -> Vec<Message> {
     let mut out = Vec::new();
     let acked = &state.acked;
+    state.sent.retain(|doc, _| !ledger.is_frozen(doc));
     for (doc, sent) in &mut state.sent {
         if now < sent.next {
             continue;

@@ -493,6 +493,17 @@ impl Node {
             ),
             Err(error) => line("lines", false, error.to_string()),
         });
+        let agreed = invoice
+            .lines
+            .iter()
+            .find(|line| !self.was_agreed(&line.order, line.price));
+        lines.push(line(
+            "prices",
+            agreed.is_none(),
+            agreed.map_or("every price is the one that was ordered".to_owned(), |l| {
+                format!("nobody ordered {} at {}", l.name, l.price)
+            }),
+        ));
         lines.push(line(
             "total",
             recomputed.is_ok(),
@@ -505,6 +516,14 @@ impl Node {
             holds,
             lines,
         }))
+    }
+
+    /// Whether an order was granted at this price by anybody.
+    fn was_agreed(&self, order: &RecordId, price: mesh_base::money::Price) -> bool {
+        self.view.orders.get(order).is_some_and(|view| {
+            let mut attempts = view.attempts.values();
+            attempts.any(|attempt| attempt.granted.is_some() && attempt.price == price)
+        })
     }
 
     pub(crate) fn ledger_verify(&self) -> Reply {
@@ -542,7 +561,7 @@ impl Node {
 
     /// Returns orders of our organisation under a name, or an error that names the nearest.
     pub(crate) fn own_order(&self, name: &Name) -> Result<RecordId, ApiError> {
-        if let Some(view) = self.view.order_named(&self.body.org, name) {
+        if let Some(view) = self.view.order_named(&self.body.org, name, &self.id) {
             return Ok(view.id);
         }
         let names: BTreeMap<String, ()> = self

@@ -1,4 +1,5 @@
-//! Services as people see them: what was ordered, what is held, how to connect, how safe an order is.
+//! Services as people see them: what was ordered, what is held, how to connect, how safe an order
+//! is.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,8 @@ use crate::provider::{parameters_digest, seal_context};
 use crate::view::{AttemptView, OrderView};
 
 impl Node {
-    /// Returns what a service published, rendered for programs on this machine; needs the customer's key.
+    /// Returns what a service published, rendered for programs on this machine; needs the
+    /// customer's key.
     pub(crate) fn connection(&mut self, view: &OrderView) -> Option<BTreeMap<String, String>> {
         let (_, granted) = view.granted()?;
         let (ready, _, _) = granted.ready.as_ref()?;
@@ -94,8 +96,8 @@ impl Node {
             .and_then(|recipe| recipe.ports.values().next().copied())
     }
 
-    /// Counts the disks that an order is on: those that acknowledged its document, and its provider's,
-    /// whose signed answer rests on it.
+    /// Counts the disks that an order is on: those that acknowledged its document, and its
+    /// provider's, whose signed answer rests on it.
     pub(crate) fn safety(&self, view: &OrderView) -> Safety {
         let mut holders: Vec<NodeId> = vec![view.customer];
         if let Some((doc, seq)) = self.place_of(&view.id) {
@@ -180,11 +182,11 @@ impl Node {
     pub(crate) fn services(&mut self) -> Reply {
         let mut ordered = self.ordered_rows();
         for row in &mut ordered {
-            let view = row
-                .name
-                .parse()
-                .ok()
-                .and_then(|name| self.view.order_named(&self.body.org, &name).cloned());
+            let view = row.name.parse().ok().and_then(|name| {
+                self.view
+                    .order_named(&self.body.org, &name, &self.id)
+                    .cloned()
+            });
             let fields = view.and_then(|view| self.connection(&view));
             row.url = fields.and_then(|fields| fields.get("url").cloned());
         }

@@ -1,8 +1,9 @@
-//! What the ledger says, ready to be asked: orders and what became of them, prices, capacity, usage,
-//! invoices, agreements. Built record by record from admitted entries and never from anything else, so
-//! that any replica with the same records has the same view.
+//! What the ledger says, ready to be asked: orders and what became of them, prices, capacity,
+//! usage, invoices, agreements. Built record by record from admitted entries and never from
+//! anything else, so that any replica with the same records has the same view.
 //!
-//! Invariant: absorbing records in any order that keeps each document's own order gives the same view.
+//! Invariant: absorbing records in any order that keeps each document's own order gives the same
+//! view.
 
 use std::collections::BTreeMap;
 
@@ -139,8 +140,8 @@ pub struct View {
     pub agreements: BTreeMap<RecordId, (OrgId, Wall, SignedAgreement)>,
 }
 
-/// Most records of one author kept for orders that have not arrived: four attempts' worth for a hundred
-/// orders; only members of trusted organisations are authors.
+/// Most records of one author kept for orders that have not arrived: four attempts' worth for a
+/// hundred orders; only members of trusted organisations are authors.
 const WAITING_PER_AUTHOR_MAX: usize = 2048;
 
 impl View {
@@ -172,6 +173,13 @@ impl View {
             Body::Usage(usage) => {
                 self.about(usage.order, id, signed);
                 Some(usage.order)
+            }
+            // Who writes for one seller bills for no other, and bills whom it tells.
+            Body::Invoice(invoice)
+                if invoice.seller != record.doc.org
+                    || record.doc.counterparty != Some(invoice.buyer) =>
+            {
+                None
             }
             Body::Invoice(invoice) => {
                 let key = (record.doc.org, invoice.number.clone());
@@ -220,7 +228,8 @@ impl View {
         id
     }
 
-    /// An ask carries its order, so that a provider learns of it without the customer's own documents.
+    /// An ask carries its order, so that a provider learns of it without the customer's own
+    /// documents.
     fn absorb_ask(&mut self, id: RecordId, signed: &SignedRecord, ask: &Ask) -> RecordId {
         let order_id = ask.order.id();
         let by_its_writer = ask.order.record.author == signed.record.author
@@ -228,7 +237,6 @@ impl View {
         if let (Some(order), true) = (ask.order(), by_its_writer) {
             self.absorb_order(order_id, &ask.order, order);
             self.about(order_id, id, signed);
-            self.take_up(order_id);
         }
         order_id
     }
@@ -245,8 +253,10 @@ impl View {
                 let statements = self.usages.entry(order).or_default();
                 statements.entry(usage.sequence).or_insert(entry);
             }
-            // Grants and what follows them wait for the award.
-            (Verdict::Applied, Body::Award(_) | Body::Grant(_)) => self.take_up(order),
+            // Awards wait for their asks, grants for awards, and what follows for grants.
+            (Verdict::Applied, Body::Ask(_) | Body::Award(_) | Body::Grant(_)) => {
+                self.take_up(order);
+            }
             (Verdict::Applied, _) | (Verdict::Void, _) => {}
             (Verdict::Later, _) => self.keep(order, id, signed),
         }
@@ -273,8 +283,9 @@ impl View {
         }
     }
 
-    /// Returns the newest order of an organisation under a name that is not gone.
-    pub fn order_named(&self, org: &OrgId, name: &Name) -> Option<&OrderView> {
+    /// Returns the newest order of an organisation under a name that is not gone. If two nodes have
+    /// chosen one name, each means its own order by it.
+    pub fn order_named(&self, org: &OrgId, name: &Name, by: &NodeId) -> Option<&OrderView> {
         let mut found: Vec<&OrderView> = self
             .orders
             .values()
@@ -283,6 +294,7 @@ impl View {
         found.sort_by_key(|view| {
             (
                 view.desired() != DesiredState::Destroyed,
+                view.customer == *by,
                 view.wall,
                 view.id,
             )
@@ -340,9 +352,7 @@ fn apply(view: &mut OrderView, id: RecordId, signed: &SignedRecord) -> Verdict {
             }
         }
         // What the customer's organisation cannot read is not said to it.
-        _ if signed.record.doc.may_read(&view.org) => {
-            apply_provider(view, body, author, id, wall)
-        }
+        _ if signed.record.doc.may_read(&view.org) => apply_provider(view, body, author, id, wall),
         _ => Verdict::Void,
     }
 }
@@ -351,6 +361,7 @@ fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -
     match body {
         // No honest trip has more; each is looked through at every record about the order.
         Body::Ask(ask) if !(1..=ATTEMPTS_MAX).contains(&ask.attempt) => return Verdict::Void,
+        Body::Ask(ask) if view.attempts.contains_key(&ask.attempt) => return Verdict::Void,
         Body::Ask(ask) => {
             view.attempts
                 .entry(ask.attempt)
@@ -373,10 +384,10 @@ fn apply_customer(view: &mut OrderView, body: &Body, id: RecordId, wall: Wall) -
             let Some(attempt) = view.attempts.get_mut(&award.attempt) else {
                 return Verdict::Later;
             };
-            if attempt.node != award.node {
+            if attempt.node != award.node || attempt.award.is_some() {
                 return Verdict::Void;
             }
-            attempt.award.get_or_insert(id);
+            attempt.award = Some(id);
         }
         Body::Desire(desire) => {
             let newer = view
@@ -423,11 +434,14 @@ fn apply_provider(
         return Verdict::Void;
     }
     match (body, attempt.award, attempt.granted) {
-        // A grant answers this very award, and the rest follows a grant: nobody makes himself a provider.
+        // A grant answers this very award, and the rest follows a grant: nobody makes himself a
+        // provider.
         (Body::Grant(_), None, _) | (Body::Ready(_) | Body::Release(_), _, None) => {
             return Verdict::Later;
         }
-        (Body::Grant(grant), Some(award), _) if grant.award != award => return Verdict::Void,
+        (Body::Grant(grant), Some(award), old) if grant.award != award || old.is_some() => {
+            return Verdict::Void;
+        }
         _ => {}
     }
     match body {

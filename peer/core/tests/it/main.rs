@@ -6,6 +6,7 @@
 mod crash;
 mod hostile;
 mod town;
+mod trade;
 
 use std::time::Duration;
 

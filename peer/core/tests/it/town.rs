@@ -1,6 +1,7 @@
 //! A small perfect world for whole nodes: no loss, no delay, drivers that always succeed.
 //!
-//! The simulator has the weather; this shows that the machines fit together when nothing goes wrong.
+//! The simulator has the weather; this shows that the machines fit together when nothing goes
+//! wrong.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -30,6 +31,10 @@ pub struct Machine {
     pub running: std::collections::BTreeSet<ItemId>,
     /// How many entries its disk still takes; the power fails at the next one.
     pub room: Option<usize>,
+    /// Its catalog is empty after the next restart.
+    pub bare: bool,
+    /// Says nothing that others hear; it hears everything.
+    pub silent: bool,
     pub dead: bool,
 }
 
@@ -44,6 +49,8 @@ pub struct Town {
     pub replies: BTreeMap<CallId, Result<Reply, ApiError>>,
     pub events: Vec<(CallId, ApiEvent)>,
     calls: u64,
+    /// Messages that were sent.
+    pub sent: u64,
 }
 
 pub fn recipes() -> Vec<Recipe> {
@@ -73,6 +80,7 @@ impl Town {
             replies: BTreeMap::new(),
             events: Vec::new(),
             calls: 0,
+            sent: 0,
         }
     }
 
@@ -122,7 +130,7 @@ impl Town {
 
     fn add(&mut self, secret: SecretKey, journal: Vec<Vec<u8>>, slots: u32) -> usize {
         let index = self.machines.len();
-        let node = make(&secret, &journal, slots, self.now);
+        let node = make(&secret, &journal, slots, recipes(), self.now);
         self.machines.push(Machine {
             node,
             secret,
@@ -131,6 +139,8 @@ impl Town {
             steps: Vec::new(),
             running: std::collections::BTreeSet::new(),
             room: None,
+            bare: false,
+            silent: false,
             dead: false,
         });
         self.greet(index);
@@ -161,7 +171,9 @@ impl Town {
         }
         let machine = &mut self.machines[index];
         (machine.dead, machine.room) = (false, None);
-        machine.node = make(&machine.secret, &machine.journal, machine.slots, self.now);
+        let known = if machine.bare { Vec::new() } else { recipes() };
+        let (secret, journal) = (&machine.secret, &machine.journal);
+        machine.node = make(secret, journal, machine.slots, known, self.now);
         // The drivers find again what runs.
         for item in machine.running.clone() {
             self.inbox
@@ -295,6 +307,10 @@ impl Town {
             }
             Effect::Send { to, message } => {
                 let Some(target) = self.find(&to) else { return };
+                self.sent += 1;
+                if self.machines[index].silent {
+                    return;
+                }
                 if self.links.contains(&(index.min(target), index.max(target))) {
                     let message = Message::from_bytes(&message.to_bytes()).expect("canonical");
                     self.inbox
@@ -429,7 +445,13 @@ impl Town {
     }
 }
 
-fn make(secret: &SecretKey, journal: &[Vec<u8>], slots: u32, now: Now) -> Node {
+fn make(
+    secret: &SecretKey,
+    journal: &[Vec<u8>],
+    slots: u32,
+    recipes: Vec<Recipe>,
+    now: Now,
+) -> Node {
     let capacity = Amount {
         slots,
         memory_mib: 1024 * slots,
@@ -444,7 +466,7 @@ fn make(secret: &SecretKey, journal: &[Vec<u8>], slots: u32, now: Now) -> Node {
     let setup = Setup {
         secret: secret.clone(),
         config,
-        recipes: recipes(),
+        recipes,
         seed: *secret.public().as_bytes(),
         verifier: Box::new(Direct),
     };
