@@ -1,0 +1,38 @@
+//! The files from which the scoreboard reads what a run has shown.
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+use anyhow::Context;
+
+use crate::runner::{Plan, Summary};
+use crate::scenario::Scenario;
+
+/// Seeds that a bar asks for.
+const SEEDS_NEEDED: u64 = 100;
+
+/// Writes the bar of a run. A run of fewer seeds than the bar asks for leaves the file alone,
+/// unless it shows that a promise is broken.
+pub fn write(plan: &Plan, summary: &Summary) -> anyhow::Result<()> {
+    let name = match plan.scenario {
+        Scenario::First => "first.sim",
+        Scenario::LastSlot => "first.last-slot.sim",
+    };
+    let ok = summary.is_good() && SEEDS_NEEDED <= plan.seeds;
+    if plan.seeds < SEEDS_NEEDED && summary.failed().is_empty() {
+        return Ok(());
+    }
+    let folder = folder();
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let path = folder.join(format!("{name}.json"));
+    let text = serde_json::json!({ "figure": summary.figure(), "ok": ok }).to_string();
+    fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn folder() -> PathBuf {
+    if let Some(folder) = env::var_os("MESHSTEAD_BARS_DIR") {
+        return PathBuf::from(folder);
+    }
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    target.join("bars")
+}

@@ -1,0 +1,166 @@
+//! `meshsim`: runs the very same node core as `meshnode` through virtual bad weather, from seeds.
+//!
+//! Decides what goes wrong, when, and whether the promises held; leaves every decision of a node to
+//! `mesh-peer`. One thread runs one seed: one queue of events, virtual clocks, disks, networks,
+//! drivers. Invariant: same seed and program, same event hash.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`agenda`], [`chance`], [`clock`] | virtual time and drawn numbers |
+//! | [`network`], [`links`], [`disk`], [`driver`] | the virtual world around a node |
+//! | [`host`], [`world`], [`effects`] | the shell: inputs in, effects done |
+//! | [`weather`], [`storm`] | what goes wrong |
+//! | [`founding`], [`notary`], [`scenario`] | stories |
+//! | [`check`], [`tally`], [`trail`] | what must hold, what happened |
+//! | [`plant`] | bugs on purpose, which the checkers must find |
+//! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Parser, Subcommand};
+
+use crate::runner::{Plan, Verbosity};
+use crate::scenario::Scenario;
+
+mod agenda;
+mod bars;
+mod chance;
+mod check;
+mod clock;
+mod disk;
+mod driver;
+mod effects;
+mod founding;
+mod host;
+mod links;
+mod network;
+mod notary;
+mod plant;
+mod runner;
+mod scenario;
+mod storm;
+mod tally;
+mod trail;
+mod weather;
+mod world;
+
+/// Runs a mesh of simulated machines through drawn faults and checks what was promised.
+#[derive(Debug, Parser)]
+#[command(name = "meshsim", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a scenario over many seeds, kept failures first.
+    Run {
+        /// first or last-slot.
+        scenario: String,
+        /// How many seeds.
+        #[arg(long, default_value_t = 100)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many seeds at the same time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+        /// Where seeds that once failed are kept.
+        #[arg(long, default_value = "simulations/regressions.txt")]
+        regressions: PathBuf,
+        /// Add seeds that fail to that file.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run one seed again and show its last events, or all of them.
+    Replay {
+        /// first or last-slot.
+        scenario: String,
+        /// The seed.
+        seed: u64,
+        /// Print every event as it happens.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Plant bugs in the shell and demand that each is found.
+    Canary {
+        /// Within so many seeds.
+        #[arg(long, default_value_t = 20)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+    /// Run each seed twice and compare the event hashes.
+    Twice {
+        /// How many seeds.
+        #[arg(long, default_value_t = 5)]
+        seeds: u64,
+        /// The first seed.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+    },
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    let good = match Cli::parse().command {
+        Command::Run {
+            scenario,
+            seeds,
+            from,
+            jobs,
+            regressions,
+            keep,
+        } => {
+            let scenario = named(&scenario)?;
+            if seeds == 0 || jobs == 0 {
+                bail!("seeds and jobs start at 1");
+            }
+            let kept = runner::kept(&regressions, scenario)
+                .with_context(|| format!("cannot read {}", regressions.display()))?;
+            let plan = Plan {
+                scenario,
+                from,
+                seeds,
+                jobs,
+                kept,
+            };
+            let summary = runner::run(&plan);
+            summary.print();
+            if keep {
+                runner::keep(&regressions, scenario, &summary)
+                    .with_context(|| format!("cannot write {}", regressions.display()))?;
+            }
+            bars::write(&plan, &summary)?;
+            summary.is_good()
+        }
+        Command::Replay {
+            scenario,
+            seed,
+            trace,
+        } => {
+            let verbosity = if trace {
+                Verbosity::Trace
+            } else {
+                Verbosity::Last
+            };
+            runner::replay(named(&scenario)?, seed, verbosity)
+        }
+        Command::Canary { seeds, from } => runner::canary(from, seeds),
+        Command::Twice { seeds, from } => runner::twice(from, seeds),
+    };
+    Ok(if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn named(name: &str) -> anyhow::Result<Scenario> {
+    Scenario::named(name)
+        .with_context(|| format!("there is no scenario \"{name}\"; there are first and last-slot"))
+}

@@ -1,0 +1,313 @@
+//! Many seeds on a few threads, and what people see of them.
+//!
+//! A seed runs silently; one that fails runs again with its last events kept, which also shows that
+//! it fails the same way. Invariant: the summary does not depend on how many threads there are.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use mesh_base::digest::Digest;
+
+use crate::check::Violation;
+use crate::plant::Plant;
+use crate::scenario::{Outcome, Scenario};
+use crate::tally::Tally;
+use crate::trail::Voice;
+
+/// How many last events a failure shows.
+const LINES_SHOWN: usize = 60;
+/// How many failing seeds are shown in full.
+const FAILURES_SHOWN: usize = 3;
+
+/// What is to be run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The first seed.
+    pub from: u64,
+    /// How many seeds.
+    pub seeds: u64,
+    /// How many at the same time.
+    pub jobs: usize,
+    /// Seeds that once failed; they come first and do not count.
+    pub kept: Vec<u64>,
+}
+
+/// How much a replay shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verbosity {
+    /// The last events.
+    Last,
+    /// Every event.
+    Trace,
+}
+
+/// What came of all seeds.
+#[derive(Debug)]
+pub struct Summary {
+    scenario: Scenario,
+    seeds: u64,
+    outcomes: BTreeMap<u64, Outcome>,
+    /// Faults and branches of the seeds asked for.
+    pub tally: Tally,
+    /// Seeds whose second run had another hash.
+    pub unequal: Vec<u64>,
+    elapsed: Duration,
+}
+
+/// Runs all seeds of a plan.
+pub fn run(plan: &Plan) -> Summary {
+    let started = Instant::now();
+    let fresh = plan.from..plan.from.saturating_add(plan.seeds);
+    let mut seeds = plan.kept.clone();
+    seeds.extend(fresh.clone().filter(|seed| !plan.kept.contains(seed)));
+    let outcomes = Mutex::new(BTreeMap::new());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..plan.jobs {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = one(plan.scenario, *seed, Voice::Silent, None);
+                    show_progress(&outcome, started);
+                    if let Ok(mut outcomes) = outcomes.lock() {
+                        outcomes.insert(*seed, outcome);
+                    }
+                }
+            });
+        }
+    });
+    let outcomes: BTreeMap<u64, Outcome> = outcomes.into_inner().unwrap_or_default();
+    let mut tally = Tally::default();
+    let asked = outcomes
+        .values()
+        .filter(|outcome| fresh.contains(&outcome.seed));
+    asked.for_each(|outcome| tally.add(&outcome.tally));
+    let again = outcomes
+        .get(&plan.from)
+        .map(|first| (first.hash, first.seed));
+    let unequal = again
+        .filter(|(hash, seed)| one(plan.scenario, *seed, Voice::Silent, None).hash != *hash)
+        .map(|(_, seed)| seed);
+    Summary {
+        scenario: plan.scenario,
+        seeds: plan.seeds,
+        tally,
+        unequal: unequal.into_iter().collect(),
+        outcomes,
+        elapsed: started.elapsed(),
+    }
+}
+
+/// Runs one seed; a panic of the core is a broken promise like any other.
+fn one(scenario: Scenario, seed: u64, voice: Voice, plant: Option<Plant>) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| scenario.run(seed, voice, plant))).unwrap_or_else(|panic| {
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+            .unwrap_or_default();
+        Outcome {
+            seed,
+            parameters: String::new(),
+            hash: Digest::default(),
+            events: 0,
+            seconds: 0,
+            tally: Tally::default(),
+            violation: Some(Violation::new("no input makes a node panic", text)),
+            lines: Vec::new(),
+        }
+    })
+}
+
+/// Tells people who wait; results go to stdout later.
+fn show_progress(outcome: &Outcome, started: Instant) {
+    let (seed, at) = (outcome.seed, started.elapsed().as_secs());
+    match &outcome.violation {
+        Some(violation) => eprintln!("{at:>5} s  seed {seed} failed: {violation}"),
+        None => eprintln!("{at:>5} s  seed {seed} held"),
+    }
+}
+
+impl Summary {
+    /// Returns the seeds that broke a promise.
+    pub fn failed(&self) -> Vec<u64> {
+        let failed = self
+            .outcomes
+            .values()
+            .filter(|outcome| outcome.violation.is_some());
+        failed.map(|outcome| outcome.seed).collect()
+    }
+
+    /// Returns whether every promise held, everything happened at least once and hashes were equal.
+    pub fn is_good(&self) -> bool {
+        self.failed().is_empty() && self.unequal.is_empty() && self.missing().is_empty()
+    }
+
+    /// Returns the fault kinds and branches that a run of this scenario must meet and did not.
+    pub fn missing(&self) -> Vec<String> {
+        // The small scenario is about one branch only; the large one meets all.
+        if self.scenario == Scenario::First {
+            self.tally.missing()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// Returns one line with the figures.
+    pub fn figure(&self) -> String {
+        let failed = self.failed().len();
+        let events: u64 = self.outcomes.values().map(|outcome| outcome.events).sum();
+        let faults = self.tally.faults_sum();
+        format!(
+            "{} seeds, {failed} broken, {faults} faults, {events} events, {:.0} s",
+            self.seeds,
+            self.elapsed.as_secs_f64()
+        )
+    }
+
+    /// Prints what happened.
+    pub fn print(&self) {
+        for seed in self.failed().into_iter().take(FAILURES_SHOWN) {
+            replay(self.scenario, seed, Verbosity::Last);
+        }
+        print!("{}", self.tally);
+        let seconds: u64 = self.outcomes.values().map(|outcome| outcome.seconds).sum();
+        println!("{seconds} virtual seconds");
+        for what in self.missing() {
+            println!("never happened: {what}");
+        }
+        for seed in &self.unequal {
+            println!("seed {seed}: its second run had another event hash");
+        }
+        println!("{}: {}", self.scenario.name(), self.figure());
+    }
+}
+
+/// Runs one seed and shows it. Returns whether every promise held.
+pub fn replay(scenario: Scenario, seed: u64, verbosity: Verbosity) -> bool {
+    let voice = if verbosity == Verbosity::Trace {
+        Voice::Print
+    } else {
+        Voice::Keep
+    };
+    println!("seed {seed} of {}", scenario.name());
+    let outcome = one(scenario, seed, voice, None);
+    println!("{}", outcome.parameters);
+    if verbosity == Verbosity::Last {
+        let hidden = outcome.lines.len().saturating_sub(LINES_SHOWN);
+        outcome
+            .lines
+            .iter()
+            .skip(hidden)
+            .for_each(|line| println!("{line}"));
+    }
+    println!(
+        "{} events, {} virtual seconds, hash {}",
+        outcome.events,
+        outcome.seconds,
+        outcome.hash.short()
+    );
+    match &outcome.violation {
+        Some(violation) => println!(
+            "{violation}\n  again: meshsim replay {} {seed}",
+            scenario.name()
+        ),
+        None => println!("every promise held"),
+    }
+    outcome.violation.is_none()
+}
+
+/// Runs seeds twice. Returns whether each pair of runs had one hash.
+pub fn twice(from: u64, seeds: u64) -> bool {
+    let mut good = true;
+    for seed in from..from.saturating_add(seeds) {
+        for scenario in [Scenario::First, Scenario::LastSlot] {
+            let [a, b] =
+                [Voice::Silent, Voice::Keep].map(|voice| one(scenario, seed, voice, None).hash);
+            let word = if a == b { "equal" } else { "UNEQUAL" };
+            println!(
+                "{} {seed}: {} {} {word}",
+                scenario.name(),
+                a.short(),
+                b.short()
+            );
+            good &= a == b;
+        }
+    }
+    good
+}
+
+/// Plants each bug in turn. Returns whether each was found within so many seeds.
+pub fn canary(from: u64, seeds: u64) -> bool {
+    let mut good = true;
+    for plant in Plant::ALL {
+        let found = (from..from.saturating_add(seeds)).find_map(|seed| {
+            let outcome = one(Scenario::First, seed, Voice::Silent, Some(plant));
+            Some((seed, outcome.violation?))
+        });
+        match &found {
+            Some((seed, violation)) => println!("{plant:<24} found by seed {seed}: {violation}"),
+            None => println!("{plant:<24} NOT FOUND within {seeds} seeds"),
+        }
+        good &= found.is_some();
+    }
+    good
+}
+
+/// Reads the seeds of a scenario that once failed; a file that is not there holds none.
+pub fn kept(path: &Path, scenario: Scenario) -> io::Result<Vec<u64>> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    Ok(read_kept(&text, scenario))
+}
+
+fn read_kept(text: &str, scenario: Scenario) -> Vec<u64> {
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let pairs = lines.filter_map(|line| line.trim().split_once(' '));
+    let mine = pairs.filter(|(name, _)| *name == scenario.name());
+    mine.filter_map(|(_, seed)| seed.trim().parse().ok())
+        .collect()
+}
+
+/// Adds the seeds that failed to the file, unless they are there.
+pub fn keep(path: &Path, scenario: Scenario, summary: &Summary) -> io::Result<()> {
+    let mut text = fs::read_to_string(path).unwrap_or_default();
+    let known = read_kept(&text, scenario);
+    for outcome in summary.outcomes.values() {
+        let Some(violation) = &outcome.violation else {
+            continue;
+        };
+        if !known.contains(&outcome.seed) {
+            text.push_str(&format!(
+                "{} {} # {}\n",
+                scenario.name(),
+                outcome.seed,
+                violation.promise
+            ));
+        }
+    }
+    fs::write(path, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kept_seeds_are_read_by_scenario() {
+        let text = "# comment\nfirst 17 # once lost an order\nlast-slot 4\nfirst 3\n\n";
+        assert_eq!(read_kept(text, Scenario::First), [17, 3]);
+        assert_eq!(read_kept(text, Scenario::LastSlot), [4]);
+    }
+}
