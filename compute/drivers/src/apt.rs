@@ -3,8 +3,7 @@
 //!
 //! The machine's sources, proxies and trusted keys are honoured and only read; apt checks
 //! signatures and hashes. Dependencies are resolved as for a machine on which nothing is installed.
-//! If the machine is of another release, the distribution's own archive is used with the machine's
-//! keys.
+//! A machine whose sources lack the recipe's release is told to add them: no archive is built in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -80,9 +79,10 @@ impl Apt {
             configuration,
             environment: vec![("LC_ALL", "C"), ("DEBIAN_FRONTEND", "noninteractive")],
         };
-        apt.configure(work, "")?;
+        apt.configure(work)?;
         if !apt.machine_has(&debian.suite) {
-            apt.use_archive(debian, work)?;
+            let suite = debian.suite.clone();
+            return Err(DriverError::NoSuite { suite });
         }
         if let Err(error) = apt.run(&["-q", "update"], work)
             && !has_lists(&work.join("state/lists"), &debian.suite)
@@ -93,8 +93,8 @@ impl Apt {
     }
 
     /// Writes the configuration that is read after the machine's own.
-    fn configure(&self, work: &Path, more: &str) -> Result<(), DriverError> {
-        let text = configuration_text(work) + more;
+    fn configure(&self, work: &Path) -> Result<(), DriverError> {
+        let text = configuration_text(work);
         fs::write(&self.configuration, text).at("write", &self.configuration)
     }
 
@@ -103,25 +103,6 @@ impl Apt {
             .run(&["update", "--print-uris"], Path::new("/"))
             .unwrap_or_default();
         addresses.contains(&format!("/dists/{suite}/"))
-    }
-
-    fn use_archive(&self, debian: &Debian, work: &Path) -> Result<(), DriverError> {
-        let suite = &debian.suite;
-        let key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
-        let archive = "http://deb.debian.org";
-        let list = work.join("sources.list");
-        let text = format!(
-            "deb {key} {archive}/debian {suite} main\n\
-             deb {key} {archive}/debian {suite}-updates main\n\
-             deb {key} {archive}/debian-security {suite}-security main\n"
-        );
-        fs::write(&list, text).at("write", &list)?;
-        let more = format!(
-            "Dir::Etc::SourceList \"{}\";\nDir::Etc::SourceParts \"{}\";\n",
-            list.display(),
-            work.join("empty").display()
-        );
-        self.configure(work, &more)
     }
 
     fn run(&self, arguments: &[&str], folder: &Path) -> Result<String, DriverError> {

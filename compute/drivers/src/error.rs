@@ -44,6 +44,15 @@ pub enum DriverError {
     /// The recipe's software is not there yet.
     #[error("the software of \"{0}\" is not on this node yet")]
     NoSoftware(String),
+    /// The machine's package sources do not have the release that the recipe is made of.
+    #[error(
+        "this machine's package sources do not list Debian's {suite}; add it below \
+         /etc/apt/sources.list.d and run apt-get update"
+    )]
+    NoSuite {
+        /// The release.
+        suite: String,
+    },
     /// There is no such instance here.
     #[error("there is no instance {} here", .0.0.short())]
     NoInstance(ItemId),
