@@ -125,14 +125,12 @@ impl Peers {
             _ => {}
         }
         self.contacts.insert(node, contact);
-        // New addresses deserve an immediate try.
-        self.dials.insert(
-            node,
-            Dial {
-                wait: DIAL_WAIT_MIN,
-                next: now,
-            },
-        );
+        // New addresses deserve an immediate try; who is connected needs none, and a deadline that nobody
+        // takes up would wake the shell for ever.
+        if !self.connected.contains_key(&node) {
+            let wait = DIAL_WAIT_MIN;
+            self.dials.insert(node, Dial { wait, next: now });
+        }
         ContactVerdict::Newer
     }
 
@@ -266,6 +264,15 @@ mod tests {
         peers.handle_contact(contact(1, 1), Moment(0));
         assert!(peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0)));
         assert!(peers.poll_dial(0, Moment(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn contact_of_a_connected_peer_leaves_no_deadline_behind() {
+        let mut peers = Peers::default();
+        peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0));
+        while peers.poll_ping(Moment(0)).is_some() {}
+        peers.handle_contact(contact(1, 1), Moment(0));
+        assert!(peers.next_deadline().is_some_and(|next| Moment(0) < next));
     }
 
     #[test]
