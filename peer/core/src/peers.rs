@@ -101,14 +101,11 @@ impl Peers {
             _ => {}
         }
         self.contacts.insert(node, contact);
-        // New addresses deserve an immediate try.
-        self.dials.insert(
-            node,
-            Dial {
-                wait: DIAL_WAIT_MIN,
-                next: now,
-            },
-        );
+        // New addresses deserve an immediate try; a peer with a connection needs none.
+        if !self.connected.contains_key(&node) {
+            let wait = DIAL_WAIT_MIN;
+            self.dials.insert(node, Dial { wait, next: now });
+        }
         ContactVerdict::Newer
     }
 
@@ -242,6 +239,19 @@ mod tests {
         peers.handle_contact(contact(1, 1), Moment(0));
         assert!(peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0)));
         assert!(peers.poll_dial(0, Moment(1_000_000)).is_none());
+    }
+
+    #[test]
+    fn new_addresses_of_a_connected_peer_give_nothing_to_do() {
+        let mut peers = Peers::default();
+        assert!(peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0)));
+        assert!(peers.poll_ping(Moment(0)).is_some());
+        peers.handle_contact(contact(1, 1), Moment(5));
+        peers.want(node(1), Moment(5));
+        // A deadline that nothing meets would wake the node for ever.
+        assert_eq!(peers.next_deadline(), Some(Moment(0) + PING_INTERVAL));
+        peers.handle_disconnected(&node(1), Moment(7));
+        assert_eq!(peers.next_deadline(), Some(Moment(7) + DIAL_WAIT_MIN));
     }
 
     #[test]
