@@ -633,10 +633,17 @@ mod tests {
             let until = |body: &mut Body| {
                 body.not_after = Wall(if byte == 10 { 1_500 } else { 2_000 });
             };
-            roster.admit(&id(byte), &chain(byte, 2, until), NOW).unwrap();
+            roster
+                .admit(&id(byte), &chain(byte, 2, until), NOW)
+                .unwrap();
         }
         let refused = roster.admit(&id(5), &chain(5, 2, |_| {}), NOW).unwrap_err();
-        assert_eq!(refused, AdmitError::PartnerFull { org: name("library") });
+        assert_eq!(
+            refused,
+            AdmitError::PartnerFull {
+                org: name("library")
+            }
+        );
         assert_eq!(refused.counted_by(), RefusedBy::Full);
         roster.admit(&id(11), &chain(11, 2, |_| {}), NOW).unwrap();
         roster.admit(&id(4), &chain(4, 1, |_| {}), NOW).unwrap();

@@ -44,6 +44,7 @@ impl Node {
                 return self.member_invite(call, role, valid_s);
             }
             Request::MemberLs => Ok(self.members()),
+            Request::MemberRevoke { name, reason } => self.member_revoke(&name, &reason),
             Request::OrgInvite {
                 sell,
                 credit,

@@ -13,6 +13,7 @@
 //! | `customer`, `planning` | orders that we place |
 //! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage and invoices |
 //! | `admission` | invites, members, agreements |
+//! | `standing`, [`refusal`] | certificates, revocations, keys that run twice; what refusals count as |
 //! | `overlay` | the data plane's plan |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
@@ -36,8 +37,10 @@ pub mod peers;
 mod planning;
 pub mod port;
 mod provider;
+pub mod refusal;
 mod replicate;
 pub mod replication;
 mod report;
 mod services;
+mod standing;
 pub mod view;

@@ -90,6 +90,13 @@ impl Peers {
         }
     }
 
+    /// Forgets a node that is no member any more: connection, contact, dials.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.connected.remove(node);
+        self.contacts.remove(node);
+        self.dials.remove(node);
+    }
+
     /// Takes in a verified contact.
     pub fn handle_contact(&mut self, contact: SignedContact, now: Moment) -> ContactVerdict {
         let node = contact.contact.node;

@@ -32,6 +32,7 @@ use serde_bytes::ByteBuf;
 use crate::entry::Entry;
 use crate::limits::{REQUESTS_MAX, SEALED_MAX};
 use crate::node::Node;
+use crate::refusal::Reason;
 use crate::view::OrderView;
 
 /// What the provider side keeps besides the ledger.
@@ -156,7 +157,7 @@ impl Node {
             && order.record.author == *from.key()
             && sealed.len() <= SEALED_MAX;
         if !lawful {
-            self.note_refusal("reservation asked for somebody else");
+            self.note_refusal(Reason::NotEntitled);
             return;
         }
         let id = order.id();
@@ -168,7 +169,7 @@ impl Node {
         let full = REQUESTS_MAX <= requests.len() || REQUESTS_PER_PEER_MAX <= of_peer;
         if full && !requests.contains_key(&id) {
             // The customer repeats its request; dropping the newest keeps the oldest moving.
-            self.note_refusal("too many requests at once");
+            self.note_refusal(Reason::Limit);
             return;
         }
         let until = self.now.mono + REQUEST_WAIT;
@@ -427,7 +428,7 @@ impl Node {
                 });
             let Some(values) = self.own_secret(&view.id) else {
                 tracing::error!(order = %view.id.short(), "the order's secrets are missing");
-                self.note_refusal("secrets of a granted order are missing");
+                self.note_refusal(Reason::OwnRecord);
                 continue;
             };
             if !self.provider.meters.contains_key(&view.id) {

@@ -340,9 +340,7 @@ fn apply(view: &mut OrderView, id: RecordId, signed: &SignedRecord) -> Verdict {
             }
         }
         // What the customer's organisation cannot read is not said to it.
-        _ if signed.record.doc.may_read(&view.org) => {
-            apply_provider(view, body, author, id, wall)
-        }
+        _ if signed.record.doc.may_read(&view.org) => apply_provider(view, body, author, id, wall),
         _ => Verdict::Void,
     }
 }
