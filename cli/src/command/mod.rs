@@ -58,7 +58,7 @@ pub enum Command {
     #[command(verbatim_doc_comment)]
     Destroy(state::StateArguments),
     Logs(logs::LogsArguments),
-    /// Invite and list members of our organisation.
+    /// Invite, list and revoke members of our organisation.
     #[command(subcommand, verbatim_doc_comment)]
     Member(member::MemberCommand),
     /// Agree with other organisations on who may order what.

@@ -201,6 +201,8 @@ impl Node {
             body,
         };
         node.standing.run = node.rng.next_u64();
+        // Our own /64 is taken too. If our certificate has ended, `status` says so.
+        let _ = node.roster.admit(&node.id, &node.chain, now.wall);
         node.replay(entries)?;
         // What the journal repeats was counted in its time.
         node.refused.clear();

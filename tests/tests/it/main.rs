@@ -70,6 +70,13 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "seven_are_refused",
+        deadline: minutes(5),
+        bar: Some("first.gate"),
+        run: gate::seven_are_refused,
+        ..ON_A_STREET
+    },
+    Test {
         name: "idle_node_is_cheap",
         alone: true,
         deadline: minutes(4),

@@ -14,6 +14,7 @@ use crate::home::Home;
 mod config;
 mod init;
 mod join;
+mod keys;
 pub mod start;
 mod status;
 mod stop;
@@ -43,6 +44,8 @@ enum Command {
     Status(status::Status),
     #[command(subcommand)]
     Config(config::Config),
+    #[command(subcommand)]
+    Keys(keys::Keys),
     Version(version::Version),
 }
 
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Stop(stop) => stop.run(&home),
         Command::Status(status) => status.run(&home),
         Command::Config(config) => config.run(&home),
+        Command::Keys(keys) => keys.run(&home),
         Command::Version(version) => version.run(),
     };
     match done {
