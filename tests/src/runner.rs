@@ -165,8 +165,8 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
     report(&verdicts, tests, wanted.len(), start)
 }
 
-/// The programs that the tests use, below the folder of built programs, and how each is built. The last one
-/// is a node that misbehaves.
+/// The programs that the tests use, below the folder of built programs, and how each is built. The
+/// last one is a node that misbehaves.
 const PROGRAMS: [(&str, &str); 3] = [
     ("meshnode", "-p meshnode"),
     ("meshctl", "-p meshctl"),

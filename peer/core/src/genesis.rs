@@ -19,11 +19,12 @@ use mesh_ledger::record::Body;
 use crate::entry::Entry;
 use crate::message::JoinReply;
 
-/// How long a node's certificate is valid. The leader renews it when a third is left, so a leader may
-/// be away for a month without anybody noticing, and a machine that was sold is out within three.
+/// How long a node's certificate is valid. The leader renews it when a third is left, so a leader
+/// may be away for a month without anybody noticing, and a machine that was sold is out in three.
 pub const NODE_VALID: Duration = Duration::from_secs(90 * 24 * 3600);
-/// How long a master's certificate is valid. Only the root key renews it, and somebody has to fetch that
-/// from its drawer: once a year can be asked, once a quarter would make people leave it on the machine.
+/// How long a master's certificate is valid. Only the root key renews it, and somebody has to fetch
+/// that from its drawer: once a year can be asked, once a quarter would make people leave it on the
+/// machine.
 pub const MASTER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long before its issue a certificate is valid already: clocks of homes differ by hours.
 pub const CLOCK_SLACK_MS: i64 = 24 * 3600 * 1000;

@@ -13,7 +13,8 @@
 //! | `customer`, `planning` | orders that we place |
 //! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage and invoices |
 //! | `admission` | invites, members, agreements |
-//! | `standing`, [`refusal`] | certificates, revocations, keys that run twice; what refusals count as |
+//! | `standing` | certificates, revocations, keys that run twice |
+//! | [`refusal`] | what refusals are counted by |
 //! | `overlay` | the data plane's plan |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |

@@ -1,4 +1,5 @@
-//! What refusals are counted by: a closed list of words, so that a stranger cannot write into `status`.
+//! What refusals are counted by: a closed list of words, so that a stranger cannot write into
+//! `status`.
 //!
 //! Decides only the word. The sentence that says more stands in the log and goes to the other side.
 

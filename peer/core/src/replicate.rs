@@ -67,8 +67,9 @@ impl Authority for Gatekeeper<'_> {
         Ok(())
     }
 
-    /// History that was admitted before stays; what is new must claim a time at which its writer was lawful.
-    /// The claim is the writer's own: a revoked key can date back, but only members would carry it here.
+    /// History that was admitted before stays; what is new must claim a time at which its writer
+    /// was lawful. The claim is the writer's own: a revoked key can date back, but only members
+    /// would carry it here.
     fn time_allowed(&self, doc: &DocId, wall: Wall) -> Result<(), AuthorityError> {
         let writer = NodeId(doc.writer);
         if let Some(revoked) = self.roster.revocation(&doc.org, &writer)

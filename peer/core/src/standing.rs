@@ -5,9 +5,9 @@
 //! leader, `member revoke` ─► Revocation record ─► everybody who reads it: forget, hang up, refuse
 //! each node, every 30 s ─► Hello{run} ─► a run that returns after another ─► one key, two machines
 //! ```
-//! Decides when a certificate is renewed and whom we hang up on; the roster decides who is a member.
-//! Masters' own certificates are signed by the root key, which may lie in a drawer: `meshnode keys
-//! renew` does that, and here is only said when it is time.
+//! Decides when a certificate is renewed and whom we hang up on; the roster decides who is a
+//! member. Masters' own certificates are signed by the root key, which may lie in a drawer:
+//! `meshnode keys renew` does that, and here is only said when it is time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,9 +1,10 @@
-//! A machine that misbehaves, for tests: it stands before a node's gate with what it should not have.
+//! A machine that misbehaves, for tests: it stands before a node's gate with what it should not
+//! have.
 //!
-//! `rogue CASE ROOT_KEY NODE_KEY ADDRESS` dials the node whose key is in NODE_KEY, as CASE says, and prints
-//! what it is told. ROOT_KEY is the root key of the node's organisation: the rogue signs with it
-//! what only a traitor with that key could sign. It links the same swarm as `meshnode`; nothing in the
-//! product knows of it. Exit code 0 means that it was refused.
+//! `rogue CASE ROOT_KEY NODE_KEY ADDRESS` dials the node whose key is in NODE_KEY, as CASE says,
+//! and prints what it is told. ROOT_KEY is the root key of the node's organisation: the rogue signs
+//! with it what only a traitor with that key could sign. It links the same swarm as `meshnode`;
+//! nothing in the product knows of it. Exit code 0 means that it was refused.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

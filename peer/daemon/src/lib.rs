@@ -6,16 +6,17 @@
 //!
 //! | room | idea |
 //! |---|---|
-//! | [`command`] | the command line, one file a command |
-//! | [`runtime`] | the running daemon: start, loop, end |
-//! | [`swarm`] | the control network: gate, lanes, join door |
-//! | [`journal`], [`index`] | the only copy of the truth on disk; what may be deleted beside it |
-//! | [`api`], [`ask`] | the local API's two sides |
-//! | [`home`], [`keys`], [`config`], [`ports`], [`catalog`] | what stands in a node's folder |
-//! | [`machine`], [`underlay`], [`clock`], [`memory`] | what the machine is and has |
-//! | [`logging`], [`notify`], [`failure`] | talking to people and to systemd |
+//! | `command` | the command line, one file a command |
+//! | `runtime` | the running daemon: start, loop, end |
+//! | `swarm` | the control network: gate, lanes, join door |
+//! | `journal`, `index` | the only copy of the truth on disk; what may be deleted beside it |
+//! | `api`, `ask` | the local API's two sides |
+//! | `home`, `keys`, `config`, `ports`, `catalog` | what stands in a node's folder |
+//! | `machine`, `underlay`, `clock`, `memory` | what the machine is and has |
+//! | `logging`, `notify`, `failure` | talking to people and to systemd |
 //!
-//! A library, so that a test can link the swarm and be a node that misbehaves; the program is `main`.
+//! A library, so that a test can link the swarm and be a node that misbehaves; the program is
+//! `main`.
 
 use std::process::ExitCode;
 

@@ -116,6 +116,33 @@ pub fn seven_are_refused(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Lets one home run twice, as from a copied disk.
+pub fn cloned_home_raises_an_alarm(place: &Place) -> anyhow::Result<()> {
+    let names = ["bakery-1", "bakery-2", "copy-1"];
+    let lab = Lab::new(&names, &place.folder, &place.programs)?;
+    let (leader, original, copy) = (
+        lab.home("bakery-1")?,
+        lab.home("bakery-2")?,
+        lab.home("copy-1")?,
+    );
+    found_org("bakery", leader)?;
+    join(leader, original)?;
+    connected(leader, 1)?;
+    original.stop()?;
+    let (from, to) = (&original.folder, &copy.folder);
+    let arguments = ["-a", &from.to_string_lossy(), &to.to_string_lossy()];
+    original.run("cp", &arguments)?.ok()?;
+    original.start()?;
+    connected(leader, 1)?;
+    copy.start()?;
+    until("the clone is noticed", Duration::from_secs(120), || {
+        let status = leader.quietly().meshnode(&["status"])?.value()?;
+        Ok(status.contains("is used by two machines").then_some(()))
+    })?;
+    ensure!(0 < counted(leader, "clone")?, "the clone is not counted");
+    Ok(())
+}
+
 /// Joins a machine; returns its invite, which is used now.
 fn join(leader: &Home, home: &Home) -> anyhow::Result<String> {
     let invite = leader

@@ -70,6 +70,11 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "cloned_home_raises_an_alarm",
+        run: gate::cloned_home_raises_an_alarm,
+        ..ON_A_STREET
+    },
+    Test {
         name: "seven_are_refused",
         deadline: minutes(5),
         bar: Some("first.gate"),

@@ -1,4 +1,5 @@
-//! Certificates that end and are renewed, members that are revoked, keys that run twice, false authors.
+//! Certificates that end and are renewed, members that are revoked, keys that run twice, false
+//! authors.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use mesh_base::time::Wall;
 use mesh_ledger::document::DocKind;
 use mesh_ledger::ledger::{Delta, Ledger};
 use mesh_ledger::record::{RECORD_VERSION, Record, SignedRecord};
-use mesh_peer::message::{JoinReply, Message};
+use mesh_peer::message::{Contact, JoinReply, Message, SignedContact};
 
 use crate::mesh;
 use crate::town::Town;
@@ -256,4 +257,29 @@ fn key_on_two_machines_raises_an_alarm() {
         .unwrap();
     assert!(row.sentence.contains("library-1"), "{row:?}");
     assert!(row.hint.contains("member revoke"), "{row:?}");
+}
+
+#[test]
+fn contact_of_our_own_key_from_elsewhere_raises_an_alarm() {
+    let mut town = mesh();
+    let secret = SecretKey::from_seed([1; 32]);
+    let chain = town.machines[0].node.chain().clone();
+    let contact = |sequence| {
+        let contact = Contact {
+            node: town.machines[0].node.id(),
+            chain: chain.clone(),
+            sequence,
+            control: vec!["10.9.9.9:1".parse().unwrap()],
+            wireguard: Vec::new(),
+        };
+        SignedContact::sign(contact, &secret)
+    };
+    // One of ours from before comes back from others; a later one than ours does not.
+    let (old, new) = (contact(1), contact(u64::MAX));
+    town.say(0, 1, Message::Contacts(vec![old]));
+    assert_eq!(count(&town.status(0), "clone"), 0);
+    town.say(0, 1, Message::Contacts(vec![new]));
+    let status = town.status(0);
+    assert_eq!(count(&status, "clone"), 1);
+    assert_eq!(health(&status, "identity"), Health::Fail);
 }

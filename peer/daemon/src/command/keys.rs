@@ -78,3 +78,60 @@ fn renew(home: &Home, root: &SecretKey) -> Result<mesh_base::time::Wall, Failure
     journal.sync().map_err(|error| failed(&error))?;
     Ok(until)
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh_base::time::{Moment, Now, Wall};
+    use mesh_peer::genesis::{self, MASTER_VALID};
+
+    use super::*;
+
+    /// A home whose organisation was founded two years ago.
+    fn founded(folder: &std::path::Path) -> (Home, SecretKey) {
+        let home = Home::locate(Some(folder.join("home")));
+        home.prepare().unwrap();
+        let node = keys::create(&home.node_key()).unwrap();
+        let root = keys::create(&home.org_root_key()).unwrap();
+        let now = Now {
+            mono: Moment(0),
+            wall: Wall(clock::now().wall.0 - 2 * 365 * 24 * 3600 * 1000),
+        };
+        let (org, name) = ("bakery".parse().unwrap(), "bakery-1".parse().unwrap());
+        let entries = genesis::found(&node, &root, &org, &name, now).unwrap();
+        journal::write_first(&home.journal(), [7; 16], &entries).unwrap();
+        (home, root)
+    }
+
+    #[test]
+    fn root_key_renews_a_masters_certificate_and_the_next_start_finds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, _) = founded(folder.path());
+        let before = clock::now().wall;
+        Keys::Renew.run(&home).unwrap();
+        let (_, entries) = journal::open(&home.journal(), [7; 16]).unwrap();
+        let last = Entry::from_bytes(entries.last().unwrap()).unwrap();
+        let Entry::Chain(chain) = last else {
+            panic!("{last:?}")
+        };
+        assert!(before + MASTER_VALID <= chain.valid_until().unwrap());
+        let body = chain.leaf().unwrap();
+        let now = clock::now().wall;
+        assert!(
+            chain
+                .verify(&body.node, now, |org| *org == body.org)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn other_root_key_or_none_renews_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (home, _) = founded(folder.path());
+        let other = SecretKey::from_seed([9; 32]);
+        assert!(renew(&home, &other).is_err());
+        std::fs::remove_file(home.org_root_key()).unwrap();
+        assert!(Keys::Renew.run(&home).is_err());
+        let (_, entries) = journal::open(&home.journal(), [7; 16]).unwrap();
+        assert_eq!(entries.len(), 2);
+    }
+}
