@@ -136,6 +136,12 @@ impl Chain {
         self.0.first().map(|certificate| &certificate.body)
     }
 
+    /// Returns when the first of its certificates ends; a chain is worth no more than that.
+    pub fn valid_until(&self) -> Option<Wall> {
+        let ends = self.0.iter().map(|certificate| certificate.body.not_after);
+        ends.min()
+    }
+
     /// Proves that `node` is a member of an organisation that `trusted` accepts; returns its body.
     ///
     /// Cheap checks come first, the slow hash of the prefix last.
@@ -236,6 +242,19 @@ mod tests {
     #[test]
     fn chain_to_a_trusted_root_is_accepted() {
         check(|_| {}, NOW, Ok(()));
+    }
+
+    #[test]
+    fn chain_ends_with_its_first_certificate() {
+        let (root, master, node) = (key(1), key(2), key(3));
+        let mut early = body(&master, &root, Role::Master, &root);
+        early.not_after = Wall(1_500);
+        let chain = Chain(vec![
+            Certificate::issue(body(&node, &root, Role::Node, &master), &master),
+            Certificate::issue(early, &root),
+        ]);
+        assert_eq!(chain.valid_until(), Some(Wall(1_500)));
+        assert_eq!(Chain(Vec::new()).valid_until(), None);
     }
 
     #[test]

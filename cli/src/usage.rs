@@ -3,61 +3,37 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::CommandFactory;
 use clap::error::ErrorKind as ClapKind;
-use mesh_api::error::{ApiError, ErrorKind};
+use clap::{CommandFactory, Parser};
+use mesh_api::usage;
 
 use crate::failure::Failure;
 use crate::options::Options;
 use crate::output::{self, Format};
 
+const PROGRAM: &str = "meshctl";
+
 /// Tells what is wrong with a command line, or prints the help that it asked for.
 pub fn report(problem: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let legible = arguments
+        .iter()
+        .map(|word| usage::legible(&word.to_string_lossy()));
+    let again = Options::try_parse_from(legible).err();
+    let problem = again.as_ref().unwrap_or(problem);
     let text = problem.render().to_string();
+    let command = command_of(arguments);
+    let command = command.as_deref();
     match problem.kind() {
         ClapKind::DisplayHelp | ClapKind::DisplayVersion => {
             drop(output::data(&text));
             ExitCode::SUCCESS
         }
         ClapKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::talk(&text);
-            ExitCode::from(ErrorKind::Usage.exit_code())
+            output::talk(&format!("{text}\n"));
+            Failure::Error(usage::unfinished(PROGRAM, command)).report(wanted(arguments))
         }
-        _ => Failure::Error(error_of(&text, command_of(arguments))).report(wanted(arguments)),
+        _ => Failure::Error(usage::fold(PROGRAM, &text, command)).report(wanted(arguments)),
     }
-}
-
-/// Folds the parser's paragraphs into a cause and a hint.
-fn error_of(text: &str, command: Option<String>) -> ApiError {
-    let mut cause = Vec::new();
-    let mut hint = None;
-    let mut usage = None;
-    let mut open = true;
-    for line in text.lines() {
-        let trimmed = line.trim();
-        if let Some(tip) = trimmed.strip_prefix("tip: ") {
-            hint.get_or_insert(tip);
-        } else if let Some(line) = trimmed.strip_prefix("Usage: ") {
-            usage = Some(line);
-        } else if trimmed.is_empty() {
-            open = false;
-        } else if open {
-            cause.push(trimmed);
-        } else if let Some(values) = trimmed.strip_prefix('[')
-            && values.ends_with(']')
-        {
-            cause.push(trimmed);
-        }
-    }
-    let cause = cause.join(" ");
-    let cause = cause.strip_prefix("error: ").unwrap_or(&cause).to_owned();
-    let hint = match (hint, usage, command) {
-        (Some(tip), ..) => tip.to_owned(),
-        (None, Some(usage), _) => format!("write: {usage}"),
-        (None, None, Some(command)) => format!("see `meshctl {command} --help`"),
-        (None, None, None) => "see `meshctl --help`".to_owned(),
-    };
-    ApiError::new(ErrorKind::Usage, cause, hint)
 }
 
 /// Finds the command on a command line that cannot be read.
@@ -93,27 +69,6 @@ fn wanted(arguments: &[OsString]) -> Format {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paragraphs_become_cause_and_hint() {
-        let text = "error: unrecognized subcommand 'ordre'\n\n  tip: a similar subcommand exists: \
-                    'order'\n\nUsage: meshctl <COMMAND>\n\nFor more information, try '--help'.\n";
-        let error = error_of(text, None);
-        assert_eq!(error.cause, "unrecognized subcommand 'ordre'");
-        assert_eq!(error.hint, "a similar subcommand exists: 'order'");
-    }
-
-    #[test]
-    fn missing_arguments_show_what_to_write() {
-        let text = "error: the following required arguments were not provided:\n  <RECIPE>\n\n\
-                    Usage: meshctl order <RECIPE>\n\nFor more information, try '--help'.\n";
-        let error = error_of(text, None);
-        assert_eq!(
-            error.cause,
-            "the following required arguments were not provided: <RECIPE>"
-        );
-        assert_eq!(error.hint, "write: meshctl order <RECIPE>");
-    }
 
     #[test]
     fn wanted_format_is_found_on_any_line() {

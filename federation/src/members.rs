@@ -3,9 +3,11 @@
 //! Decides whether a key with its certificates is a member; connections, and what a member may do,
 //! are for others. Trusted are the own organisation and those with which there is an agreement.
 //! Invariants: every member's organisation is trusted; one /64 belongs to one key; a member's
-//! incarnation never goes down, so that a machine restored from an old copy is noticed.
+//! incarnation never goes down, so that a machine restored from an old copy is noticed; whom its
+//! organisation has revoked is no member and never becomes one again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mesh_base::address::NodeAddress;
 use mesh_base::certificate::{Body, Chain, ChainError};
@@ -18,6 +20,12 @@ use mesh_ledger::charter::OrgCharter;
 pub const MEMBERS_MAX: usize = 10_000;
 /// Most organisations trusted at the same time.
 pub const ORGS_MAX: usize = 256;
+
+/// Most members of one partner, so that nobody fills our tables by signing certificates: a firm
+/// with more machines than this makes two organisations, or a later version negotiates the number.
+pub const PARTNER_MEMBERS_MAX: usize = 64;
+/// Most revocations kept of one organisation: one a week for a working life.
+pub const REVOKED_MAX: usize = 2048;
 
 /// A trusted organisation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +45,17 @@ pub struct Member {
     pub address: NodeAddress,
     /// The certificates, for those who ask.
     pub chain: Chain,
+}
+
+/// A key that its organisation does not want any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// What it wrote before this time, by its own clock, still counts.
+    pub from: Wall,
+    /// Why, in its organisation's words.
+    pub reason: String,
+    /// What it was called and its incarnation, if it was known as a member.
+    pub past: Option<(Name, u32)>,
 }
 
 /// Why a key is not admitted.
@@ -63,6 +82,23 @@ pub enum AdmitError {
     /// No room for more members.
     #[error("no more than {MEMBERS_MAX} members can be known")]
     Full,
+    /// Nothing was shown.
+    #[error("no certificate was shown; ask a member for an invite")]
+    NoCertificate,
+    /// Its organisation does not want it any more.
+    #[error("the certificate was revoked at {from}: {reason}")]
+    Revoked {
+        /// Since when.
+        from: Wall,
+        /// Why, in its organisation's words.
+        reason: String,
+    },
+    /// A partner with more members than it may bring.
+    #[error("{org} may bring {PARTNER_MEMBERS_MAX} nodes, and that many are known")]
+    PartnerFull {
+        /// What it calls itself.
+        org: Name,
+    },
 }
 
 /// What refusals are counted by.
@@ -84,6 +120,10 @@ pub enum RefusedBy {
     Incarnation,
     /// A limit of ours.
     Full,
+    /// Nothing was shown.
+    NoCertificate,
+    /// Its organisation does not want it any more.
+    Revoked,
 }
 
 impl AdmitError {
@@ -97,7 +137,9 @@ impl AdmitError {
             Self::Chain(ChainError::Prefix) | Self::PrefixTaken(_) => RefusedBy::Prefix,
             Self::Chain(_) => RefusedBy::Form,
             Self::OldIncarnation { .. } => RefusedBy::Incarnation,
-            Self::Full => RefusedBy::Full,
+            Self::Full | Self::PartnerFull { .. } => RefusedBy::Full,
+            Self::NoCertificate => RefusedBy::NoCertificate,
+            Self::Revoked { .. } => RefusedBy::Revoked,
         }
     }
 }
@@ -115,6 +157,9 @@ pub enum TrustError {
     /// A charter of an organisation that is not trusted.
     #[error("organisation {0} is not trusted here")]
     Untrusted(OrgId),
+    /// No room for more revocations of one organisation.
+    #[error("no more than {REVOKED_MAX} revocations of one organisation are kept")]
+    Revocations,
 }
 
 /// All trusted organisations and their members.
@@ -122,9 +167,13 @@ pub enum TrustError {
 pub struct Roster {
     own: OrgId,
     orgs: BTreeMap<OrgId, Org>,
-    members: BTreeMap<NodeId, Member>,
+    /// Shared, because the gate judges by a copy of the roster.
+    members: BTreeMap<NodeId, Arc<Member>>,
     prefixes: BTreeMap<[u8; 8], NodeId>,
+    /// By organisation, for each may revoke only what it has certified.
+    revoked: BTreeMap<(OrgId, NodeId), Revoked>,
     refusals: BTreeMap<RefusedBy, u64>,
+    revision: u64,
 }
 
 impl Roster {
@@ -141,7 +190,9 @@ impl Roster {
             )]),
             members: BTreeMap::new(),
             prefixes: BTreeMap::new(),
+            revoked: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            revision: 0,
         }
     }
 
@@ -152,11 +203,15 @@ impl Roster {
         chain: &Chain,
         now: Wall,
     ) -> Result<&Member, AdmitError> {
+        self.make_room(chain, now);
         match self.judge(node, chain, now) {
             Ok(member) => {
+                if self.members.get(node).is_none_or(|old| **old != member) {
+                    self.revision += 1;
+                }
                 self.prefixes.insert(member.body.prefix, *node);
                 let entry = self.members.entry(*node);
-                Ok(entry.insert_entry(member).into_mut())
+                Ok(entry.insert_entry(Arc::new(member)).into_mut())
             }
             Err(error) => {
                 let count = self.refusals.entry(error.counted_by()).or_default();
@@ -166,24 +221,17 @@ impl Roster {
         }
     }
 
-    fn judge(&self, node: &NodeId, chain: &Chain, now: Wall) -> Result<Member, AdmitError> {
+    /// Judges certificates without noting anything: what [`Roster::admit`] would say.
+    pub fn judge(&self, node: &NodeId, chain: &Chain, now: Wall) -> Result<Member, AdmitError> {
+        if chain.0.is_empty() {
+            return Err(AdmitError::NoCertificate);
+        }
         let trusted = |org: &OrgId| self.orgs.contains_key(org);
-        let Some(known) = self.members.get(node) else {
-            if MEMBERS_MAX <= self.members.len() {
-                return Err(AdmitError::Full);
-            }
-            // The slow hash comes last inside, so a stranger cannot make us work.
-            let body = chain.verify(node, now, trusted)?.clone();
-            if let Some(other) = self.prefixes.get(&body.prefix) {
-                return Err(AdmitError::PrefixTaken(*other));
-            }
-            return Ok(Member {
-                address: NodeAddress::of(node),
-                body,
-                chain: chain.clone(),
-            });
-        };
         let body = chain.verify_signatures(node, now, trusted)?.clone();
+        self.not_revoked(chain)?;
+        let Some(known) = self.members.get(node) else {
+            return self.newcomer(node, chain, body);
+        };
         if body.prefix != known.address.prefix() {
             return Err(ChainError::Prefix.into());
         }
@@ -193,13 +241,119 @@ impl Roster {
         }
         // An older certificate of the same incarnation is lawful, but the newer one is kept.
         if body.not_before < known.body.not_before && body.incarnation == known.body.incarnation {
-            return Ok(known.clone());
+            return Ok(Member::clone(known));
         }
         Ok(Member {
             address: known.address,
             body,
             chain: chain.clone(),
         })
+    }
+
+    /// Judges a key that is new here; the slow hash comes last, so a stranger cannot make us work.
+    fn newcomer(&self, node: &NodeId, chain: &Chain, body: Body) -> Result<Member, AdmitError> {
+        if MEMBERS_MAX <= self.members.len() {
+            return Err(AdmitError::Full);
+        }
+        if body.org != self.own && PARTNER_MEMBERS_MAX <= self.members_of(&body.org).count() {
+            let known = self.orgs.get(&body.org);
+            let org = known.map_or_else(|| body.org_name.clone(), |org| org.name.clone());
+            return Err(AdmitError::PartnerFull { org });
+        }
+        if let Some(other) = self.prefixes.get(&body.prefix) {
+            return Err(AdmitError::PrefixTaken(*other));
+        }
+        let address = NodeAddress::of(node);
+        if address.prefix() != body.prefix {
+            return Err(ChainError::Prefix.into());
+        }
+        Ok(Member {
+            address,
+            body,
+            chain: chain.clone(),
+        })
+    }
+
+    /// Neither the node nor a master that signed for it may have been revoked.
+    fn not_revoked(&self, chain: &Chain) -> Result<(), AdmitError> {
+        for certificate in &chain.0 {
+            let key = (certificate.body.org, certificate.body.node);
+            if let Some(Revoked { from, reason, .. }) = self.revoked.get(&key) {
+                return Err(AdmitError::Revoked {
+                    from: *from,
+                    reason: reason.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets members of a full partner whose certificates have ended.
+    fn make_room(&mut self, chain: &Chain, now: Wall) {
+        let Some(org) = chain.leaf().map(|body| body.org) else {
+            return;
+        };
+        if org == self.own || self.members_of(&org).count() < PARTNER_MEMBERS_MAX {
+            return;
+        }
+        let ended = |member: &Member| member.chain.valid_until() <= Some(now);
+        let gone: Vec<NodeId> = self
+            .members_of(&org)
+            .filter(|(_, member)| ended(member))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in gone {
+            self.forget(&node);
+        }
+    }
+
+    fn forget(&mut self, node: &NodeId) -> Option<Arc<Member>> {
+        let member = self.members.remove(node)?;
+        self.prefixes.remove(&member.body.prefix);
+        self.revision += 1;
+        Some(member)
+    }
+
+    /// Notes that an organisation does not want one of its keys any more; returns whom we lose.
+    ///
+    /// The ledger has checked that the organisation's leader says so. Again is fine; the earlier
+    /// time stays, for nothing that was refused may become good.
+    pub fn revoke(
+        &mut self,
+        org: OrgId,
+        node: NodeId,
+        from: Wall,
+        reason: &str,
+    ) -> Result<Option<Arc<Member>>, TrustError> {
+        if !self.orgs.contains_key(&org) {
+            return Err(TrustError::Untrusted(org));
+        }
+        let key = (org, node);
+        let of_org = self.revoked.keys().filter(|(by, _)| *by == org).count();
+        if REVOKED_MAX <= of_org && !self.revoked.contains_key(&key) {
+            return Err(TrustError::Revocations);
+        }
+        let is_member = self.org_of(&node) == Some(org);
+        let member = if is_member { self.forget(&node) } else { None };
+        let past = |member: &Arc<Member>| (member.body.name.clone(), member.body.incarnation);
+        let revoked = self.revoked.entry(key).or_insert_with(|| Revoked {
+            from,
+            reason: reason.to_owned(),
+            past: member.as_ref().map(past),
+        });
+        revoked.from = revoked.from.min(from);
+        self.revision += 1;
+        Ok(member)
+    }
+
+    /// Returns whether and why an organisation has revoked a key.
+    pub fn revocation(&self, org: &OrgId, node: &NodeId) -> Option<&Revoked> {
+        self.revoked.get(&(*org, *node))
+    }
+
+    /// Returns a number that grows whenever somebody else would be admitted than before.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Trusts an organisation from now on; again is fine and renews the name.
@@ -209,6 +363,7 @@ impl Roster {
             Some(known) => known.name = name,
             None if full => return Err(TrustError::Full),
             None => {
+                self.revision += 1;
                 self.orgs.insert(
                     org,
                     Org {
@@ -229,10 +384,10 @@ impl Roster {
         self.orgs.remove(org);
         let gone: Vec<NodeId> = self.members_of(org).map(|(node, _)| *node).collect();
         for node in &gone {
-            if let Some(member) = self.members.remove(node) {
-                self.prefixes.remove(&member.body.prefix);
-            }
+            self.forget(node);
         }
+        self.revoked.retain(|(by, _), _| by != org);
+        self.revision += 1;
         Ok(gone)
     }
 
@@ -274,18 +429,19 @@ impl Roster {
 
     /// Returns a member.
     pub fn member(&self, node: &NodeId) -> Option<&Member> {
-        self.members.get(node)
+        self.members.get(node).map(Arc::as_ref)
     }
 
     /// Returns all members.
     pub fn members(&self) -> impl Iterator<Item = (&NodeId, &Member)> {
-        self.members.iter()
+        self.members
+            .iter()
+            .map(|(node, member)| (node, member.as_ref()))
     }
 
     /// Returns the members of one organisation.
     pub fn members_of(&self, org: &OrgId) -> impl Iterator<Item = (&NodeId, &Member)> {
-        self.members
-            .iter()
+        self.members()
             .filter(move |(_, member)| member.body.org == *org)
     }
 
@@ -406,12 +562,12 @@ mod tests {
         assert_eq!(
             counted,
             [
-                (RefusedBy::Form, 1),
                 (RefusedBy::OtherKey, 1),
                 (RefusedBy::Untrusted, 1),
                 (RefusedBy::Forged, 1),
                 (RefusedBy::Expired, 1),
-                (RefusedBy::Prefix, 1)
+                (RefusedBy::Prefix, 1),
+                (RefusedBy::NoCertificate, 1)
             ]
         );
         assert_eq!(roster.members().count(), 0);
@@ -427,6 +583,74 @@ mod tests {
         let refused = roster.admit(&id(5), &chain(5, 1, |_| {}), NOW).unwrap_err();
         assert_eq!(refused, AdmitError::PrefixTaken(id(6)));
         assert_eq!(refused.counted_by(), RefusedBy::Prefix);
+    }
+
+    #[test]
+    fn revoked_key_is_no_member_and_never_becomes_one_again() {
+        let mut roster = roster();
+        roster.trust(org(2), name("library")).unwrap();
+        roster.admit(&id(5), &chain(5, 1, |_| {}), NOW).unwrap();
+        let before = roster.revision();
+        let lost = roster.revoke(org(1), id(5), NOW, "sold").unwrap().unwrap();
+        assert_eq!(lost.body.name, name("bakery-1"));
+        assert!(before < roster.revision());
+        let renewed = chain(5, 1, |body| body.not_before = Wall(900));
+        let refused = roster.admit(&id(5), &renewed, NOW).unwrap_err();
+        assert_eq!(refused.counted_by(), RefusedBy::Revoked);
+        assert!(refused.to_string().contains("sold"), "{refused}");
+        // Another organisation's word about it counts nothing, in either direction.
+        roster.revoke(org(2), id(6), NOW, "envy").unwrap();
+        roster.admit(&id(6), &chain(6, 1, |_| {}), NOW).unwrap();
+        assert!(roster.admit(&id(5), &chain(5, 2, |_| {}), NOW).is_ok());
+        // What was refused stays refused.
+        roster.revoke(org(1), id(5), Wall(2_000), "again").unwrap();
+        let kept = roster.revocation(&org(1), &id(5)).unwrap();
+        assert_eq!((kept.from, kept.reason.as_str()), (NOW, "sold"));
+        assert_eq!(
+            roster.revoke(org(3), id(5), NOW, "x"),
+            Err(TrustError::Untrusted(org(3)))
+        );
+    }
+
+    #[test]
+    fn what_a_revoked_master_signed_is_refused_with_it() {
+        let mut roster = roster();
+        let master = chain(7, 1, |body| body.role = Role::Master);
+        let leaf = chain(5, 1, |body| body.issuer = key(7).public());
+        let leaf = Certificate::issue(leaf.0[0].body.clone(), &key(7));
+        let both = Chain(vec![leaf, master.0[0].clone()]);
+        roster.judge(&id(5), &both, NOW).unwrap();
+        roster.revoke(org(1), id(7), NOW, "stolen").unwrap();
+        let refused = roster.admit(&id(5), &both, NOW).unwrap_err();
+        assert_eq!(refused.counted_by(), RefusedBy::Revoked);
+    }
+
+    #[test]
+    fn partner_brings_no_more_nodes_than_its_limit_and_ended_ones_make_room() {
+        let mut roster = roster();
+        roster.trust(org(2), name("library")).unwrap();
+        for byte in 10..74 {
+            let until = |body: &mut Body| {
+                body.not_after = Wall(if byte == 10 { 1_500 } else { 2_000 });
+            };
+            roster
+                .admit(&id(byte), &chain(byte, 2, until), NOW)
+                .unwrap();
+        }
+        let refused = roster.admit(&id(5), &chain(5, 2, |_| {}), NOW).unwrap_err();
+        assert_eq!(
+            refused,
+            AdmitError::PartnerFull {
+                org: name("library")
+            }
+        );
+        assert_eq!(refused.counted_by(), RefusedBy::Full);
+        roster.admit(&id(11), &chain(11, 2, |_| {}), NOW).unwrap();
+        roster.admit(&id(4), &chain(4, 1, |_| {}), NOW).unwrap();
+        roster
+            .admit(&id(5), &chain(5, 2, |_| {}), Wall(1_600))
+            .unwrap();
+        assert_eq!(roster.member(&id(10)), None);
     }
 
     #[test]

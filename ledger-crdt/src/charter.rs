@@ -12,7 +12,7 @@ use mesh_base::name::Name;
 use mesh_base::time::Wall;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{BodyError, list_fits, text_fits};
+use crate::record::{BodyError, list_fits, sentence_fits, text_fits};
 
 /// Most masters or voters of one organisation.
 pub const MASTERS_MAX: usize = 64;
@@ -51,6 +51,23 @@ pub struct Member {
 impl Member {
     pub(crate) fn check(&self) -> Result<(), BodyError> {
         list_fits("certificates", self.chain.0.len(), 2)
+    }
+}
+
+/// Says that a node does not belong to the organisation any more, and never will with this key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revocation {
+    /// The node.
+    pub node: NodeId,
+    /// Why, in a sentence for people.
+    pub reason: String,
+    /// What the node wrote before this time by its own clock still counts; nothing after it does.
+    pub from: Wall,
+}
+
+impl Revocation {
+    pub(crate) fn check(&self) -> Result<(), BodyError> {
+        sentence_fits("reason", &self.reason)
     }
 }
 

@@ -36,6 +36,13 @@ pub trait Authority {
     /// Checks organisation, membership, role, incarnation and term.
     fn writer_allowed(&self, doc: &DocId, term: u64) -> Result<(), AuthorityError>;
 
+    /// Returns why the writer may not have written at `wall`, by its own claim, if so.
+    ///
+    /// A key may have been lawful for a while only: its certificate ends, or it was revoked.
+    fn time_allowed(&self, _doc: &DocId, _wall: Wall) -> Result<(), AuthorityError> {
+        Ok(())
+    }
+
     /// Returns whether this replica may hold the document.
     fn reads(&self, doc: &DocId) -> bool;
 }
@@ -56,6 +63,9 @@ pub enum AuthorityError {
     /// The key has been revoked.
     #[error("{0} has been revoked")]
     Revoked(PublicKey),
+    /// The newest certificate known of the key ended before that.
+    #[error("the writer's certificate ended at {0}")]
+    Expired(Wall),
     /// Another incarnation of the writer is valid.
     #[error("incarnation {shown} is not valid, {valid} is")]
     Incarnation {

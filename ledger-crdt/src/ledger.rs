@@ -265,6 +265,9 @@ impl Ledger {
                     .map_err(Rejection::Authority)?;
                 asked = Some(change.term);
             }
+            authority
+                .time_allowed(&delta.doc, change.wall)
+                .map_err(Rejection::Authority)?;
             if AHEAD_MS_MAX < change.wall - now.wall {
                 return Err(Rejection::Ahead(change.wall));
             }

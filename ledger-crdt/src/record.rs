@@ -14,7 +14,7 @@ use mesh_base::time::Wall;
 use serde::{Deserialize, Serialize};
 
 use crate::agreement::SignedAgreement;
-use crate::charter::{Capacity, Member, Offer, OrgCharter};
+use crate::charter::{Capacity, Member, Offer, OrgCharter, Revocation};
 use crate::document::{Closing, DocId, DocKind};
 use crate::grant::{Grant, Progress, Ready, Refusal, Release, Reservation};
 use crate::invoice::Invoice;
@@ -120,6 +120,8 @@ pub enum Body {
     Agreement(SignedAgreement),
     /// The document's last record: the next part goes on.
     Closing(Closing),
+    /// A node does not belong to the organisation any more.
+    Revocation(Revocation),
 }
 
 /// Why a record or its body is not lawful.
@@ -238,6 +240,7 @@ impl Body {
         match self {
             Self::OrgCharter(_) => kind == DocKind::Charter,
             Self::Member(_) => matches!(kind, DocKind::Charter | DocKind::Members),
+            Self::Revocation(_) => kind == DocKind::Members,
             Self::Offer(_) => kind == DocKind::Catalog,
             Self::Capacity(_) => kind == DocKind::Capacity,
             Self::Order(_) | Self::Ask(_) | Self::Award(_) | Self::Desire(_) => {
@@ -296,6 +299,7 @@ impl Body {
             Self::Invoice(_) => "invoice",
             Self::Agreement(_) => "agreement",
             Self::Closing(_) => "closing",
+            Self::Revocation(_) => "revocation",
         }
     }
 
@@ -303,6 +307,7 @@ impl Body {
         match self {
             Self::OrgCharter(charter) => charter.check(),
             Self::Member(member) => member.check(),
+            Self::Revocation(revocation) => revocation.check(),
             Self::Offer(offer) => offer.check(),
             Self::Capacity(capacity) => capacity.check(),
             Self::Order(order) => order.check(),
@@ -387,6 +392,13 @@ mod tests {
         assert!(place(Body::Order(order("a")), DocKind::Outbox));
         assert!(!place(Body::Order(order("a")), DocKind::Grants));
         assert!(place(Body::Usage(usage(record_id(1), 1)), DocKind::Usage));
+        let revocation = Body::Revocation(Revocation {
+            node: mesh_base::identity::NodeId(key(3).public()),
+            reason: "sold".to_owned(),
+            from: START,
+        });
+        assert!(place(revocation.clone(), DocKind::Members));
+        assert!(!place(revocation, DocKind::Charter));
         let closing = Body::Closing(Closing {
             next_part: 1,
             record_count: 0,

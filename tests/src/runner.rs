@@ -165,6 +165,14 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
     report(&verdicts, tests, wanted.len(), start)
 }
 
+/// The programs that the tests use, below the folder of built programs, and how each is built. The
+/// last one is a node that misbehaves.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("meshnode", "-p meshnode"),
+    ("meshctl", "-p meshctl"),
+    ("examples/rogue", "-p meshnode --example rogue"),
+];
+
 /// Puts the programs where every user of the tests can run them.
 fn set_up(folder: &Path) -> anyhow::Result<Stage> {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -184,13 +192,11 @@ fn set_up(folder: &Path) -> anyhow::Result<Stage> {
             .to_path_buf(),
     };
     fs::copy(&own, stage.programs().join("it")).context("cannot copy the test binary")?;
-    for program in ["meshnode", "meshctl"] {
-        let from = built.join(program);
-        fs::copy(&from, stage.programs().join(program)).with_context(|| {
-            format!(
-                "no program {}; build it: cargo build -p {program}",
-                from.display()
-            )
+    for (program, how) in PROGRAMS {
+        let (from, name) = (built.join(program), Path::new(program).file_name());
+        let to = stage.programs().join(name.context("a program has a name")?);
+        fs::copy(&from, to).with_context(|| {
+            format!("no program {}; build it: cargo build {how}", from.display())
         })?;
     }
     Ok(stage)

@@ -71,6 +71,11 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "decoders",
+        work: Work::Run(decoders),
+        needs: None,
+    },
+    Step {
         name: "programs",
         work: Work::Run(programs),
         needs: None,
@@ -182,6 +187,9 @@ fn tests() -> Command {
         "--workspace",
         "--exclude",
         "mesh-tests",
+        // A step of its own: a million inputs need a fast profile.
+        "--exclude",
+        "mesh-fuzz",
         "--no-fail-fast",
     ])
 }
@@ -204,8 +212,30 @@ fn simulator() -> Command {
     command
 }
 
+fn decoders() -> Command {
+    let mut command = workspace::cargo(&[
+        "test",
+        "--locked",
+        "--profile",
+        "sim",
+        "--no-fail-fast",
+        "-p",
+        "mesh-fuzz",
+    ]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command.env("MESHSTEAD_FUZZ_INPUTS", "1000000");
+    // Another change looks elsewhere; the same one sees the same again.
+    if let Some(commit) = workspace::commit() {
+        command.env("MESHSTEAD_FUZZ_SEED", format!("0x{commit}"));
+    }
+    command
+}
+
 fn programs() -> Command {
-    workspace::cargo(&workspace::programs_arguments())
+    let mut command = workspace::cargo(&workspace::programs_arguments());
+    // A node that misbehaves, for the tests of the gate.
+    command.args(["--bins", "--example", "rogue"]);
+    command
 }
 
 fn namespaces() -> Command {

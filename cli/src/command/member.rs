@@ -7,12 +7,14 @@ use mesh_api::reply::Reply;
 use mesh_api::request::Request;
 use mesh_api::screen;
 use mesh_base::certificate::Role;
+use mesh_base::name::Name;
 
 use crate::amount;
+use crate::confirm;
 use crate::failure::Failure;
 use crate::session::{Session, unexpected};
 
-/// Invite and list members of our organisation.
+/// Invite, list and revoke members of our organisation.
 #[derive(Debug, Subcommand)]
 pub enum MemberCommand {
     /// Make a one-time invite for a new member.
@@ -34,6 +36,26 @@ pub enum MemberCommand {
     /// List the members.
     #[command(verbatim_doc_comment)]
     Ls,
+    /// Revoke a member: its key is never admitted again, here or at our partners.
+    ///
+    /// Asks for the name on a terminal; elsewhere --yes must be given. The machine can be invited
+    /// again with a new key only.
+    ///
+    /// Examples:
+    ///   meshctl member revoke bakery-2 --reason 'sold with its disk'
+    #[command(verbatim_doc_comment)]
+    Revoke {
+        /// The member.
+        #[arg(value_name = "NAME")]
+        name: Name,
+        /// Why, for everybody who is told.
+        #[arg(
+            long,
+            value_name = "SENTENCE",
+            default_value = "it left the organisation"
+        )]
+        reason: String,
+    },
 }
 
 /// A role, as people type it.
@@ -60,6 +82,7 @@ impl MemberCommand {
         match self {
             Self::Invite { role, valid } => invite(session, role.into(), valid),
             Self::Ls => list(session),
+            Self::Revoke { name, reason } => revoke(session, name, reason),
         }
     }
 }
@@ -80,6 +103,25 @@ fn invite(session: &Session, role: Role, valid: Duration) -> Result<(), Failure>
         "hint: on the new machine: meshnode join INVITE && meshnode start   (once, until {})\n",
         screen::time(*expires_at)
     ));
+    Ok(())
+}
+
+fn revoke(session: &Session, name: Name, reason: String) -> Result<(), Failure> {
+    let loss = format!("the key of {name} will never be admitted again");
+    let command = format!("meshctl member revoke {name}");
+    confirm::by_name(session, name.as_str(), &loss, &command)?;
+    let reply = session.ask(&Request::MemberRevoke { name, reason })?;
+    let Reply::MemberRevoked { name, from, .. } = &reply else {
+        return Err(unexpected(&reply));
+    };
+    session.show(&reply, || {
+        format!(
+            "revoked {} at {}\n",
+            screen::plain(name),
+            screen::time(*from)
+        )
+    })?;
+    session.say("hint: what runs there goes on there; order it anew elsewhere: meshctl ps\n");
     Ok(())
 }
 

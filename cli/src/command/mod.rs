@@ -5,6 +5,7 @@ mod completions;
 mod invoice;
 mod ledger;
 mod logs;
+mod man;
 mod member;
 mod offer;
 mod order;
@@ -58,7 +59,7 @@ pub enum Command {
     #[command(verbatim_doc_comment)]
     Destroy(state::StateArguments),
     Logs(logs::LogsArguments),
-    /// Invite and list members of our organisation.
+    /// Invite, list and revoke members of our organisation.
     #[command(subcommand, verbatim_doc_comment)]
     Member(member::MemberCommand),
     /// Agree with other organisations on who may order what.
@@ -82,6 +83,8 @@ pub enum Command {
     Ledger(ledger::LedgerCommand),
     Status(status::StatusArguments),
     Completions(completions::CompletionsArguments),
+    #[command(hide = true)]
+    Man(man::ManArguments),
     Version(version::VersionArguments),
 }
 
@@ -108,6 +111,7 @@ impl Command {
             Self::Ledger(command) => command.run(session),
             Self::Status(arguments) => arguments.run(session),
             Self::Completions(arguments) => arguments.run(),
+            Self::Man(arguments) => arguments.run(),
             Self::Version(arguments) => arguments.run(session),
         }
     }

@@ -312,3 +312,25 @@ fn empty_lists_say_what_to_do() {
         "no services yet: `meshctl recipe ls` lists what can be ordered\n",
     );
 }
+
+#[test]
+fn nobody_is_revoked_where_nobody_can_be_asked() {
+    let node = Node::playing(words::well);
+    let revoked = |node: &Node| {
+        let asked = node.asked();
+        asked
+            .iter()
+            .any(|request| matches!(request, Request::MemberRevoke { .. }))
+    };
+    let ran = node.run("member revoke bakery-2");
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("will never be admitted again"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!revoked(&node));
+    let ran = node.run("member revoke bakery-2 --yes");
+    assert!(ran.stdout.starts_with("revoked bakery-2"), "{}", ran.stderr);
+    assert!(revoked(&node));
+}

@@ -130,6 +130,7 @@ pub fn meshctl(line: &str) -> Command {
 }
 
 /// What a run left behind.
+#[derive(Debug)]
 pub struct Ran {
     pub code: i32,
     pub stdout: String,

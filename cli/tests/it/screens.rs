@@ -331,7 +331,7 @@ services ordered
   crm-db  postgres  ready  library-1  library  0.12 EUR/month  postgresql://crm:…@[fd73::7]:5432/crm
 
 refused
-  2  organisation is not trusted here
+  2  foreign-org
 
 health
   ok    clock     within 1 s of every peer

@@ -41,6 +41,14 @@ pub fn well(request: &Request) -> Answer {
         }
         .into(),
         Request::MemberLs => members().into(),
+        Request::MemberRevoke { name, .. } => Reply::MemberRevoked {
+            name: name.to_string(),
+            node: mesh_base::identity::NodeId(
+                mesh_base::identity::SecretKey::from_seed([2; 32]).public(),
+            ),
+            from: day(),
+        }
+        .into(),
         Request::OrgInvite { .. } => Reply::OrgInvite {
             agreement: "mesh-agreement-abc".into(),
             expires_at: day(),
@@ -171,7 +179,7 @@ pub fn status() -> Reply {
         },
         reach: Reach::Address,
         peers: vec![peer()],
-        refusals: BTreeMap::from([("organisation is not trusted here".into(), 2)]),
+        refusals: BTreeMap::from([("foreign-org".into(), 2)]),
         heads: vec![head()],
         journal_position: 42,
         held: vec![],

@@ -59,6 +59,13 @@ impl ErrorKind {
         }
     }
 
+    /// Returns the kind that a program of ours told by its exit code.
+    pub fn of_exit_code(code: i32) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| i32::from(kind.exit_code()) == code)
+    }
+
     /// Returns the HTTP status of a response that ends with this failure and had no event before
     /// it.
     pub const fn http_status(self) -> u16 {
@@ -107,6 +114,16 @@ mod tests {
     fn exit_codes_count_from_one_to_ten() {
         let codes: Vec<u8> = ErrorKind::ALL.iter().map(|kind| kind.exit_code()).collect();
         assert_eq!(codes, (1..=10).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn exit_code_leads_back_to_its_kind() {
+        for kind in ErrorKind::ALL {
+            let code = i32::from(kind.exit_code());
+            assert_eq!(ErrorKind::of_exit_code(code), Some(kind));
+        }
+        assert_eq!(ErrorKind::of_exit_code(0), None);
+        assert_eq!(ErrorKind::of_exit_code(101), None);
     }
 
     #[test]

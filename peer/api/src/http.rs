@@ -5,6 +5,7 @@
 //! GET  /v1/peers                           Peers
 //! GET  /v1/members                         MemberLs
 //! POST /v1/members/invites                 MemberInvite     {role, valid_s}
+//! POST /v1/members/revocations             MemberRevoke     {name, reason}
 //! GET  /v1/orgs                            OrgLs
 //! POST /v1/orgs/invites                    OrgInvite        {sell, credit, …}
 //! GET  /v1/agreements                      AgreementLs
@@ -87,6 +88,7 @@ pub fn to_http(request: &Request) -> HttpRequest {
         Request::Peers => get("/v1/peers"),
         Request::MemberLs => get("/v1/members"),
         Request::MemberInvite { .. } => post("/v1/members/invites", request),
+        Request::MemberRevoke { .. } => post("/v1/members/revocations", request),
         Request::OrgLs => get("/v1/orgs"),
         Request::OrgInvite { .. } => post("/v1/orgs/invites", request),
         Request::AgreementLs => get("/v1/agreements"),
@@ -186,6 +188,7 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
 fn read_post(parts: &[&str], body: &[u8]) -> Result<Option<Request>, ApiError> {
     let tag = match parts {
         ["members", "invites"] => "member_invite",
+        ["members", "revocations"] => "member_revoke",
         ["orgs", "invites"] => "org_invite",
         ["agreements"] => "org_accept",
         ["orders"] => "order",
@@ -365,6 +368,13 @@ mod tests {
         check(Request::Status, "GET /v1/status");
         check(Request::Peers, "GET /v1/peers");
         check(Request::MemberLs, "GET /v1/members");
+        check(
+            Request::MemberRevoke {
+                name: "bakery-2".parse().unwrap(),
+                reason: "sold".to_owned(),
+            },
+            "POST /v1/members/revocations",
+        );
         check(
             Request::MemberInvite {
                 role: Role::Node,

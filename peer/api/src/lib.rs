@@ -21,6 +21,7 @@ pub mod screen;
 pub mod service;
 pub mod status;
 pub mod trade;
+pub mod usage;
 
 pub use error::{ApiError, ErrorKind};
 pub use event::Event;

@@ -37,6 +37,15 @@ pub enum Reply {
         /// Invites that are neither used nor expired.
         invites_open: u32,
     },
+    /// To `MemberRevoke`.
+    MemberRevoked {
+        /// Its name.
+        name: String,
+        /// Its key.
+        node: NodeId,
+        /// What it wrote before this time still counts.
+        from: Wall,
+    },
     /// To `OrgInvite`.
     OrgInvite {
         /// The text that the other organisation passes to `meshctl org accept`.
@@ -124,6 +133,7 @@ impl Reply {
             Self::Peers { .. } => "meshstead.peers/1",
             Self::MemberInvite { .. } => "meshstead.member-invite/1",
             Self::Members { .. } => "meshstead.members/1",
+            Self::MemberRevoked { .. } => "meshstead.member-revoked/1",
             Self::OrgInvite { .. } => "meshstead.org-invite/1",
             Self::OrgAccept(_) => "meshstead.org-accept/1",
             Self::Orgs { .. } => "meshstead.orgs/1",

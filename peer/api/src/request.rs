@@ -27,6 +27,13 @@ pub enum Request {
     },
     /// List the members of our organisation.
     MemberLs,
+    /// Revoke a member of our organisation: its key is never admitted again.
+    MemberRevoke {
+        /// Its name.
+        name: Name,
+        /// Why, for everybody who is told.
+        reason: String,
+    },
     /// Make an agreement offer for another organisation: what we sell to it, and how far we trust
     /// it.
     OrgInvite {

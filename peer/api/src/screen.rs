@@ -44,11 +44,22 @@ pub fn columns(rows: Vec<Vec<String>>, indent: &str) -> String {
     lines.collect()
 }
 
-/// Replaces what could move a terminal's cursor, ring, or colour.
+/// Replaces what could move a terminal's cursor, ring, colour, or turn the direction of reading.
 pub fn plain(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| {
+            if c.is_control() || turns(c) {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
         .collect()
+}
+
+/// Whether a character makes what follows read in another direction (Unicode UAX #9).
+const fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// As [`plain`], but keeps line feeds and tabs: for pieces of logs.

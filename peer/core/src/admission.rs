@@ -16,7 +16,7 @@ use mesh_base::money::Money;
 use mesh_base::name::Name;
 use mesh_base::time::Moment;
 use mesh_federation::agreement::{Agreements, Offering};
-use mesh_federation::invite::{Grants, Invite, InviteBook, Kind};
+use mesh_federation::invite::{Grants, Invite, InviteBook, InviteError, Kind};
 use mesh_ledger::agreement::{SignedAgreement, SignedTerms};
 use mesh_ledger::charter::{Member, Offer};
 use mesh_ledger::document::DocKind;
@@ -31,6 +31,7 @@ use crate::limits::REMOTE_WAIT;
 use crate::message::{CONTACTS_MAX, JoinReply, JoinRequest, SignedContact};
 use crate::node::Node;
 use crate::port::{CallId, Effect, VisitId};
+use crate::refusal::Reason;
 
 /// How long an agreement holds unless it is replaced.
 const AGREEMENT_VALID: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
@@ -40,6 +41,38 @@ const ACCEPT_WAIT: Duration = Duration::from_secs(30);
 const PARTNER_WAIT: Duration = Duration::from_secs(3);
 /// Longest time that an invite may stay open.
 const INVITE_VALID_S_MAX: u64 = 30 * 24 * 3600;
+
+/// Why a visitor gets nothing.
+struct TurnedAway {
+    /// What it counts as.
+    reason: Reason,
+    /// What the visitor is told.
+    sentence: String,
+}
+
+impl From<&str> for TurnedAway {
+    fn from(sentence: &str) -> Self {
+        Self::from(sentence.to_owned())
+    }
+}
+
+impl From<String> for TurnedAway {
+    fn from(sentence: String) -> Self {
+        Self {
+            reason: Reason::Join,
+            sentence,
+        }
+    }
+}
+
+impl From<InviteError> for TurnedAway {
+    fn from(error: InviteError) -> Self {
+        Self {
+            reason: Reason::from(&error),
+            sentence: error.to_string(),
+        }
+    }
+}
 
 /// Invites, agreements, and small state of the leader.
 #[derive(Debug, Default)]
@@ -274,16 +307,18 @@ impl Node {
             JoinRequest::Member { secret, node, name } if node == visitor => {
                 self.welcome_member(&secret, visitor, name)
             }
-            JoinRequest::Member { .. } => Err("the key shown is not the key proven".to_owned()),
+            JoinRequest::Member { .. } => {
+                Err(TurnedAway::from("the key shown is not the key proven"))
+            }
             JoinRequest::Agreement {
                 secret,
                 agreement,
                 contacts,
             } => self.welcome_partner(&secret, visitor, &agreement, contacts),
         };
-        let reply = reply.unwrap_or_else(|reason| {
-            self.note_refusal(&format!("join: {reason}"));
-            JoinReply::Refused { reason }
+        let reply = reply.unwrap_or_else(|TurnedAway { reason, sentence }| {
+            self.refuse(reason, &visitor, &sentence);
+            JoinReply::Refused { reason: sentence }
         });
         self.out.durable(Effect::Answer {
             visit,
@@ -296,15 +331,19 @@ impl Node {
         secret: &[u8; 16],
         visitor: NodeId,
         name: Option<String>,
-    ) -> Result<JoinReply, String> {
+    ) -> Result<JoinReply, TurnedAway> {
         let now = self.now.wall;
-        let redeemed = self
-            .admission
-            .book
-            .redeem(secret, &visitor, now)
-            .map_err(|e| e.to_string())?;
+        if let Some(revoked) = self.roster.revocation(&self.body.org, &visitor) {
+            // Before the invite is used up: it is good for the same machine with another key.
+            let (from, why) = (revoked.from, &revoked.reason);
+            return Err(TurnedAway {
+                reason: Reason::Revoked,
+                sentence: format!("this key was revoked at {from} ({why}); join with a new one"),
+            });
+        }
+        let redeemed = self.admission.book.redeem(secret, &visitor, now)?;
         let Grants::Member { role } = redeemed.grants else {
-            return Err("this is an agreement, not an invite for a member".to_owned());
+            return Err("this is an agreement, not an invite for a member".into());
         };
         if let Some(entry) = redeemed.entry {
             self.out.append(&Entry::Invite(entry));
@@ -332,7 +371,7 @@ impl Node {
         node: NodeId,
         role: Role,
         name: Option<String>,
-    ) -> Result<Chain, String> {
+    ) -> Result<Chain, TurnedAway> {
         let name = self.member_name(name)?;
         let subject = Subject {
             node,
@@ -343,7 +382,7 @@ impl Node {
         };
         let leaf = certify(&subject, &self.secret, self.now.wall);
         let Some(own) = self.chain.0.first().cloned() else {
-            return Err("this node has no certificate".to_owned());
+            return Err("this node has no certificate".into());
         };
         let chain = Chain(vec![leaf, own]);
         self.roster
@@ -384,25 +423,21 @@ impl Node {
         visitor: NodeId,
         agreement: &SignedAgreement,
         contacts: Vec<SignedContact>,
-    ) -> Result<JoinReply, String> {
+    ) -> Result<JoinReply, TurnedAway> {
         let now = self.now.wall;
         agreement.verify(now).map_err(|error| error.to_string())?;
         let terms = agreement.terms();
         let signer = agreement.buyer_chain.leaf().map(|body| body.node);
         if terms.seller != self.body.org || signer != Some(visitor) {
-            return Err("the agreement is not between us and the one who brings it".to_owned());
+            return Err("the agreement is not between us and the one who brings it".into());
         }
-        let redeemed = self
-            .admission
-            .book
-            .redeem(secret, &visitor, now)
-            .map_err(|e| e.to_string())?;
+        let redeemed = self.admission.book.redeem(secret, &visitor, now)?;
         if redeemed.grants
             != (Grants::Agreement {
                 offer_id: terms.offer_id,
             })
         {
-            return Err("the secret belongs to another offer".to_owned());
+            return Err("the secret belongs to another offer".into());
         }
         if !self
             .admission

@@ -44,6 +44,7 @@ impl Node {
                 return self.member_invite(call, role, valid_s);
             }
             Request::MemberLs => Ok(self.members()),
+            Request::MemberRevoke { name, reason } => self.member_revoke(&name, &reason),
             Request::OrgInvite {
                 sell,
                 credit,
@@ -461,6 +462,10 @@ impl Node {
     fn offers(&self) -> Reply {
         let mut offers = Vec::new();
         for (node, view) in &self.view.capacities {
+            if *node != self.id && self.roster.member(node).is_none() {
+                // It was revoked; nothing of it can be had.
+                continue;
+            }
             let free = self.free_of(node, &view.capacity);
             for recipe in view.capacity.recipes.keys() {
                 let price = self.price_of(&view.org, recipe).map(|(price, _)| price);

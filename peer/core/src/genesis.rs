@@ -19,8 +19,13 @@ use mesh_ledger::record::Body;
 use crate::entry::Entry;
 use crate::message::JoinReply;
 
-/// How long a certificate is valid: until rotation exists, longer than a machine lives.
-pub const CERTIFICATE_VALID: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long a node's certificate is valid. The leader renews it when a third is left, so a leader
+/// may be away for a month without anybody noticing, and a machine that was sold is out in three.
+pub const NODE_VALID: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long a master's certificate is valid. Only the root key renews it, and somebody has to fetch
+/// that from its drawer: once a year can be asked, once a quarter would make people leave it on the
+/// machine.
+pub const MASTER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long before its issue a certificate is valid already: clocks of homes differ by hours.
 pub const CLOCK_SLACK_MS: i64 = 24 * 3600 * 1000;
 
@@ -39,6 +44,26 @@ pub struct Subject {
     pub org_name: Name,
 }
 
+/// Returns how long a certificate of this role is valid.
+pub const fn valid_for(role: Role) -> Duration {
+    match role {
+        Role::Node => NODE_VALID,
+        Role::Master => MASTER_VALID,
+    }
+}
+
+/// Signs a node's certificate again from now on; all but time and issuer stays as it was.
+pub fn recertify(old: &CertificateBody, issuer: &SecretKey, now: Wall) -> Certificate {
+    let body = CertificateBody {
+        version: CERTIFICATE_VERSION,
+        not_before: Wall(now.0.saturating_sub(CLOCK_SLACK_MS)),
+        not_after: now + valid_for(old.role),
+        issuer: issuer.public(),
+        ..old.clone()
+    };
+    Certificate::issue(body, issuer)
+}
+
 /// Signs a certificate for a node; computes its prefix (about 5 ms).
 pub fn certify(subject: &Subject, issuer: &SecretKey, now: Wall) -> Certificate {
     let body = CertificateBody {
@@ -51,7 +76,7 @@ pub fn certify(subject: &Subject, issuer: &SecretKey, now: Wall) -> Certificate 
         role: subject.role,
         incarnation: 0,
         not_before: Wall(now.0.saturating_sub(CLOCK_SLACK_MS)),
-        not_after: now + CERTIFICATE_VALID,
+        not_after: now + valid_for(subject.role),
         issuer: issuer.public(),
     };
     Certificate::issue(body, issuer)

@@ -14,6 +14,8 @@
 //! | `customer`, `planning` | orders that we place |
 //! | `provider`, `holding`, `metering` | orders that we grant, their instances, usage, invoices |
 //! | `admission` | invites, members, agreements |
+//! | `standing` | certificates, revocations, keys that run twice |
+//! | [`refusal`] | what refusals are counted by |
 //! | `overlay` | the data plane's plan |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
@@ -37,8 +39,10 @@ pub mod peers;
 mod planning;
 pub mod port;
 mod provider;
+pub mod refusal;
 mod replicate;
 pub mod replication;
 mod report;
 mod services;
+mod standing;
 pub mod view;

@@ -34,6 +34,9 @@ pub const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often peers on one connection are measured.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often a node tells its peers which run of it this is: a key on two machines is noticed
+/// within two of these.
+pub const HELLO_INTERVAL: Duration = Duration::from_secs(30);
 /// First wait after a failed dial; doubles up to [`DIAL_WAIT_MAX`].
 pub const DIAL_WAIT_MIN: Duration = Duration::from_millis(500);
 /// Longest wait between two dials of one peer: a home that returns is found within this.

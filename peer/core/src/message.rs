@@ -165,6 +165,11 @@ pub enum Message {
         /// Why.
         reason: String,
     },
+    /// Names the sender's run since its last start; one key on two machines is noticed by it.
+    Hello {
+        /// Drawn by chance at each start.
+        run: u64,
+    },
 }
 
 impl Message {

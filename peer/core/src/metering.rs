@@ -25,6 +25,7 @@ use crate::entry::Entry;
 use crate::limits::{DRAFT_INTERVAL, STATE_INTERVAL};
 use crate::message::Message;
 use crate::node::Node;
+use crate::refusal::Reason;
 use crate::view::item_of;
 
 impl Node {
@@ -291,7 +292,7 @@ impl Node {
             Ok(_) => {}
             Err(error) => {
                 tracing::error!(%error, "an invoice draft could not be computed");
-                self.note_refusal("invoice draft");
+                self.note_refusal(Reason::OwnRecord);
             }
         }
     }

@@ -19,6 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_base::address::{NodeAddress, ServiceAddress};
@@ -45,7 +46,9 @@ use crate::outbox::Outbox;
 use crate::peers::Peers;
 use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach};
 use crate::provider::Provider;
+use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
+use crate::standing::Standing;
 use crate::view::View;
 
 /// What an owner decides about the node.
@@ -128,10 +131,11 @@ pub struct Node {
     pub(crate) underlay: Underlay,
     pub(crate) links: BTreeMap<NodeId, LinkSeen>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
-    pub(crate) last_trust: BTreeMap<OrgId, String>,
+    pub(crate) last_trust: Option<(u64, Chain)>,
+    pub(crate) standing: Standing,
     pub(crate) addresses: BTreeMap<ServiceId, Ipv6Addr>,
     pub(crate) garbled: u64,
-    pub(crate) refused: BTreeMap<String, u64>,
+    pub(crate) refused: Refusals,
 }
 
 /// Where this machine listens.
@@ -183,10 +187,11 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             last_plan: None,
-            last_trust: BTreeMap::new(),
+            last_trust: None,
+            standing: Standing::default(),
             addresses: BTreeMap::new(),
             garbled: 0,
-            refused: BTreeMap::new(),
+            refused: Refusals::default(),
             recipes: setup
                 .recipes
                 .into_iter()
@@ -197,7 +202,12 @@ impl Node {
             chain,
             body,
         };
+        node.standing.run = node.rng.next_u64();
+        // Our own /64 is taken too. If our certificate has ended, `status` says so.
+        let _ = node.roster.admit(&node.id, &node.chain, now.wall);
         node.replay(entries)?;
+        // What the journal repeats was counted in its time.
+        node.refused.clear();
         node.recover();
         Ok(node)
     }
@@ -210,7 +220,7 @@ impl Node {
             Input::Persisted(position) => self.out.handle_persisted(position),
             Input::Connected { peer, chain, seen } => self.connected(peer, &chain, seen),
             Input::Disconnected { peer } => self.disconnected(peer),
-            Input::GateRefused { reason } => self.note_refusal(&reason),
+            Input::GateRefused { reason } => self.note_refusal(reason),
             Input::Message { from, message } => self.message(from, message),
             Input::Garbled { from } => self.garbled_by(from),
             Input::Visit {
@@ -330,7 +340,7 @@ impl Node {
             let Some((peer, addresses)) = self.peers.poll_dial(jitter, now) else {
                 break;
             };
-            if peer != self.id && self.roster.member(&peer).is_some() {
+            if peer != self.id && self.in_standing(&peer) {
                 self.out.now(Effect::Dial { peer, addresses });
             }
         }
@@ -341,6 +351,7 @@ impl Node {
             // What is told to a peer rests on the journal: it may acknowledge or hand it on.
             self.out.send_durable(peer, message);
         }
+        self.standing_timers();
         self.customer_timers();
         self.provider_timers();
         self.draft_invoices();
@@ -405,6 +416,7 @@ impl Node {
 
     /// Finds open work again after a restart.
     fn recover(&mut self) {
+        self.adopt_certificate();
         self.announce_capacity();
         self.recover_provider();
         self.recover_customer();
@@ -477,7 +489,7 @@ impl Node {
     ) -> bool {
         if let Err(error) = self.write_with(kind, with, bodies, together) {
             tracing::error!(%error, %kind, "a record of our own was refused by our own ledger");
-            self.note_refusal("own record refused");
+            self.note_refusal(Reason::OwnRecord);
             return false;
         }
         true
@@ -498,17 +510,14 @@ impl Node {
                 .agreements
                 .handle_agreement(id, wall, agreement)
             {
-                self.note_refusal(&error.to_string());
+                tracing::info!(%error, "an agreement is not taken up");
+                self.note_refusal(Reason::BadChange);
             }
         }
     }
 
-    pub(crate) fn note_refusal(&mut self, reason: &str) {
-        // A closed vocabulary comes in, but a peer's words may be inside: the table has a limit.
-        let key: String = reason.chars().take(80).collect();
-        let room = self.refused.contains_key(&key) || self.refused.len() < 256;
-        let key = if room { key } else { "others".to_owned() };
-        *self.refused.entry(key).or_default() += 1;
+    pub(crate) fn note_refusal(&mut self, reason: Reason) {
+        self.refused.note(reason);
     }
 
     /// The term of our organisation's leader; one until elections land.
@@ -561,19 +570,16 @@ impl Node {
 
     /// Tells the gate whom to admit, if that changed.
     fn publish_trust(&mut self) {
-        let orgs: BTreeMap<OrgId, String> = self
-            .roster
-            .orgs()
-            .iter()
-            .map(|(id, org)| (*id, org.name.to_string()))
-            .collect();
-        if orgs != self.last_trust {
-            self.last_trust = orgs.clone();
-            self.out.now(Effect::Trust {
-                orgs,
-                chain: self.chain.clone(),
-            });
+        let told = self.last_trust.as_ref();
+        let revision = self.roster.revision();
+        if told.is_some_and(|(known, chain)| *known == revision && *chain == self.chain) {
+            return;
         }
+        self.last_trust = Some((revision, self.chain.clone()));
+        self.out.now(Effect::Trust {
+            roster: Arc::new(self.roster.clone()),
+            chain: self.chain.clone(),
+        });
     }
 
     /// Returns the position up to which everything said so far is on disk once it is persisted.

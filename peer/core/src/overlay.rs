@@ -41,7 +41,8 @@ impl Node {
             let Some(member) = self.roster.member(&node) else {
                 continue;
             };
-            if node == self.id {
+            // Whose certificate has ended gets no packets either.
+            if node == self.id || !self.in_standing(&node) {
                 continue;
             }
             let plan = PeerPlan {

@@ -114,6 +114,13 @@ impl Peers {
         may
     }
 
+    /// Forgets a node that is no member any more: connection, contact, dials.
+    pub fn forget(&mut self, node: &NodeId) {
+        self.connected.remove(node);
+        self.contacts.remove(node);
+        self.dials.remove(node);
+    }
+
     /// Takes in a verified contact.
     pub fn handle_contact(&mut self, contact: SignedContact, now: Moment) -> ContactVerdict {
         let node = contact.contact.node;
@@ -267,12 +274,16 @@ mod tests {
     }
 
     #[test]
-    fn contact_of_a_connected_peer_leaves_no_deadline_behind() {
+    fn new_addresses_of_a_connected_peer_give_nothing_to_do() {
         let mut peers = Peers::default();
-        peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0));
-        while peers.poll_ping(Moment(0)).is_some() {}
-        peers.handle_contact(contact(1, 1), Moment(0));
-        assert!(peers.next_deadline().is_some_and(|next| Moment(0) < next));
+        assert!(peers.handle_connected(node(1), OrgId(node(9).0), None, Moment(0)));
+        assert!(peers.poll_ping(Moment(0)).is_some());
+        peers.handle_contact(contact(1, 1), Moment(5));
+        peers.want(node(1), Moment(5));
+        // A deadline that nothing meets would wake the node for ever.
+        assert_eq!(peers.next_deadline(), Some(Moment(0) + PING_INTERVAL));
+        peers.handle_disconnected(&node(1), Moment(7));
+        assert_eq!(peers.next_deadline(), Some(Moment(7) + DIAL_WAIT_MIN));
     }
 
     #[test]

@@ -5,15 +5,17 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use mesh_api::{ApiError, Event as ApiEvent, Reply, Request};
 use mesh_base::certificate::Chain;
-use mesh_base::identity::{NodeId, OrgId};
+use mesh_base::identity::NodeId;
 use mesh_compute::step;
+use mesh_federation::members::Roster;
 
 use crate::message::{JoinReply, JoinRequest, Message};
+use crate::refusal::Reason;
 
 /// A place in the journal: how many entries stand before and including this one. Grows by one each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -50,8 +52,8 @@ pub enum Input {
     },
     /// The gate refused somebody, or was refused.
     GateRefused {
-        /// Why, in words.
-        reason: String,
+        /// Why.
+        reason: Reason,
     },
     /// A decoded message of an admitted peer.
     Message {
@@ -192,10 +194,10 @@ pub enum Effect {
         /// Whom.
         peer: NodeId,
     },
-    /// The organisations whose members the gate admits, and our own chain, from now on.
+    /// By what the gate judges who comes, and what it shows, from now on.
     Trust {
-        /// Their root keys with their names.
-        orgs: BTreeMap<OrgId, String>,
+        /// Trusted organisations, their members, and whom they have revoked: a copy of the node's own.
+        roster: Arc<Roster>,
         /// What we show.
         chain: Chain,
     },

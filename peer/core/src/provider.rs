@@ -35,6 +35,7 @@ use crate::entry::Entry;
 use crate::limits::{REQUESTS_MAX, SEALED_MAX};
 use crate::node::Node;
 use crate::port::Effect;
+use crate::refusal::Reason;
 use crate::view::{OrderView, item_of};
 
 /// What the provider side keeps besides the ledger.
@@ -162,7 +163,7 @@ impl Node {
             && order.record.author == *from.key()
             && sealed.len() <= SEALED_MAX;
         if !lawful {
-            self.note_refusal("reservation asked for somebody else");
+            self.note_refusal(Reason::NotEntitled);
             return;
         }
         let id = order.id();
@@ -174,7 +175,7 @@ impl Node {
         let full = REQUESTS_MAX <= requests.len() || REQUESTS_PER_PEER_MAX <= of_peer;
         if full && !requests.contains_key(&id) {
             // The customer repeats its request; dropping the newest keeps the oldest moving.
-            self.note_refusal("too many requests at once");
+            self.note_refusal(Reason::Limit);
             return;
         }
         let asked = self.view.orders.get(&id).and_then(OrderView::last);
@@ -454,7 +455,7 @@ impl Node {
                 });
             let Some(values) = self.own_secret(&view.id) else {
                 tracing::error!(order = %view.id.short(), "the order's secrets are missing");
-                self.note_refusal("secrets of a granted order are missing");
+                self.note_refusal(Reason::OwnRecord);
                 self.follow_desire(&view);
                 continue;
             };

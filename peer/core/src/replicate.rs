@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, OrgId};
+use mesh_base::time::Wall;
 use mesh_federation::leader::{LeadError, Leadership};
-use mesh_federation::members::Roster;
+use mesh_federation::members::{AdmitError, Roster};
 use mesh_ledger::document::{DocId, DocKind};
 use mesh_ledger::gate::{Authority, AuthorityError, Equivocation, Rejection};
 use mesh_ledger::ledger::Delta;
@@ -21,6 +22,7 @@ use crate::message::{CONTACTS_MAX, Message, SignedContact};
 use crate::node::{Node, leader_writes};
 use crate::peers::ContactVerdict;
 use crate::port::Effect;
+use crate::refusal::{Reason, sentence};
 
 /// Who may write what, by what the roster proves now.
 pub(crate) struct Gatekeeper<'a> {
@@ -47,14 +49,17 @@ impl Authority for Gatekeeper<'_> {
                 valid: 0,
             });
         }
-        let member = self
-            .roster
-            .member(&writer)
-            .ok_or(AuthorityError::UnknownWriter(doc.writer))?;
-        if member.body.org != doc.org {
-            return Err(AuthorityError::UnknownWriter(doc.writer));
-        }
-        let valid = member.body.incarnation;
+        let member = self.roster.member(&writer);
+        let member = member.filter(|member| member.body.org == doc.org);
+        let valid = match (member, self.roster.revocation(&doc.org, &writer)) {
+            (Some(member), _) => member.body.incarnation,
+            // What a revoked key wrote in its time still counts: see `time_allowed`.
+            (None, Some(revoked)) => revoked
+                .past
+                .as_ref()
+                .map_or(doc.incarnation, |(_, incarnation)| *incarnation),
+            (None, None) => return Err(AuthorityError::UnknownWriter(doc.writer)),
+        };
         if valid != doc.incarnation {
             return Err(AuthorityError::Incarnation {
                 shown: doc.incarnation,
@@ -62,6 +67,27 @@ impl Authority for Gatekeeper<'_> {
             });
         }
         Ok(())
+    }
+
+    /// History that was admitted before stays; what is new must claim a time at which its writer
+    /// was lawful. The claim is the writer's own: a revoked key can date back, but only members
+    /// would carry it here.
+    fn time_allowed(&self, doc: &DocId, wall: Wall) -> Result<(), AuthorityError> {
+        let writer = NodeId(doc.writer);
+        if let Some(revoked) = self.roster.revocation(&doc.org, &writer)
+            && revoked.from <= wall
+        {
+            return Err(AuthorityError::Revoked(doc.writer));
+        }
+        if doc.kind == DocKind::Charter || leader_writes(doc.kind) {
+            // The charter says who leads, for as long as it does.
+            return Ok(());
+        }
+        let member = self.roster.member(&writer);
+        match member.and_then(|member| member.chain.valid_until()) {
+            Some(end) if end <= wall => Err(AuthorityError::Expired(end)),
+            _ => Ok(()),
+        }
     }
 
     fn reads(&self, doc: &DocId) -> bool {
@@ -99,6 +125,7 @@ fn is_temporary(rejection: &Rejection) -> bool {
             AuthorityError::UnknownOrg(_)
                 | AuthorityError::UnknownWriter(_)
                 | AuthorityError::Role(_)
+                | AuthorityError::Expired(_)
         )
     )
 }
@@ -109,13 +136,17 @@ impl Node {
         let org = match self.roster.admit(&peer, chain, now.wall) {
             Ok(member) => member.body.org,
             Err(error) => {
-                self.note_refusal(&error.to_string());
+                if let AdmitError::OldIncarnation { .. } = error {
+                    self.cloned(peer, &error.to_string());
+                } else {
+                    self.refuse(Reason::from(&error), &peer, &error.to_string());
+                }
                 self.out.now(Effect::Hangup { peer });
                 return;
             }
         };
         if !self.peers.handle_connected(peer, org, seen, now.mono) {
-            self.note_refusal("too many peers");
+            self.refuse(Reason::Limit, &peer, "too many peers");
             self.out.now(Effect::Hangup { peer });
             return;
         }
@@ -136,6 +167,8 @@ impl Node {
         {
             self.out.send_durable(peer, message);
         }
+        let run = self.standing.run;
+        self.out.send(peer, Message::Hello { run });
         self.customer_reconnected(peer);
     }
 
@@ -152,7 +185,7 @@ impl Node {
 
     pub(crate) fn garbled_by(&mut self, from: NodeId) {
         self.garbled = self.garbled.saturating_add(1);
-        self.note_refusal("unreadable message");
+        self.note_refusal(Reason::Unreadable);
         tracing::debug!(peer = %from.key().short(), "a message could not be read");
     }
 
@@ -215,6 +248,7 @@ impl Node {
             }
             Message::UsageNow { order } => self.remote_usage_now(from, peer_org, RecordId(order)),
             Message::Proof(proof) => self.proof(from, &proof),
+            Message::Hello { run } => self.hello(from, run),
             Message::Ping { token } => self.out.send(from, Message::Pong { token }),
             Message::Pong { token } => self.peers.handle_pong(&from, token, now),
             Message::Refused { what, reason } => {
@@ -254,16 +288,18 @@ impl Node {
             Err(Rejection::Frozen) => {}
             Err(Rejection::Equivocation(proof)) => {
                 // The gate has frozen the document already; here the proof is kept and spread.
-                self.note_refusal("two histories of one document");
+                self.note_refusal(Reason::TwoHistories);
                 self.spread(None, &proof);
             }
             Err(refusal) => {
-                self.note_refusal(&refusal.to_string());
                 let what = format!("changes of {}", delta.doc);
-                let reason = refusal.to_string();
+                let reason = sentence(&refusal);
                 tracing::debug!(peer = %from.key().short(), what, reason, "changes refused");
                 // A writer that we do not know yet will be repeated; anything else is told.
-                if !is_temporary(&refusal) {
+                if is_temporary(&refusal) {
+                    self.note_refusal(Reason::NotYet);
+                } else {
+                    self.refuse(Reason::from(&refusal), &from, &reason);
                     self.out.send(from, Message::Refused { what, reason });
                 }
             }
@@ -292,11 +328,11 @@ impl Node {
         if self.ledger.document(&doc).is_none()
             && let Err(error) = gatekeeper.writer_allowed(&doc, term)
         {
-            self.note_refusal(&error.to_string());
+            self.refuse(Reason::WrongAuthor, &from, &error.to_string());
             return;
         }
         if let Err(error) = self.ledger.freeze(proof) {
-            self.note_refusal(&error.to_string());
+            self.refuse(Reason::from(&error), &from, &sentence(&error));
             return;
         }
         self.spread(Some(from), proof);
@@ -339,19 +375,21 @@ impl Node {
         let newest = self.peers.contact(&node).map(|old| old.contact.sequence);
         let repeated = newest.is_some_and(|newest| contact.contact.sequence <= newest)
             && self.roster.member(&node).is_some();
-        if node == self.id || repeated || !contact.is_authentic() {
+        if node == self.id {
+            return self.own_contact(&contact);
+        }
+        if repeated || !contact.is_authentic() {
             return;
         }
         if !self.peers.may_move(&node, self.now.mono) {
-            self.note_refusal("a node says too often where it is");
+            self.note_refusal(Reason::Limit);
             return;
         }
         if let Err(error) = self
             .roster
             .admit(&node, &contact.contact.chain, self.now.wall)
         {
-            self.note_refusal(&error.to_string());
-            return;
+            return self.refuse(Reason::from(&error), &node, &error.to_string());
         }
         self.changed = true;
         if self.peers.handle_contact(contact.clone(), self.now.mono) != ContactVerdict::Newer {
@@ -367,6 +405,18 @@ impl Node {
         for peer in to {
             self.out
                 .send_durable(peer, Message::Contacts(vec![contact.clone()]));
+        }
+    }
+
+    /// Somebody shows us a contact of our own key: a later one than ours is not from this machine.
+    fn own_contact(&mut self, shown: &SignedContact) {
+        let ours = self.peers.contact(&self.id);
+        let is_foreign = ours.is_some_and(|ours| {
+            let (ours, shown) = (&ours.contact, &shown.contact);
+            ours.sequence < shown.sequence || (ours.sequence == shown.sequence && ours != shown)
+        });
+        if is_foreign && shown.is_authentic() {
+            self.cloned(self.id, "a contact of our own key that we did not sign");
         }
     }
 
@@ -389,20 +439,22 @@ impl Node {
         match &record.body {
             // A root key speaks of its own organisation only.
             Body::OrgCharter(charter) if charter.org != record.doc.org => {
-                self.note_refusal("charter of another organisation");
+                self.note_refusal(Reason::WrongAuthor);
             }
             Body::OrgCharter(charter) => {
                 if let Err(error) = self.roster.set_charter(charter.clone()) {
-                    self.note_refusal(&error.to_string());
+                    let author = NodeId(record.author);
+                    self.refuse(Reason::from(&error), &author, &error.to_string());
                 }
             }
             Body::Member(member) => {
                 if let Some(node) = member.chain.leaf().map(|body| body.node)
                     && let Err(error) = self.roster.admit(&node, &member.chain, self.now.wall)
                 {
-                    self.note_refusal(&error.to_string());
+                    self.refuse(Reason::from(&error), &node, &error.to_string());
                 }
             }
+            Body::Revocation(revocation) => self.revoked(record.doc.org, revocation),
             // Only our own leader's word makes a partner; the partner's mirror of it does not.
             Body::Agreement(agreement) if record.doc.org == self.body.org => {
                 let terms = agreement.terms();
@@ -413,7 +465,10 @@ impl Node {
                 };
                 match self.roster.trust(partner.0, partner.1) {
                     Ok(()) => self.readmit_contacts(),
-                    Err(error) => self.note_refusal(&error.to_string()),
+                    Err(error) => {
+                        let author = NodeId(record.author);
+                        self.refuse(Reason::from(&error), &author, &error.to_string());
+                    }
                 }
             }
             _ => {}

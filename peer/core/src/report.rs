@@ -43,10 +43,6 @@ impl Node {
 
     pub(crate) fn status(&self) -> Reply {
         let leader = self.roster.voters_of(&self.body.org).first();
-        let mut refusals = self.refused.clone();
-        if 0 < self.garbled {
-            refusals.insert("unreadable message".to_owned(), self.garbled);
-        }
         Reply::Status(Box::new(StatusReply {
             network: self.network_name(),
             org: self.body.org_name.to_string(),
@@ -66,7 +62,7 @@ impl Node {
                 _ => ReachWord::Address,
             },
             peers: self.peer_rows(),
-            refusals,
+            refusals: self.refused.words(),
             heads: self.head_rows(),
             journal_position: self.out.persisted().0,
             held: self.held_rows(),
@@ -148,6 +144,8 @@ impl Node {
         let journal = format!("{lag} entries wait for the disk");
         vec![
             self.peers_health(),
+            self.certificate_health(),
+            self.identity_health(),
             health_row("journal", Health::Ok, journal, ""),
             self.services_health(),
         ]
@@ -208,7 +206,7 @@ impl Node {
                 node: *node,
                 role: member.body.role,
                 connected: *node == self.id || self.peers.peer(node).is_some(),
-                valid_until: member.body.not_after,
+                valid_until: member.chain.valid_until().unwrap_or_default(),
             })
             .collect();
         if !members.iter().any(|row| row.node == self.id) {
@@ -217,7 +215,7 @@ impl Node {
                 node: self.id,
                 role: self.body.role,
                 connected: true,
-                valid_until: self.body.not_after,
+                valid_until: self.chain.valid_until().unwrap_or_default(),
             });
         }
         members.sort_by(|a, b| a.name.cmp(&b.name));
@@ -610,7 +608,7 @@ impl Node {
     }
 }
 
-fn health_row(check: &str, verdict: Health, sentence: String, hint: &str) -> HealthRow {
+pub(crate) fn health_row(check: &str, verdict: Health, sentence: String, hint: &str) -> HealthRow {
     HealthRow {
         check: check.to_owned(),
         verdict,

@@ -6,9 +6,14 @@
 //! program.
 
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
 
-use mesh_api::{ApiError, ErrorKind};
+use mesh_api::screen::plain;
+use mesh_api::{ApiError, ErrorKind, document};
+
+/// The next step where nothing better is known: the machine itself refused something.
+const LAST_RESORT: &str = "try again; if it stays so, see the end of meshnode.log in the home";
 
 /// The end of a command that did not succeed.
 #[derive(Debug)]
@@ -55,13 +60,24 @@ impl Failure {
         self
     }
 
-    /// Prints both lines to stderr and returns the code for the shell.
-    pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}", self.error);
-        if let Some(hint) = &self.hint {
-            eprintln!("hint: {hint}");
+    /// Tells people on stderr and, if wanted, programs on stdout; returns the code for the shell.
+    pub fn report(self, json: bool) -> ExitCode {
+        let error = ApiError::from(self);
+        if json {
+            let document = document::of_error(&error);
+            // The exit code says it too.
+            let _ = writeln!(std::io::stdout(), "{document}");
         }
-        ExitCode::from(self.kind.exit_code())
+        let (cause, hint) = (plain(&error.cause), plain(&error.hint));
+        let _ = write!(std::io::stderr(), "error: {cause}\nhint: {hint}\n");
+        ExitCode::from(error.kind.exit_code())
+    }
+}
+
+impl From<Failure> for ApiError {
+    fn from(failure: Failure) -> Self {
+        let hint = failure.hint.unwrap_or_else(|| LAST_RESORT.to_owned());
+        Self::new(failure.kind, failure.error, hint)
     }
 }
 
@@ -85,5 +101,12 @@ mod tests {
         let failure = Failure::caused("cannot start", &inner).hint("plug it in");
         assert_eq!(failure.error, "cannot start: disk is gone");
         assert_eq!(failure.hint.as_deref(), Some("plug it in"));
+    }
+
+    #[test]
+    fn failure_without_a_hint_of_its_own_has_one_too() {
+        let error = ApiError::from(Failure::new("it rains"));
+        assert_eq!(error.kind, ErrorKind::Failure);
+        assert_eq!(error.hint, LAST_RESORT);
     }
 }

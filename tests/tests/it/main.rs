@@ -5,6 +5,7 @@
 
 mod cut;
 mod gate;
+mod idle;
 mod last_slot;
 mod order_hot;
 mod screens;
@@ -66,6 +67,25 @@ const TESTS: &[Test] = &[
     Test {
         name: "stranger_is_refused",
         run: gate::stranger_is_refused,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "cloned_home_raises_an_alarm",
+        run: gate::cloned_home_raises_an_alarm,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "seven_are_refused",
+        deadline: minutes(5),
+        bar: Some("first.gate"),
+        run: gate::seven_are_refused,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "idle_node_is_cheap",
+        alone: true,
+        deadline: minutes(4),
+        run: idle::idle_node_is_cheap,
         ..ON_A_STREET
     },
     Test {

@@ -5,6 +5,7 @@
 
 mod crash;
 mod hostile;
+mod standing;
 mod town;
 mod trade;
 

@@ -96,6 +96,13 @@ impl Town {
     pub fn join(&mut self, host: usize, slots: u32) -> usize {
         let number = u8::try_from(self.machines.len() + 1).unwrap();
         let secret = key(number);
+        let reply = self.knock(host, &secret);
+        let journal = genesis::joined(&reply).unwrap_or_else(|| panic!("refused: {reply:?}"));
+        self.add(secret, journal, slots)
+    }
+
+    /// Invites a key and lets it knock at the door.
+    pub fn knock(&mut self, host: usize, secret: &SecretKey) -> JoinReply {
         let call = self.ask(
             host,
             Request::MemberInvite {
@@ -107,7 +114,7 @@ impl Town {
             panic!("no invite")
         };
         let invite = mesh_federation::invite::Invite::from_text(&invite, self.now.wall).unwrap();
-        let visit = VisitId(1000 + u64::from(number));
+        let visit = VisitId(1000 + self.calls);
         let node = NodeId(secret.public());
         let request = JoinRequest::Member {
             secret: invite.secret,
@@ -123,9 +130,7 @@ impl Town {
             },
         ));
         self.run();
-        let reply = self.joining.remove(&visit).expect("the door answers");
-        let journal = genesis::joined(&reply).unwrap_or_else(|| panic!("refused: {reply:?}"));
-        self.add(secret, journal, slots)
+        self.joining.remove(&visit).expect("the door answers")
     }
 
     fn add(&mut self, secret: SecretKey, journal: Vec<Vec<u8>>, slots: u32) -> usize {
@@ -247,6 +252,20 @@ impl Town {
         self.now
     }
 
+    /// Whether two machines are connected.
+    pub fn linked(&self, a: usize, b: usize) -> bool {
+        self.links.contains(&(a.min(b), a.max(b)))
+    }
+
+    /// How a machine is by its own account.
+    pub fn status(&mut self, index: usize) -> mesh_api::status::StatusReply {
+        let call = self.ask(index, Request::Status);
+        match self.answer(call) {
+            Ok(Reply::Status(status)) => *status,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Lets time pass for everybody.
     pub fn pass(&mut self, time: Duration) {
         self.now.mono = self.now.mono + time;
@@ -356,8 +375,15 @@ impl Town {
             }
             Effect::ApiEvent { call, event } => self.events.push((call, *event)),
             Effect::Compute(step) => self.compute(index, step),
-            Effect::Hangup { .. }
-            | Effect::Trust { .. }
+            Effect::Hangup { peer } => {
+                if let Some(other) = self.find(&peer) {
+                    let link = (index.min(other), index.max(other));
+                    if self.links.contains(&link) {
+                        self.cut(link.0, link.1);
+                    }
+                }
+            }
+            Effect::Trust { .. }
             | Effect::Door { .. }
             | Effect::ReadLog { .. }
             | Effect::Overlay(_) => {}

@@ -109,10 +109,12 @@ fn wait(home: &Home, mut child: Child, log: &mut File, before: u64) -> Result<()
         }
         let ended = child.try_wait().ok().flatten();
         if let Some(code) = ended {
-            return Err(last_words(log, before).unwrap_or_else(|| {
+            let kind = code.code().and_then(ErrorKind::of_exit_code);
+            let failure = last_words(log, before).unwrap_or_else(|| {
                 Failure::new(format!("the daemon ended at once ({code})"))
                     .hint(format!("look at the end of {}", home.log().display()))
-            }));
+            });
+            return Err(failure.kind(kind.unwrap_or(ErrorKind::Failure)));
         }
         if deadline < Instant::now() {
             let waited = START_WAIT.as_secs();

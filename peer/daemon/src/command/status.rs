@@ -19,16 +19,11 @@ pub struct Status {
 impl Status {
     /// Asks the daemon and prints its answer.
     pub fn run(self, home: &Home) -> Result<(), Failure> {
-        let reply = ask(&home.socket(), &Request::Status);
+        let reply = ask(&home.socket(), &Request::Status)?;
         if self.json {
-            let text = match &reply {
-                Ok(reply) => document::of_reply(reply),
-                Err(error) => document::of_error(error),
-            };
-            print(&format!("{text}\n"))?;
-            return reply.map(|_| ()).map_err(Failure::from);
+            return print(&format!("{}\n", document::of_reply(&reply)));
         }
-        match reply? {
+        match reply {
             Reply::Status(status) => print(&screen::status(&status)),
             _ => Err(
                 Failure::new("the node answered something else than its status")

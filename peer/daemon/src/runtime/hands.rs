@@ -54,7 +54,7 @@ impl Hands {
             }
             Effect::Dial { peer, addresses } => self.network.dial(&peer, addresses),
             Effect::Hangup { peer } => self.network.hangup(&peer),
-            Effect::Trust { orgs, chain } => self.network.trust(Trust { orgs, chain }),
+            Effect::Trust { roster, chain } => self.network.trust(Trust { roster, chain }),
             Effect::Door { open } => self.door.open(open),
             Effect::Answer { visit, reply } => self.door.answer(visit.0, codec::encode(&*reply)),
             Effect::Knock {

@@ -6,8 +6,8 @@
 //! ```
 //! It is the security upgrade of the transport, so a stranger never reaches a protocol. Both sides
 //! send before they read, the verdict travels as a readable sentence, and both sides log it. The
-//! whole takes at most five seconds. Decides only whether a chain proves membership of an
-//! organisation that the node trusts at this moment; whom to trust comes from the node.
+//! whole takes at most five seconds. Decides nothing by itself: it judges by a copy of the node's
+//! roster, so that gate and node never disagree about who is a member, expired, revoked or double.
 //!
 //! Invariant: a connection that leaves the gate belongs to the key of the chain noted in
 //! [`Gate::chain_of`].
@@ -26,8 +26,10 @@ use libp2p::identity::Keypair;
 use libp2p::noise;
 use mesh_base::certificate::{CHAIN_LEN_MAX, Chain};
 use mesh_base::codec;
-use mesh_base::identity::{NodeId, OrgId};
+use mesh_base::identity::NodeId;
 use mesh_base::time::Wall;
+use mesh_federation::members::Roster;
+use mesh_peer::refusal::{Reason, sentence};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -47,8 +49,8 @@ const ADMITTED_MAX: usize = 1024;
 /// Whom we trust and what we show, from now on.
 #[derive(Debug, Clone)]
 pub struct Trust {
-    /// Root keys of our own and of partner organisations, with their names.
-    pub orgs: BTreeMap<OrgId, String>,
+    /// Trusted organisations, their members, and whom they have revoked.
+    pub roster: Arc<Roster>,
     /// Our own certificates.
     pub chain: Chain,
 }
@@ -94,8 +96,24 @@ enum Verdict {
 struct Shared {
     trust: RwLock<Option<Trust>>,
     admitted: Mutex<BTreeMap<PeerId, Chain>>,
-    refusals: mpsc::Sender<String>,
+    refusals: mpsc::Sender<Reason>,
     wall: fn() -> Wall,
+}
+
+/// Why the gate refuses: the word that it counts, and the sentence that the other side reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct No {
+    reason: Reason,
+    sentence: String,
+}
+
+impl No {
+    fn new(reason: Reason, sentence: impl Into<String>) -> Self {
+        Self {
+            reason,
+            sentence: sentence.into(),
+        }
+    }
 }
 
 /// The gate of one node; clones share trust and admitted chains.
@@ -106,7 +124,7 @@ pub struct Gate {
 
 impl Gate {
     /// Returns a gate that refuses everybody until [`Gate::trust`] is called.
-    pub fn new(refusals: mpsc::Sender<String>, wall: fn() -> Wall) -> Self {
+    pub fn new(refusals: mpsc::Sender<Reason>, wall: fn() -> Wall) -> Self {
         let shared = Shared {
             trust: RwLock::new(None),
             admitted: Mutex::new(BTreeMap::new()),
@@ -156,7 +174,7 @@ impl Gate {
             .clone()
     }
 
-    fn note_refusal(&self, reason: String) {
+    fn note_refusal(&self, reason: Reason) {
         // A flood of strangers must not fill memory: what does not fit is only logged.
         let _ = self.shared.refusals.try_send(reason);
     }
@@ -175,16 +193,17 @@ impl Gate {
         let judged = judge(peer, theirs, trust, (self.shared.wall)()).await;
         let verdict = match &judged {
             Ok(_) => Verdict::Admitted,
-            Err(reason) => Verdict::Refused(reason.clone()),
+            Err(no) => Verdict::Refused(no.sentence.clone()),
         };
         write(session, &codec::encode(&verdict)).await?;
         let said = read(session, VERDICT_LEN_MAX).await;
-        let chain = judged.map_err(|reason| {
-            tracing::info!(%peer, %reason, "a peer is refused at the gate");
-            self.note_refusal(reason.clone());
+        let chain = judged.map_err(|No { reason, sentence }| {
+            let word = reason.as_str();
+            tracing::info!(%peer, word, reason = sentence, "a peer is refused at the gate");
+            self.note_refusal(reason);
             GateError::Refused {
                 peer: peer.to_string(),
-                reason,
+                reason: sentence,
             }
         })?;
         match codec::decode::<Verdict>(&said?, VERDICT_LEN_MAX) {
@@ -192,7 +211,7 @@ impl Gate {
             Ok(Verdict::Refused(reason)) => {
                 let reason = readable(&reason);
                 tracing::info!(%peer, %reason, "a peer refused us at its gate");
-                self.note_refusal(format!("it refused us: {reason}"));
+                self.note_refusal(Reason::RefusedUs);
                 return Err(GateError::RefusedUs {
                     peer: peer.to_string(),
                     reason,
@@ -211,28 +230,24 @@ impl Gate {
 }
 
 /// Returns the chain if it proves membership, else the sentence that the other side will read.
-async fn judge(
-    peer: PeerId,
-    bytes: Vec<u8>,
-    trust: Option<Trust>,
-    now: Wall,
-) -> Result<Chain, String> {
-    let trust = trust.ok_or_else(|| "this node is still starting; try again".to_owned())?;
-    let node = identity::node_id(&peer).ok_or_else(|| "your key is not ed25519".to_owned())?;
-    let chain: Chain = codec::decode(&bytes, CHAIN_LEN_MAX)
-        .map_err(|error| format!("your certificates cannot be read: {error}"))?;
-    if chain.0.is_empty() {
-        return Err("you showed no certificate; ask a member for an invite".to_owned());
-    }
+async fn judge(peer: PeerId, bytes: Vec<u8>, trust: Option<Trust>, now: Wall) -> Result<Chain, No> {
+    let starting = || No::new(Reason::Starting, "this node is still starting; try again");
+    let trust = trust.ok_or_else(starting)?;
+    let stranger = || No::new(Reason::OtherKey, "your key is not ed25519");
+    let node = identity::node_id(&peer).ok_or_else(stranger)?;
+    let chain: Chain = codec::decode(&bytes, CHAIN_LEN_MAX).map_err(|error| {
+        let sentence = format!("your certificates cannot be read: {error}");
+        No::new(Reason::BadCertificate, sentence)
+    })?;
     // The slow hash must not stop the connections that share this thread.
     let judged = tokio::task::spawn_blocking(move || verified(chain, &node, &trust, now)).await;
-    judged.unwrap_or_else(|_| Err("this node is stopping".to_owned()))
+    judged.unwrap_or_else(|_| Err(No::new(Reason::Starting, "this node is stopping")))
 }
 
-fn verified(chain: Chain, node: &NodeId, trust: &Trust, now: Wall) -> Result<Chain, String> {
-    match chain.verify(node, now, |org| trust.orgs.contains_key(org)) {
+fn verified(chain: Chain, node: &NodeId, trust: &Trust, now: Wall) -> Result<Chain, No> {
+    match trust.roster.judge(node, &chain, now) {
         Ok(_) => Ok(chain),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(No::new(Reason::from(&error), sentence(&error))),
     }
 }
 
@@ -335,7 +350,7 @@ where
 pub(crate) mod tests {
     use mesh_base::address::NodeAddress;
     use mesh_base::certificate::{Body, CERTIFICATE_VERSION, Certificate, Role};
-    use mesh_base::identity::SecretKey;
+    use mesh_base::identity::{OrgId, SecretKey};
     use tokio_util::compat::TokioAsyncReadCompatExt;
 
     use super::*;
@@ -365,11 +380,21 @@ pub(crate) mod tests {
         Chain(vec![Certificate::issue(body, org)])
     }
 
-    /// A side of a connection: its key, the chain it shows, the organisations it trusts.
+    /// Returns a roster that trusts these organisations, the first as its own.
+    pub(crate) fn roster(orgs: &[SecretKey]) -> Roster {
+        let mut orgs = orgs.iter().map(|org| OrgId(org.public()));
+        let mut roster = Roster::new(orgs.next().unwrap(), "bakery".parse().unwrap());
+        for org in orgs {
+            roster.trust(org, "library".parse().unwrap()).unwrap();
+        }
+        roster
+    }
+
+    /// A side of a connection: its key, the chain it shows, whom it knows.
     struct Side {
         secret: SecretKey,
         chain: Chain,
-        trusts: Vec<SecretKey>,
+        roster: Roster,
     }
 
     fn member(byte: u8) -> Side {
@@ -378,7 +403,7 @@ pub(crate) mod tests {
         Side {
             secret,
             chain,
-            trusts: vec![key(100)],
+            roster: roster(&[key(100)]),
         }
     }
 
@@ -388,12 +413,8 @@ pub(crate) mod tests {
         let upgrade = |side: &Side| {
             let (refusals, _) = mpsc::channel(8);
             let gate = Gate::new(refusals, || NOW);
-            let orgs = side
-                .trusts
-                .iter()
-                .map(|org| (OrgId(org.public()), "x".to_owned()));
             gate.trust(Trust {
-                orgs: orgs.collect(),
+                roster: Arc::new(side.roster.clone()),
                 chain: side.chain.clone(),
             });
             gate.upgrade(&identity::keypair(&side.secret)).unwrap()
@@ -410,11 +431,16 @@ pub(crate) mod tests {
     /// it.
     #[track_caller]
     fn check(spoilt: Side, reason: &str) {
+        check_with(spoilt, member(2), reason);
+    }
+
+    #[track_caller]
+    fn check_with(spoilt: Side, lawful: Side, reason: &str) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let [dialer, listener] = runtime.block_on(meet(&spoilt, &member(2)));
+        let [dialer, listener] = runtime.block_on(meet(&spoilt, &lawful));
         let said = match listener.unwrap_err() {
             GateError::Refused { reason, .. } => reason,
             other => panic!("{other}"),
@@ -439,7 +465,7 @@ pub(crate) mod tests {
                 chain: Chain(Vec::new()),
                 ..member(1)
             },
-            "showed no certificate",
+            "no certificate was shown",
         );
     }
 
@@ -458,6 +484,27 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn revoked_member_is_refused_on_both_sides() {
+        let mut lawful = member(2);
+        let (org, node) = (OrgId(key(100).public()), NodeId(key(1).public()));
+        lawful.roster.revoke(org, node, NOW, "sold").unwrap();
+        check_with(member(1), lawful, "was revoked");
+    }
+
+    #[test]
+    fn second_key_for_a_prefix_is_refused_on_both_sides() {
+        let mut lawful = member(2);
+        let known = member(3);
+        let of_known = NodeId(known.secret.public());
+        lawful.roster.admit(&of_known, &known.chain, NOW).unwrap();
+        let mut forged = member(1);
+        let mut body = forged.chain.0[0].body.clone();
+        body.prefix = NodeAddress::of(&of_known).prefix();
+        forged.chain = Chain(vec![Certificate::issue(body, &key(100))]);
+        check_with(forged, lawful, "prefix belongs to another node");
+    }
+
+    #[test]
     fn stolen_certificate_is_refused_on_both_sides() {
         check(
             Side {
@@ -471,7 +518,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn side_that_does_not_trust_us_says_so() {
         let distrusting = Side {
-            trusts: vec![key(102)],
+            roster: roster(&[key(102)]),
             ..member(1)
         };
         let [dialer, listener] = meet(&distrusting, &member(2)).await;

@@ -22,6 +22,7 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::Wall;
 use mesh_peer::message::Lane;
+use mesh_peer::refusal::Reason;
 use tokio::sync::mpsc;
 
 use crate::swarm::gate::{Gate, Trust};
@@ -113,7 +114,7 @@ pub struct Incoming {
     /// Frames of admitted peers.
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Why somebody was refused at the gate, or refused us.
-    pub refusals: mpsc::Receiver<String>,
+    pub refusals: mpsc::Receiver<Reason>,
 }
 
 /// The control network; clones command the same one. It ends when the last clone is dropped.
@@ -373,13 +374,11 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use mesh_base::identity::OrgId;
+    use std::sync::Arc;
 
     use super::*;
     use crate::ports;
-    use crate::swarm::gate::tests::chain;
+    use crate::swarm::gate::tests::{chain, roster};
 
     const NOW: Wall = Wall(1_000_000);
     const LIMIT: Duration = Duration::from_secs(20);
@@ -397,9 +396,8 @@ mod tests {
         let port = ports::free_tcp(&["127.0.0.1".parse().unwrap()], 0).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let (network, incoming) = Network::start(&secret, &[address], || NOW).unwrap();
-        let orgs = BTreeMap::from([(OrgId(org.public()), "bakery".to_owned())]);
         network.trust(Trust {
-            orgs,
+            roster: Arc::new(roster(std::slice::from_ref(&org))),
             chain: chain(&secret, &org, Wall(2_000_000)),
         });
         Peer {
@@ -442,8 +440,7 @@ mod tests {
         left.network.dial(&right.id, vec![right.address]);
         for side in [&mut left, &mut right] {
             let refusal = tokio::time::timeout(LIMIT, side.incoming.refusals.recv()).await;
-            let reason = refusal.unwrap().unwrap();
-            assert!(reason.contains("is not trusted here"), "{reason}");
+            assert_eq!(refusal.unwrap(), Some(Reason::ForeignOrg));
             assert!(side.incoming.events.try_recv().is_err());
         }
     }

@@ -1,0 +1,224 @@
+//! A machine that misbehaves, for tests: it stands before a node's gate with what it should not
+//! have.
+//!
+//! `rogue CASE ROOT_KEY NODE_KEY ADDRESS` dials the node whose key is in NODE_KEY, as CASE says,
+//! and prints what it is told. ROOT_KEY is the root key of the node's organisation: the rogue signs
+//! with it what only a traitor with that key could sign. It links the same swarm as `meshnode`;
+//! nothing in the product knows of it. Exit code 0 means that it was refused.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mesh_base::address::NodeAddress;
+use mesh_base::certificate::{Body, CERTIFICATE_VERSION, Certificate, Chain, Role};
+use mesh_base::identity::{NodeId, OrgId, SecretKey};
+use mesh_base::time::Wall;
+use mesh_federation::members::Roster;
+use mesh_ledger::charter::Capacity;
+use mesh_ledger::document::{DocId, DocKind};
+use mesh_ledger::ledger::{Delta, Ledger};
+use mesh_ledger::record::Body as Record;
+use mesh_peer::message::Message;
+use meshnode::swarm::gate::Trust;
+use meshnode::swarm::lanes::Arrival;
+use meshnode::swarm::network::{Event, Incoming, Network};
+
+/// How long the node may take to refuse.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How the rogue misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    NoCertificate,
+    Expired,
+    ForeignOrg,
+    SecondKey,
+    WrongAuthor,
+}
+
+impl Case {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "no-certificate" => Self::NoCertificate,
+            "expired" => Self::Expired,
+            "foreign-org" => Self::ForeignOrg,
+            "second-key" => Self::SecondKey,
+            "wrong-author" => Self::WrongAuthor,
+            _ => return None,
+        })
+    }
+}
+
+/// Whom the rogue meets and as whom.
+struct Play {
+    case: Case,
+    secret: SecretKey,
+    root: SecretKey,
+    host: NodeId,
+    address: SocketAddr,
+}
+
+fn main() -> ExitCode {
+    // What the gate says to us stands in our log, as it would in meshnode's.
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(tracing::Level::DEBUG)
+        .with_ansi(false)
+        .init();
+    let Some(play) = read_arguments() else {
+        eprintln!("usage: rogue CASE ROOT_KEY NODE_KEY ADDRESS");
+        return ExitCode::from(2);
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let told = runtime.map(|runtime| runtime.block_on(misbehave(&play)));
+    match told {
+        Ok(Some(told)) => {
+            println!("{told}");
+            ExitCode::SUCCESS
+        }
+        Ok(None) => {
+            eprintln!("nobody refused this");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_arguments() -> Option<Play> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [case, root, node, address] = words.as_slice() else {
+        return None;
+    };
+    let case = Case::of(case)?;
+    let root = meshnode::keys::read(root.as_ref()).ok()?;
+    let node = meshnode::keys::read(node.as_ref()).ok()?;
+    // Another key for each case: a node remembers whom it has met.
+    let secret = SecretKey::from_seed([100 + case as u8; 32]);
+    Some(Play {
+        case,
+        secret,
+        root,
+        host: NodeId(node.public()),
+        address: address.parse().ok()?,
+    })
+}
+
+fn wall() -> Wall {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let millis = since.unwrap_or_default().as_millis();
+    Wall(i64::try_from(millis).unwrap_or(i64::MAX))
+}
+
+/// What the rogue shows at the gate.
+fn shown(play: &Play) -> Chain {
+    let node = NodeId(play.secret.public());
+    let day = 24 * 3600 * 1000;
+    let stranger = SecretKey::from_seed([99; 32]);
+    let mut issuer = &play.root;
+    let mut body = Body {
+        version: CERTIFICATE_VERSION,
+        node,
+        prefix: NodeAddress::of(&node).prefix(),
+        org: OrgId(play.root.public()),
+        org_name: name("bakery"),
+        name: name("rogue-1"),
+        role: Role::Node,
+        incarnation: 0,
+        not_before: Wall(wall().0 - 2 * day),
+        not_after: Wall(wall().0 + day),
+        issuer: play.root.public(),
+    };
+    match play.case {
+        Case::NoCertificate => return Chain(Vec::new()),
+        Case::Expired => body.not_after = Wall(wall().0 - day),
+        Case::ForeignOrg => {
+            issuer = &stranger;
+            (body.org, body.issuer) = (OrgId(stranger.public()), stranger.public());
+        }
+        Case::SecondKey => body.prefix = NodeAddress::of(&play.host).prefix(),
+        Case::WrongAuthor => {}
+    }
+    Chain(vec![Certificate::issue(body, issuer)])
+}
+
+fn name(text: &str) -> mesh_base::name::Name {
+    // Proof: only constants of this file come in.
+    text.parse().expect("the names here are lawful")
+}
+
+/// Dials and returns what we were told, if we were refused.
+async fn misbehave(play: &Play) -> Option<String> {
+    let any = SocketAddr::from(([0, 0, 0, 0], 0));
+    let (network, mut incoming) = Network::start(&play.secret, &[any], wall).ok()?;
+    let own = OrgId(play.root.public());
+    network.trust(Trust {
+        roster: Arc::new(Roster::new(own, name("bakery"))),
+        chain: shown(play),
+    });
+    network.dial(&play.host, vec![play.address]);
+    let refused = tokio::time::timeout(PATIENCE, answer(play, &network, &mut incoming));
+    refused.await.ok().flatten()
+}
+
+async fn answer(play: &Play, network: &Network, incoming: &mut Incoming) -> Option<String> {
+    loop {
+        tokio::select! {
+            reason = incoming.refusals.recv() => return Some(reason?.as_str().to_owned()),
+            event = incoming.events.recv() => match event? {
+                Event::Connected { .. } if play.case == Case::WrongAuthor => lie(play, network),
+                Event::Connected { .. } => return None,
+                Event::Disconnected { .. } => return None,
+            },
+            arrival = incoming.arrivals.recv() => {
+                if let Some(Message::Refused { what, reason }) = arrival.and_then(read) {
+                    return Some(format!("{what}: {reason}"));
+                }
+            }
+        }
+    }
+}
+
+fn read(arrival: Arrival) -> Option<Message> {
+    match arrival {
+        Arrival::Frame { bytes, .. } => Message::from_bytes(&bytes).ok(),
+        Arrival::Oversized { .. } => None,
+    }
+}
+
+/// Writes into the document of the very node that we talk to.
+fn lie(play: &Play, network: &Network) {
+    let own = DocId::public(
+        DocKind::Capacity,
+        OrgId(play.root.public()),
+        play.secret.public(),
+        0,
+    );
+    let boast = Record::Capacity(Capacity {
+        slots: 1000,
+        memory_mib: 1,
+        cpu_millis: 1,
+        disk_mib: 1,
+        recipes: BTreeMap::new(),
+        attributes: BTreeMap::new(),
+    });
+    let Ok(appended) = Ledger::new().append(own, vec![boast], &play.secret, 0, wall()) else {
+        return;
+    };
+    let doc = DocId {
+        writer: *play.host.key(),
+        ..own
+    };
+    let forged = Message::Changes(Box::new(Delta {
+        doc,
+        ..appended.delta
+    }));
+    network.send(&play.host, forged.lane(), forged.to_bytes());
+}
