@@ -1,7 +1,7 @@
 //! Who is connected, where everybody can be reached, whom to dial next, and how far away they are.
 //!
-//! Leaves admission to the gate and the roster: only contacts of trusted organisations are handed in.
-//! Invariant: a peer with a connection is never dialled.
+//! Leaves admission to the gate and the roster: only contacts of trusted organisations are handed
+//! in. Invariant: a peer with a connection is never dialled.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,7 +43,8 @@ pub enum ContactVerdict {
     Full,
 }
 
-/// The table of peers and contacts. Drain [`Peers::poll_dial`] and [`Peers::poll_ping`] on each tick.
+/// The table of peers and contacts. Drain [`Peers::poll_dial`] and [`Peers::poll_ping`] on each
+/// tick.
 #[derive(Debug, Default)]
 pub struct Peers {
     connected: BTreeMap<NodeId, Peer>,
