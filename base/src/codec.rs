@@ -3,10 +3,14 @@
 //! CBOR (RFC 8949) as ciborium writes it for serde structs: fields in declaration order, shortest
 //! integers, definite lengths. [`decode`] refuses bytes that would not be written the same way
 //! again, so one value has one byte string and one signature. No floats, no hash maps in encoded
-//! types.
+//! types. A length that the bytes only claim takes no memory, see `unhinted`.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use self::unhinted::Modest;
+
+mod unhinted;
 
 /// Deepest nesting that is read; ours is at most eight.
 const DEPTH_MAX: usize = 24;
@@ -54,8 +58,9 @@ pub fn decode<T: Serialize + DeserializeOwned>(
             max: len_max,
         });
     }
-    let value: T = ciborium::de::from_reader_with_recursion_limit(bytes, DEPTH_MAX)
-        .map_err(|_| DecodeError::Shape)?;
+    let Modest(value) =
+        ciborium::de::from_reader_with_recursion_limit::<Modest<T>, _>(bytes, DEPTH_MAX)
+            .map_err(|_| DecodeError::Shape)?;
     // Trailing bytes fail here too: the value's own bytes are shorter.
     if encode(&value) != bytes {
         return Err(DecodeError::NotCanonical);
@@ -100,5 +105,37 @@ mod tests {
     #[test]
     fn deep_nesting_is_refused() {
         assert_eq!(decode::<Vec<u8>>(&[0x81; 64], 64), Err(DecodeError::Shape));
+    }
+
+    #[test]
+    fn list_takes_no_room_for_elements_that_are_only_claimed() {
+        use serde::de::{SeqAccess, Visitor};
+
+        struct Hint;
+        struct Hints(Option<usize>);
+
+        impl<'de> Visitor<'de> for Hint {
+            type Value = Hints;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<Hints, A::Error> {
+                Ok(Hints(access.size_hint()))
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for Hints {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                from.deserialize_seq(Hint)
+            }
+        }
+
+        // An array of 2^32 elements of which none has come.
+        let claim = [0x9b, 0, 0, 0, 1, 0, 0, 0, 0];
+        let plain: Hints = ciborium::from_reader(claim.as_slice()).unwrap();
+        let Modest(Hints(hint)) = ciborium::from_reader(claim.as_slice()).unwrap();
+        assert_eq!((plain.0, hint), (Some(1 << 32), None));
     }
 }

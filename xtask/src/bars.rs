@@ -19,6 +19,8 @@ struct Bar {
     limit: String,
     /// Whether a landing needs it.
     gate: bool,
+    /// What it is put together from, each measured by a test of its own; none if it is one figure.
+    parts: Vec<String>,
 }
 
 /// What was measured for a bar.
@@ -34,7 +36,7 @@ pub fn run(gate: bool) -> anyhow::Result<bool> {
     let folder = workspace::figures();
     let mut all_gates = true;
     for bar in &bars {
-        let figure = read_figure(&folder, &bar.name);
+        let figure = figure_of(&folder, bar);
         println!("{}", line(bar, figure.as_ref()));
         all_gates &= !bar.gate || figure.is_some_and(|figure| figure.holds);
     }
@@ -82,7 +84,39 @@ fn read_bar(row: &toml::Value) -> Option<Bar> {
             .get("gate")
             .and_then(toml::Value::as_bool)
             .unwrap_or(false),
+        parts: row
+            .get("parts")
+            .and_then(toml::Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|part| part.as_str().map(str::to_owned))
+            .collect(),
     })
+}
+
+/// Returns a bar's figure, or its parts' put together; a part that was not measured is short.
+fn figure_of(folder: &Path, bar: &Bar) -> Option<Figure> {
+    if bar.parts.is_empty() {
+        return read_figure(folder, &bar.name);
+    }
+    let mut whole = Figure {
+        text: String::new(),
+        holds: true,
+    };
+    let mut any = false;
+    for part in &bar.parts {
+        let figure = read_figure(folder, &format!("{}@{part}", bar.name));
+        any |= figure.is_some();
+        let figure = figure.unwrap_or_else(|| Figure {
+            text: format!("{part}: not measured"),
+            holds: false,
+        });
+        let comma = if whole.text.is_empty() { "" } else { ", " };
+        whole.text.push_str(comma);
+        whole.text.push_str(&figure.text);
+        whole.holds &= figure.holds;
+    }
+    any.then_some(whole)
 }
 
 fn read_figure(folder: &Path, name: &str) -> Option<Figure> {
@@ -117,6 +151,7 @@ mod tests {
             name: "a.b".into(),
             limit: "≤ 1 s".into(),
             gate: false,
+            parts: Vec::new(),
         };
         assert!(line(&bar, None).ends_with("short"));
     }
@@ -129,5 +164,27 @@ mod tests {
         let figure = read_figure(folder.path(), "a.b").unwrap();
         assert_eq!((figure.text.as_str(), figure.holds), ("p95 0.4 s", true));
         assert!(read_figure(folder.path(), "a.c").is_none());
+    }
+
+    #[test]
+    fn bar_of_parts_needs_every_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let bar = Bar {
+            name: "a.b".into(),
+            limit: "all".into(),
+            gate: false,
+            parts: vec!["one".into(), "two".into()],
+        };
+        assert!(figure_of(folder.path(), &bar).is_none());
+        let write = |part: &str| {
+            let path = folder.path().join(format!("a.b@{part}.json"));
+            std::fs::write(path, format!(r#"{{"figure": "{part} done", "ok": true}}"#)).unwrap();
+        };
+        write("one");
+        let figure = figure_of(folder.path(), &bar).unwrap();
+        assert_eq!(figure.text, "one done, two: not measured");
+        assert!(!figure.holds);
+        write("two");
+        assert!(figure_of(folder.path(), &bar).unwrap().holds);
     }
 }

@@ -3,14 +3,11 @@
 //! A step that fails does not stop the ones after it, so that one run tells everything; only what
 //! needs a failed build is not run. The closing line is `N passed, N failed`, alone.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
 
-use mesh_tests::ground::user_cache;
-
 use crate::step::{self, Outcome, Tally};
-use crate::{bars, tidy, workspace};
+use crate::{bars, tidy, unit, workspace};
 
 /// A step of the gate.
 struct Step {
@@ -38,6 +35,11 @@ const STEPS: &[Step] = &[
     Step {
         name: "shell",
         work: Work::Run(shell),
+        needs: None,
+    },
+    Step {
+        name: "unit",
+        work: Work::Call(unit::run),
         needs: None,
     },
     Step {
@@ -137,6 +139,7 @@ fn shell() -> Command {
     let mut command = Command::new("shellcheck");
     command
         .args(["mesh", ".ci/run"])
+        .args(["postinst", "prerm", "postrm"].map(|name| format!("packaging/debian/{name}")))
         .current_dir(workspace::root());
     command
 }
@@ -164,16 +167,7 @@ fn doc() -> Command {
 }
 
 fn deny() -> Command {
-    // `./mesh test` installs it into a folder of tools; elsewhere the one in `PATH` does.
-    let tools = std::env::var_os("MESHSTEAD_TOOLS").map(PathBuf::from);
-    let tools = tools.unwrap_or_else(|| user_cache().join("meshstead-tools"));
-    let own = tools.join("bin").join("cargo-deny");
-    let program = if own.exists() {
-        own
-    } else {
-        PathBuf::from("cargo-deny")
-    };
-    let mut command = Command::new(program);
+    let mut command = Command::new(workspace::tool("cargo-deny"));
     command
         .args(["check", "bans", "licenses", "sources"])
         .current_dir(workspace::root());
@@ -181,7 +175,7 @@ fn deny() -> Command {
 }
 
 fn tests() -> Command {
-    workspace::cargo(&[
+    let mut command = workspace::cargo(&[
         "test",
         "--locked",
         "--workspace",
@@ -191,7 +185,10 @@ fn tests() -> Command {
         "--exclude",
         "mesh-fuzz",
         "--no-fail-fast",
-    ])
+    ]);
+    // Some tests are figures of their own.
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command
 }
 
 fn simulator() -> Command {

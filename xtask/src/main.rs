@@ -6,10 +6,13 @@
 mod bars;
 mod ci;
 mod demo;
+mod package;
 mod step;
 mod tidy;
+mod unit;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,6 +46,14 @@ enum Chore {
     },
     /// Build the two programs as users run them and print where they are
     Build,
+    /// Build the Debian package and judge it
+    Package {
+        /// Install and start it in this bare Debian tree, which is changed
+        #[arg(long, value_name = "TREE")]
+        check: Option<PathBuf>,
+    },
+    /// Print how exposed the systemd unit is
+    Unit,
 }
 
 fn main() -> ExitCode {
@@ -52,6 +63,8 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Demo => demo::run(),
         Chore::Bars { gate } => bars::run(gate),
+        Chore::Package { check } => package::run(check.as_deref()),
+        Chore::Unit => unit::run(),
         Chore::Build => workspace::build_programs().map(|folder| {
             println!("{}", folder.display());
             true

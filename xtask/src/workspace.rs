@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
+use mesh_tests::ground::user_cache;
 
 /// Profile of the programs that people and black-box tests run.
 pub const PROGRAMS_PROFILE: &str = "release";
@@ -30,6 +31,18 @@ pub fn figures() -> PathBuf {
     match env::var_os("MESHSTEAD_BARS_DIR") {
         Some(folder) => root().join(folder),
         None => target().join("bars"),
+    }
+}
+
+/// Returns a tool that `./mesh` installs into a folder of its own; elsewhere the one in `PATH`.
+pub fn tool(name: &str) -> PathBuf {
+    let tools = env::var_os("MESHSTEAD_TOOLS").map(PathBuf::from);
+    let tools = tools.unwrap_or_else(|| user_cache().join("meshstead-tools"));
+    let own = tools.join("bin").join(name);
+    if own.exists() {
+        own
+    } else {
+        PathBuf::from(name)
     }
 }
 

@@ -34,6 +34,8 @@ fn every_kind_of_failure_has_its_exit_code_and_json() {
         assert_eq!(document["exit_code"], i32::from(kind.exit_code()));
         assert_eq!(ran.code, i32::from(kind.exit_code()));
     }
+    let figure = format!("{} kinds with exit code and JSON", ErrorKind::ALL.len());
+    crate::screens_told("kinds", &figure);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod crash;
 mod hostile;
+mod screens;
 mod standing;
 mod town;
 mod trade;

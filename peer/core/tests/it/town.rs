@@ -38,8 +38,23 @@ pub struct Machine {
     pub dead: bool,
 }
 
+/// How drivers do their work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drivers {
+    /// Everything works at once.
+    Well,
+    /// Nothing can be created.
+    Failing,
+    /// They never answer.
+    Silent,
+}
+
 /// Everything that happens, in order.
 pub struct Town {
+    /// How everybody's drivers work.
+    pub drivers: Drivers,
+    /// Whether those who knock at a door are let in to be answered.
+    pub doors_answer: bool,
     pub machines: Vec<Machine>,
     now: Now,
     inbox: VecDeque<(usize, Input)>,
@@ -68,6 +83,8 @@ fn key(number: u8) -> SecretKey {
 impl Town {
     pub fn new() -> Self {
         Self {
+            drivers: Drivers::Well,
+            doors_answer: true,
             machines: Vec::new(),
             now: Now {
                 mono: Moment(1_000_000),
@@ -247,6 +264,12 @@ impl Town {
         self.run();
     }
 
+    /// Hands an input to a machine as its shell would.
+    pub fn feed(&mut self, index: usize, input: Input) {
+        self.inbox.push_back((index, input));
+        self.run();
+    }
+
     /// The present.
     pub fn now(&self) -> Now {
         self.now
@@ -356,7 +379,7 @@ impl Town {
                 host,
                 request,
                 ..
-            } => {
+            } if self.doors_answer => {
                 let host = self.find(&host).expect("the host is in town");
                 let visit = VisitId(call.0);
                 self.visits.insert(visit, (index, call));
@@ -383,7 +406,8 @@ impl Town {
                     }
                 }
             }
-            Effect::Trust { .. }
+            Effect::Knock { .. }
+            | Effect::Trust { .. }
             | Effect::Door { .. }
             | Effect::ReadLog { .. }
             | Effect::Overlay(_) => {}
@@ -430,6 +454,15 @@ impl Town {
     fn compute(&mut self, index: usize, step: Step) {
         let machine = &mut self.machines[index];
         machine.steps.push(step.clone());
+        if self.drivers == Drivers::Silent {
+            return;
+        }
+        if let (Drivers::Failing, Step::Create(spec)) = (self.drivers, &step) {
+            let (item, reason) = (spec.item, "the disk is full".to_owned());
+            let failed = Event::Failed { item, reason };
+            self.inbox.push_back((index, Input::Compute(failed)));
+            return;
+        }
         match &step {
             Step::Start { item } => machine.running.insert(*item),
             Step::Stop { item } | Step::Destroy { item } => machine.running.remove(item),
