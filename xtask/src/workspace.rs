@@ -18,6 +18,15 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 
+/// Returns the hash of the commit that is checked out, if git knows one.
+pub fn commit() -> Option<String> {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD"]).current_dir(root());
+    let output = git.output().ok().filter(|output| output.status.success())?;
+    let hash = String::from_utf8(output.stdout).ok()?;
+    Some(hash.trim().to_owned())
+}
+
 /// Returns the folder that cargo builds into.
 pub fn target() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {

@@ -188,6 +188,16 @@ fn postgres() -> Recipe {
 }
 
 #[test]
+fn text_of_hardly_anything_but_marks_is_refused_before_it_is_read() {
+    let dots = ".".repeat(1000);
+    let expect = RecipeError::Dense {
+        len: 1000,
+        pieces: 1001,
+    };
+    assert_eq!(Recipe::parse(&dots), Err(expect));
+}
+
+#[test]
 fn postgres_without_parameters_takes_its_names_from_the_service() {
     let recipe = postgres();
     let name = "crm-db".parse().unwrap();

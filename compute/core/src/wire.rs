@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use mesh_base::digest::Digest;
 use serde::Deserialize;
 use toml::Spanned;
+use toml_parser::lexer::TokenKind;
 
 use crate::parameter::{Format, Kind, Parameter};
 use crate::promise;
@@ -63,6 +64,14 @@ pub enum RecipeError {
         len: usize,
         /// Bytes that may come.
         max: usize,
+    },
+    /// The text is hardly anything but marks.
+    #[error("a recipe has words between its marks, this text has {pieces} pieces in {len} bytes")]
+    Dense {
+        /// Bytes that came.
+        len: usize,
+        /// Brackets, dots, words, spaces and strings in them.
+        pieces: usize,
     },
 }
 
@@ -249,6 +258,7 @@ pub(crate) fn parse(text: &str) -> Result<Recipe, RecipeError> {
             max: RECIPE_LEN_MAX,
         });
     }
+    check_density(text)?;
     let reader = Reader { text };
     let wire: WireRecipe = toml::from_str(text).map_err(|error| RecipeError::Syntax {
         line: reader.line(error.span().map_or(0, |span| span.start)),
@@ -256,6 +266,32 @@ pub(crate) fn parse(text: &str) -> Result<Recipe, RecipeError> {
     })?;
     reader.recipe(wire)
 }
+
+/// Refuses a text of hardly anything but marks before memory is spent on it.
+fn check_density(text: &str) -> Result<(), RecipeError> {
+    let (mut pieces, mut cost) = (0, 0_usize);
+    for token in toml_parser::Source::new(text).lex() {
+        pieces += 1;
+        cost = cost.saturating_add(match token.kind() {
+            TokenKind::LeftCurlyBracket | TokenKind::LeftSquareBracket => BRACKET_COST,
+            _ => PIECE_COST,
+        });
+    }
+    let len = text.len();
+    if COST_FREE + COST_PER_BYTE_MAX * len < cost {
+        return Err(RecipeError::Dense { len, pieces });
+    }
+    Ok(())
+}
+
+/// Most bytes of memory for a word, a dot, a space or a string: as token, as event, as value.
+const PIECE_COST: usize = 160;
+/// The same for a bracket: a table has room for eleven values as soon as it has one.
+const BRACKET_COST: usize = 1600;
+/// Most bytes of memory that reading may take for each byte of text; ours take 35.
+const COST_PER_BYTE_MAX: usize = 64;
+/// What a text of any length may take.
+const COST_FREE: usize = 48 * 1024;
 
 /// Knows the text, so that every fault can say its line.
 struct Reader<'a> {

@@ -30,10 +30,12 @@
 //! sockets and HTTP itself to the shells. Invariant: `from_http` of `to_http` is the same request.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use mesh_base::name::Name;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{ApiError, ErrorKind};
 use crate::request::{BODY_LEN_MAX, DesiredState, Request};
@@ -195,11 +197,68 @@ fn read_post(parts: &[&str], body: &[u8]) -> Result<Option<Request>, ApiError> {
         ["usage"] => "usage_now",
         _ => return Ok(None),
     };
-    let mut fields: serde_json::Map<String, serde_json::Value> = read_json(body)?;
-    fields.insert("request".to_owned(), tag.into());
-    serde_json::from_value(fields.into())
-        .map(Some)
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let request = Tagged(tag).deserialize(&mut reader);
+    request
+        .and_then(|request| reader.end().map(|()| Some(request)))
         .map_err(|problem| wrong_body(&problem))
+}
+
+/// Reads a body as the request that its path names.
+///
+/// The tag is put in front while the body is read: a tree of JSON values in between would take up
+/// to eighty times the body.
+struct Tagged(&'static str);
+
+impl<'de> DeserializeSeed<'de> for Tagged {
+    type Value = Request;
+
+    fn deserialize<D: Deserializer<'de>>(self, body: D) -> Result<Request, D::Error> {
+        body.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tagged {
+    type Value = Request;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, rest: A) -> Result<Request, A::Error> {
+        let fields = Fields {
+            tag: Some(self.0),
+            rest,
+        };
+        Request::deserialize(MapAccessDeserializer::new(fields))
+    }
+}
+
+/// The fields of a body, the tag first.
+struct Fields<A> {
+    tag: Option<&'static str>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, A::Error> {
+        match self.tag {
+            Some(_) => seed.deserialize("request".into_deserializer()).map(Some),
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        match self.tag.take() {
+            Some(tag) => seed.deserialize(tag.into_deserializer()),
+            None => self.rest.next_value_seed(seed),
+        }
+    }
 }
 
 fn read_put(parts: &[&str], body: &[u8]) -> Result<Option<Request>, ApiError> {

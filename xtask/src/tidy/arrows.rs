@@ -62,6 +62,18 @@ const ARROWS: &[(&str, &[&str])] = &[
             "mesh-peer",
         ],
     ),
+    (
+        "mesh-fuzz",
+        &[
+            "mesh-base",
+            "mesh-routing",
+            "mesh-ledger",
+            "mesh-federation",
+            "mesh-compute",
+            "mesh-api",
+            "mesh-peer",
+        ],
+    ),
     ("mesh-tests", &[]),
     ("xtask", &["mesh-tests"]),
 ];
@@ -88,6 +100,7 @@ const OUT_OF_REACH: &[(&[&str], &[&str])] = &[
             "mesh-compute",
             "mesh-api",
             "mesh-peer",
+            "mesh-fuzz",
         ],
         &["tokio", "libp2p", "mio", "socket2", "async-io"],
     ),

@@ -17,6 +17,7 @@ pub const PURE: &[&str] = &[
     "backup/core",
     "peer/core",
     "peer/api",
+    "fuzz",
 ];
 
 /// The one file that may wait in tests: it polls a condition until a deadline.

@@ -1,0 +1,59 @@
+//! Bytes of this machine's own disk, which tears, rots and is edited: journal, its entries, boxes,
+//! descriptions of instances.
+
+use mesh_base::seal;
+use mesh_compute::step::InstanceSpec;
+use mesh_ledger::journal::Journal;
+use mesh_ledger::journal::memory::MemoryDisk;
+use mesh_peer::entry::Entry;
+
+use crate::Outcome;
+use crate::lawful;
+
+/// Opens a journal, and opens it again: what was read once must be read for ever.
+pub fn journal(data: &[u8]) -> Outcome {
+    let disk = MemoryDisk::holding(data.to_vec());
+    let Ok((journal, entries)) = Journal::open(disk, lawful::disk::SALT) else {
+        return Outcome::Refused;
+    };
+    let len = journal.len_bytes();
+    assert_eq!(
+        journal.position(),
+        entries.len() as u64,
+        "positions count entries"
+    );
+    match Journal::open(journal.into_disk(), [0; 16]) {
+        Ok((again, same)) => {
+            assert_eq!(
+                (again.len_bytes(), same),
+                (len, entries),
+                "opening changes nothing twice"
+            );
+        }
+        Err(error) => panic!("a journal that was opened must open again: {error}"),
+    }
+    Outcome::Read
+}
+
+/// Reads one journal entry.
+pub fn entry(data: &[u8]) -> Outcome {
+    let Ok(entry) = Entry::from_bytes(data) else {
+        return Outcome::Refused;
+    };
+    assert_eq!(entry.to_bytes(), data, "an entry has one form");
+    Outcome::Read
+}
+
+/// Opens a sealed box.
+pub fn sealed(data: &[u8]) -> Outcome {
+    Outcome::of(seal::open(
+        lawful::node_key(),
+        lawful::disk::BOX_CONTEXT,
+        data,
+    ))
+}
+
+/// Reads what was ordered, as it stands beside an instance.
+pub fn spec(data: &[u8]) -> Outcome {
+    Outcome::of(serde_json::from_slice::<InstanceSpec>(data))
+}

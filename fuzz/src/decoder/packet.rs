@@ -1,0 +1,43 @@
+//! Packets out of tunnels and instances: the view, the table and the doors.
+
+use std::collections::BTreeSet;
+
+use mesh_routing::access::Access;
+use mesh_routing::packet::Packet;
+use mesh_routing::table::Origin;
+
+use crate::Outcome;
+use crate::lawful;
+
+/// Reads a packet, asks where it goes from everywhere it may come from, and knocks at the doors.
+pub fn packet(data: &[u8]) -> Outcome {
+    if let Ok(quoted) = Packet::parse_quoted(data) {
+        let _ = quoted.transport();
+    }
+    let Ok(packet) = Packet::parse(data) else {
+        return Outcome::Refused;
+    };
+    assert_eq!(packet.len(), data.len(), "a packet is as long as its bytes");
+    let now = lawful::NOW.mono;
+    for origin in [
+        Origin::Host,
+        Origin::Instance(lawful::digest(1)),
+        Origin::Peer(lawful::peer()),
+    ] {
+        let _ = lawful::packet::table().classify(&packet, origin);
+    }
+    let mut door = Access::new(BTreeSet::from([packet.source()]));
+    let inward = door.ingress(&packet, now);
+    assert_eq!(
+        inward.is_ok(),
+        !door.is_empty(),
+        "who is let in opens a flow"
+    );
+    let _ = door.egress(&packet, now);
+    let mut door = Access::default();
+    assert!(door.ingress(&packet, now).is_err(), "nobody is let in");
+    let _ = door.ingress_to_host(&packet, now);
+    let _ = door.egress_of_host(&packet, now);
+    let _ = door.ingress_to_host(&packet, now);
+    Outcome::Read
+}

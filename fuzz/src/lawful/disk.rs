@@ -1,0 +1,128 @@
+//! Journals, an entry of each kind, a sealed box, what was ordered.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+
+use mesh_base::seal;
+use mesh_compute::instance::state::{Desire, Memory, State, Trouble};
+use mesh_compute::meter::Meter;
+use mesh_compute::step::{InstanceSpec, ItemId, Meters};
+use mesh_federation::invite::{BookEntry, Grants};
+use mesh_ledger::journal::Journal;
+use mesh_ledger::journal::memory::MemoryDisk;
+use mesh_peer::entry::Entry;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use serde_bytes::ByteBuf;
+
+use super::{NOW, digest, hours_later, ledger, node, node_key, own_chain, wire};
+
+/// The salt of journals here.
+pub const SALT: [u8; 16] = [9; 16];
+/// What boxes here are sealed for.
+pub const BOX_CONTEXT: &[u8] = b"parameters";
+
+/// Returns an entry of each kind.
+pub fn entries() -> Vec<(&'static str, Vec<u8>)> {
+    let order = digest(1);
+    let issued = BookEntry::Issued {
+        secret: digest(2),
+        grants: Grants::Agreement { offer_id: [3; 16] },
+        expires: hours_later(1),
+    };
+    let used = BookEntry::Used {
+        secret: digest(2),
+        visitor: node(12),
+        at: NOW.wall,
+    };
+    let secret = Entry::Secret {
+        order,
+        sealed: ByteBuf::from(vec![1; 70]),
+    };
+    let placed = Entry::Placed {
+        order,
+        sealed: ByteBuf::from(vec![2; 70]),
+    };
+    let together = Entry::Together(vec![secret.clone(), placed.clone()]);
+    let mut meter = Meter::new(NOW);
+    meter.handle_running(true, NOW);
+    meter.handle_sample(
+        Meters {
+            cpu_ms: 5,
+            memory_mib: 40,
+            ..Meters::default()
+        },
+        NOW,
+    );
+    let said = "the disk is full".to_owned();
+    let memory = Memory {
+        desire: Desire::Running,
+        state: State::Degraded(Trouble::Step { said }),
+        created: true,
+        ever_ready: true,
+    };
+    let entries = [
+        ("delta", Entry::Delta(ledger::delta())),
+        ("chain", Entry::Chain(own_chain())),
+        ("contact", Entry::Contact(wire::contact())),
+        ("invite-issued", Entry::Invite(issued)),
+        ("invite-used", Entry::Invite(used)),
+        ("secret", secret),
+        ("meter", Entry::Meter { order, meter }),
+        ("item", Entry::Item { order, memory }),
+        ("placed", placed),
+        ("proof", Entry::Proof(Box::new(ledger::proof()))),
+        ("together", together),
+    ];
+    entries.map(|(name, entry)| (name, entry.to_bytes())).into()
+}
+
+/// Returns a journal with an end that was never synced, and a new one.
+pub fn journals() -> Vec<(&'static str, Vec<u8>)> {
+    let new = written(&[]);
+    let entries: [&[u8]; 4] = [b"one", &[0xa5; 60], &[7; 200], b"four"];
+    vec![("new", new), ("four", written(&entries))]
+}
+
+fn written(entries: &[&[u8]]) -> Vec<u8> {
+    let disk = MemoryDisk::default();
+    // Proof: a disk in memory fails only when it is told to.
+    let (mut journal, _) = Journal::open(disk, SALT).expect("memory does not fail");
+    for (number, entry) in entries.iter().enumerate() {
+        journal.append(entry).expect("memory does not fail");
+        if number < 2 {
+            journal.sync().expect("memory does not fail");
+        }
+    }
+    journal.into_disk().bytes().to_vec()
+}
+
+/// Returns a box for the first organisation's node.
+pub fn sealed() -> Vec<(&'static str, Vec<u8>)> {
+    let mut rng = ChaCha20Rng::from_seed([4; 32]);
+    let mut sealed = |plain: &[u8]| {
+        // Proof: the texts are short and the key is one of ours.
+        seal::seal(&node_key().public(), BOX_CONTEXT, plain, &mut rng).expect("it can be sealed")
+    };
+    vec![
+        ("password", sealed(b"correct horse")),
+        ("nothing", sealed(b"")),
+    ]
+}
+
+/// Returns what an instance is made from.
+pub fn specs() -> Vec<(&'static str, Vec<u8>)> {
+    let spec = InstanceSpec {
+        item: ItemId(digest(1)),
+        name: "crm-db".to_owned(),
+        recipe: digest(9),
+        address: Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1),
+        values: BTreeMap::from([("password".to_owned(), "correct \"horse\"".to_owned())]),
+        memory_mib: 256,
+        cpu_millis: 500,
+        pids: 64,
+    };
+    // Proof: all keys of the maps inside are text.
+    let bytes = serde_json::to_vec(&spec).expect("a description can be written as JSON");
+    vec![("postgres", bytes)]
+}
