@@ -11,6 +11,7 @@ use mesh_base::time::Moment;
 use mesh_compute::step::Step;
 use mesh_peer::message::{JoinReply, JoinRequest, Message};
 use mesh_peer::port::{CallId, Effect, Input, VisitId};
+use mesh_peer::refusal::Reason;
 
 use crate::check::Seen;
 use crate::host::Host;
@@ -39,9 +40,9 @@ impl World {
             Effect::Send { to, message } => self.send(id, to, &message),
             Effect::Dial { peer, .. } => self.dial(id, peer),
             Effect::Hangup { peer } => self.hangup(id, peer),
-            Effect::Trust { orgs, chain } => {
+            Effect::Trust { roster, chain } => {
                 if let Some(daemon) = self.host_mut(id).and_then(|host| host.daemon.as_mut()) {
-                    daemon.trusted = orgs.into_keys().collect();
+                    daemon.roster = Some(roster);
                     daemon.chain = Some(chain);
                 }
             }
@@ -179,12 +180,7 @@ impl World {
             });
         if let Some(reason) = refusal {
             self.tally.met(Sometimes::GateRefused);
-            self.input(
-                from,
-                Input::GateRefused {
-                    reason: reason.clone(),
-                },
-            );
+            self.input(from, Input::GateRefused { reason });
             self.input(to, Input::GateRefused { reason });
             return;
         }
@@ -224,10 +220,10 @@ impl World {
     }
 
     /// The gate at `host` judges what `peer` shows; returns the reason of a refusal.
-    fn judge(&self, host: HostId, peer: HostId, now: Moment) -> Option<String> {
+    fn judge(&self, host: HostId, peer: HostId, now: Moment) -> Option<Reason> {
         let guest = self.host(peer)?;
         let Some(chain) = guest.daemon.as_ref()?.chain.clone() else {
-            return Some("it shows no certificate".to_owned());
+            return Some(Reason::NoCertificate);
         };
         self.judge_chain(host, &chain, &guest.key(), now)
     }
@@ -239,13 +235,15 @@ impl World {
         chain: &Chain,
         node: &NodeId,
         now: Moment,
-    ) -> Option<String> {
+    ) -> Option<Reason> {
         let host = self.host(host)?;
         let guard = host.daemon.as_ref()?;
         let wall = host.clock.read(now).wall;
-        // The prefix was checked when the host was founded; the slow hash needs no repetition.
-        let verdict = chain.verify_signatures(node, wall, |org| guard.trusted.contains(org));
-        verdict.err().map(|error| error.to_string())
+        let Some(roster) = &guard.roster else {
+            return Some(Reason::Starting);
+        };
+        let verdict = roster.judge(node, chain, wall);
+        verdict.err().map(|error| Reason::from(&error))
     }
 
     fn hangup(&mut self, id: HostId, peer: NodeId) {

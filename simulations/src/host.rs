@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_base::certificate::Chain;
-use mesh_base::identity::{NodeId, OrgId};
+use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
+use mesh_federation::members::Roster;
 use mesh_peer::node::Node;
 use mesh_peer::port::{CallId, Effect, Input, Output, Position};
 
@@ -29,8 +31,8 @@ pub struct Daemon {
     held: VecDeque<Output>,
     /// How far the disk is.
     persisted: Position,
-    /// Whose members the gate admits.
-    pub trusted: BTreeSet<OrgId>,
+    /// By what the gate judges who comes.
+    pub roster: Option<Arc<Roster>>,
     /// What the gate shows.
     pub chain: Option<Chain>,
     /// Whether visitors may come.
@@ -48,7 +50,7 @@ impl Daemon {
             node,
             held: VecDeque::new(),
             persisted: Position(entries),
-            trusted: BTreeSet::new(),
+            roster: None,
             chain: None,
             door_open: false,
             calls: BTreeSet::new(),

@@ -132,8 +132,8 @@ impl Peers {
             _ => {}
         }
         self.contacts.insert(node, contact);
-        // New addresses deserve an immediate try; who is connected needs none, and a deadline that nobody
-        // takes up would wake the shell for ever.
+        // New addresses deserve an immediate try; who is connected needs none, and a deadline that
+        // nobody takes up would wake the shell for ever.
         if !self.connected.contains_key(&node) {
             let wait = DIAL_WAIT_MIN;
             self.dials.insert(node, Dial { wait, next: now });

@@ -196,7 +196,8 @@ pub enum Effect {
     },
     /// By what the gate judges who comes, and what it shows, from now on.
     Trust {
-        /// Trusted organisations, their members, and whom they have revoked: a copy of the node's own.
+        /// Trusted organisations, their members, and whom they have revoked: a copy of the node's
+        /// own.
         roster: Arc<Roster>,
         /// What we show.
         chain: Chain,

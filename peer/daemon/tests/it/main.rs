@@ -3,6 +3,9 @@
 //! Needs no root. Where the system gives no network interface (no /dev/net/tun, no user namespaces)
 //! a daemon cannot start, and the tests fail saying so.
 
+// Helpers of tests may stop the test: outside `#[test]` functions the lints do not know that.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
 mod daemon;
 mod malformed;
 mod node;
