@@ -78,6 +78,11 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "last slot",
+        work: Work::Run(last_slot),
+        needs: Some("simulator"),
+    },
+    Step {
         name: "programs",
         work: Work::Run(programs),
         needs: None,
@@ -192,19 +197,17 @@ fn tests() -> Command {
 }
 
 fn simulator() -> Command {
-    let mut command = workspace::cargo(&[
-        "run",
-        "--locked",
-        "--profile",
-        "sim",
-        "-p",
-        "meshsim",
-        "--",
-        "run",
-        "first",
-        "--seeds",
-        "100",
-    ]);
+    simulated("first")
+}
+
+fn last_slot() -> Command {
+    simulated("last-slot")
+}
+
+/// A scenario in a hundred kinds of weather.
+fn simulated(scenario: &str) -> Command {
+    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
+    command.args(["--", "run", scenario, "--seeds", "100"]);
     command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command
 }
