@@ -273,7 +273,8 @@ fn check_density(text: &str) -> Result<(), RecipeError> {
     for token in toml_parser::Source::new(text).lex() {
         pieces += 1;
         cost = cost.saturating_add(match token.kind() {
-            TokenKind::LeftCurlyBracket | TokenKind::LeftSquareBracket => BRACKET_COST,
+            TokenKind::LeftCurlyBracket => BRACE_COST,
+            TokenKind::LeftSquareBracket | TokenKind::Dot => BRACKET_COST,
             _ => PIECE_COST,
         });
     }
@@ -284,11 +285,15 @@ fn check_density(text: &str) -> Result<(), RecipeError> {
     Ok(())
 }
 
-/// Most bytes of memory for a word, a dot, a space or a string: as token, as event, as value.
-const PIECE_COST: usize = 160;
-/// The same for a bracket: a table has room for eleven values as soon as it has one.
+/// Most bytes of memory for a word, a space or a string: as token, as event, as value.
+const PIECE_COST: usize = 256;
+/// The same for a bracket or a dot: a list or a table has room for several values as soon as it has
+/// one.
 const BRACKET_COST: usize = 1600;
-/// Most bytes of memory that reading may take for each byte of text; ours take 35.
+/// The same for a brace: a table has room for eleven values, and one that is never closed is kept
+/// with every table around it until the end.
+const BRACE_COST: usize = 8192;
+/// Most bytes of memory that reading may take for each byte of text; ours take 56.
 const COST_PER_BYTE_MAX: usize = 64;
 /// What a text of any length may take.
 const COST_FREE: usize = 48 * 1024;
