@@ -428,6 +428,13 @@ fn patience(screens: &mut Screens) {
     let answer = town.answer(call);
     screens.take(answer, Timeout, "a has not got there in time");
     let mut town = mesh();
+    town.drivers = Drivers::Silent;
+    let call = town.ask(0, order("a"));
+    town.ask(0, state("a", DesiredState::Destroyed));
+    let answer = town.answer(call);
+    let cause = "a was called off before it was ready";
+    screens.take(answer, ErrorKind::Conflict, cause);
+    let mut town = mesh();
     let call = town.ask(0, order("a"));
     assert!(town.answer(call).is_ok());
     // The town's drivers read no logs.
