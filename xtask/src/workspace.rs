@@ -3,7 +3,7 @@
 //! Every chore asks here, so that `CARGO_TARGET_DIR` and a moved checkout are handled once.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
@@ -13,8 +13,13 @@ use mesh_tests::ground::user_cache;
 pub const PROGRAMS_PROFILE: &str = "release";
 
 /// Returns the top of the checkout: the folder above this crate.
+///
+/// Asked when it runs: checkouts that share a target folder share this program, and the path of the
+/// one that compiled it may be gone.
 pub fn root() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let now = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = now.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")));
+    let manifest = manifest.as_path();
     manifest.parent().unwrap_or(manifest).to_path_buf()
 }
 

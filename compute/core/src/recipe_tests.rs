@@ -189,12 +189,22 @@ fn postgres() -> Recipe {
 
 #[test]
 fn text_of_hardly_anything_but_marks_is_refused_before_it_is_read() {
-    let dots = ".".repeat(1000);
+    let tables = format!("a = [{}]", "{b=1},".repeat(200));
     let expect = RecipeError::Dense {
-        len: 1000,
-        pieces: 1001,
+        len: tables.len(),
+        pieces: 1207,
     };
-    assert_eq!(Recipe::parse(&dots), Err(expect));
+    assert_eq!(Recipe::parse(&tables), Err(expect));
+}
+
+#[test]
+fn recipe_may_have_many_parameters() {
+    let mut text = SMALL.to_owned();
+    for number in 0..40 {
+        text += &format!("\n[parameters.option_{number}]\ntitle = \"Option {number}\"\n");
+        text += "kind = \"integer\"\nmin = 1\nmax = 64\ndefault = \"8\"\n";
+    }
+    assert!(Recipe::parse(&text).is_ok());
 }
 
 #[test]

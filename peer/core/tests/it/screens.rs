@@ -460,7 +460,7 @@ fn patience(screens: &mut Screens) {
 
 /// Returns the texts that stand as causes in the core's sources: what follows a kind of failure.
 fn causes_in_sources() -> Vec<String> {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let folder = "src";
     let mut causes = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
