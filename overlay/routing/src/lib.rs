@@ -18,6 +18,8 @@
 //! | [`plan`] | the whole state that the data plane should have |
 //! | [`packet`] | a checked view of an IPv6 packet |
 //! | [`table`] | from origin and addresses to a verdict |
+//! | [`fib`] | the next hop towards each node |
+//! | [`transit`] | session datagrams that pass through us |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
 //! | [`limits`] | the numbers, with where they come from |
@@ -26,7 +28,9 @@
 
 pub mod access;
 pub mod babel;
+pub mod fib;
 pub mod limits;
 pub mod packet;
 pub mod plan;
 pub mod table;
+pub mod transit;

@@ -1,4 +1,4 @@
-//! Limits of the doors' memory, each with where its number comes from.
+//! Limits of doors and tables, each with where its number comes from.
 
 use std::time::Duration;
 
@@ -20,3 +20,7 @@ pub const ECHO_IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How much later an expiry must become before it is noted: saves work on each packet of a flow.
 pub const EXPIRY_STEP: Duration = Duration::from_secs(1);
+
+/// Most destinations in the forwarding table: the honest size of one flat mesh. At the limit a new
+/// destination is refused and what is there stays.
+pub const ROUTES_MAX: usize = 10_000;

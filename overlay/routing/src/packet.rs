@@ -175,6 +175,11 @@ impl<'a> Packet<'a> {
         self.hop_limit
     }
 
+    /// Returns what stands behind the IPv6 header.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
     /// Returns its length in bytes, header included.
     #[expect(clippy::len_without_is_empty, reason = "a packet is never empty")]
     pub fn len(&self) -> usize {

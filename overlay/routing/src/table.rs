@@ -69,11 +69,15 @@ pub enum DropReason {
     Congested,
     /// The instance has no TUN now.
     Detached,
+    /// A parcel that travelled too far.
+    HopLimit,
+    /// Routing talk that did not come over its link's own underlay.
+    Relayed,
 }
 
 impl DropReason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Malformed,
         Self::Foreign,
         Self::Source,
@@ -87,6 +91,8 @@ impl DropReason {
         Self::NoSession,
         Self::Congested,
         Self::Detached,
+        Self::HopLimit,
+        Self::Relayed,
     ];
 
     /// Returns one word for counters.
@@ -105,6 +111,8 @@ impl DropReason {
             Self::NoSession => "no_session",
             Self::Congested => "congested",
             Self::Detached => "detached",
+            Self::HopLimit => "hop_limit",
+            Self::Relayed => "relayed",
         }
     }
 }
