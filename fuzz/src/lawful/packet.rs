@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use std::sync::LazyLock;
 
 use mesh_routing::packet::build;
-use mesh_routing::plan::{InstancePlan, PeerPlan, Plan};
+use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
 use mesh_routing::table::Table;
 
 use super::{digest, peer};
@@ -16,6 +16,7 @@ const SERVICE: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 3);
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let peer_plan = PeerPlan {
+        role: Role::Neighbour,
         address: PEER,
         x25519: [1; 32],
         endpoints: Vec::new(),

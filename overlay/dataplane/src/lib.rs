@@ -22,6 +22,8 @@
 //! |---|---|
 //! | [`plane`] | the handle: start, apply a plan, attach TUNs, statistics |
 //! | `pump` | the three threads |
+//! | `hands` | what each does with a packet |
+//! | `exit` | the ways out: underlay or parcel |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`wire`] | the UDP socket |
@@ -30,7 +32,9 @@
 //! | [`forward`] | loopback ports for services |
 //! | [`limits`] | the numbers, with where they come from |
 
+mod exit;
 pub mod forward;
+mod hands;
 mod ioctl;
 pub mod limits;
 pub mod netns;
@@ -46,4 +50,4 @@ pub mod wire;
 pub use forward::Forwards;
 pub use netns::Namespace;
 pub use peer::LinkStats;
-pub use plane::{Config, Dataplane, HostAccess, PlaneError};
+pub use plane::{Config, Dataplane, HostAccess, PlaneError, Spoken};

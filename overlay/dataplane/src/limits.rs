@@ -9,8 +9,22 @@ pub const MTU: u16 = 1280;
 /// Longest packet that we read from a TUN; more than [`MTU`], so that a wrong one is seen as such.
 pub const PACKET_LEN_MAX: usize = 2048;
 
-/// Longest datagram: a packet and WireGuard's 32 bytes. No buffer may be shorter than 148 either.
+/// Longest datagram of a session: a packet and WireGuard's 32 bytes. No buffer may be shorter than
+/// 148 either.
 pub const DATAGRAM_LEN_MAX: usize = PACKET_LEN_MAX + 32;
+
+/// Longest parcel: a datagram and two headers.
+pub const PARCEL_LEN_MAX: usize = DATAGRAM_LEN_MAX + mesh_routing::transit::OVERHEAD;
+
+/// Longest datagram on the underlay: a parcel in a link's session.
+pub const OUTER_LEN_MAX: usize = PARCEL_LEN_MAX + 32;
+
+/// Parcels that one step of one link may make: what waits for a session, a handshake and its answer.
+pub const PARCELS_MAX: usize = WAITING_COUNT_MAX + 4;
+
+/// Routing packets that wait for the speaker: it takes them in microseconds, so a queue that is full
+/// means a flood.
+pub const TALK_COUNT_MAX: usize = 1024;
 
 /// Packets that wait for a session that is being made, per peer: one round trip of a TCP start.
 pub const WAITING_COUNT_MAX: usize = 32;

@@ -8,25 +8,28 @@
 //! ```
 //! The side with the lower key leads, so that two nodes do not make the same session twice. Where
 //! authenticated datagrams come from is the endpoint; everything else in `candidates` is a guess.
-//! Leaves to [`crate::session`] what the bytes are, and to [`crate::plane`] which link a packet
-//! takes.
+//! One session serves a pair of nodes on whatever way: over the underlay where routing says that the
+//! link is best, in parcels over other links where it says so, and both ways for a handshake. A link
+//! is kept alive over its own underlay only; what comes in parcels says nothing about it. Leaves to
+//! [`crate::session`] what the bytes are, and to [`crate::plane`] which session a packet takes.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
+use mesh_routing::plan::Role;
 use mesh_routing::table::DropReason;
 
+use crate::exit::{Exit, Route, Way};
 use crate::limits::{
     CANDIDATES_MAX, GRACE, KEEPALIVE, REKEY_AGE, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
     WAITING_COUNT_MAX,
 };
 use crate::session::{INITIATION, Opened, Session};
 use crate::sys::lock;
-use crate::wire::Wire;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +38,16 @@ pub struct LinkStats {
     pub peer: NodeId,
     /// Where its packets come from; none before the first.
     pub endpoint: Option<SocketAddr>,
-    /// Milliseconds since its last authenticated datagram; none if never.
+    /// Milliseconds since its last authenticated datagram, on whatever way; none if never.
     pub silent_ms: Option<u64>,
+    /// Milliseconds since one came over the underlay; none if never.
+    pub link_silent_ms: Option<u64>,
     /// Bytes of packets from it.
     pub received_bytes: u64,
     /// Bytes of packets to it.
     pub sent_bytes: u64,
+    /// Bytes of other nodes' parcels that we handed to it.
+    pub relayed_bytes: u64,
 }
 
 /// Which side begins handshakes.
@@ -56,6 +63,8 @@ pub enum Turn {
 pub struct Peer {
     /// The peer.
     pub node: NodeId,
+    /// Its address in the overlay.
+    pub address: Ipv6Addr,
     /// Its X25519 key.
     pub key: [u8; 32],
     /// Names our half of the session in the peer's datagrams; 24 bits.
@@ -64,14 +73,31 @@ pub struct Peer {
     link: Mutex<Link>,
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
+    relayed_bytes: AtomicU64,
+}
+
+/// Who a [`Peer`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Who {
+    /// The node.
+    pub node: NodeId,
+    /// Its address in the overlay.
+    pub address: Ipv6Addr,
+    /// Its X25519 key.
+    pub key: [u8; 32],
 }
 
 struct Link {
     session: Box<dyn Session>,
+    address: Ipv6Addr,
+    role: Role,
     endpoint: Option<SocketAddr>,
     candidates: Vec<SocketAddr>,
     born: Instant,
     heard: Option<Instant>,
+    /// The same over the underlay only.
+    heard_directly: Option<Instant>,
+    /// When something last left over the underlay.
     spoke: Instant,
     ticked: Instant,
     attempt_count: u32,
@@ -81,20 +107,16 @@ struct Link {
 
 impl Peer {
     /// Makes a link without keys yet.
-    pub fn new(
-        node: NodeId,
-        key: [u8; 32],
-        index: u32,
-        turn: Turn,
-        session: Box<dyn Session>,
-        now: Instant,
-    ) -> Self {
+    pub fn new(who: Who, index: u32, turn: Turn, session: Box<dyn Session>, now: Instant) -> Self {
         let link = Link {
             session,
+            address: who.address,
+            role: Role::Neighbour,
             endpoint: None,
             candidates: Vec::new(),
             born: now,
             heard: None,
+            heard_directly: None,
             spoke: now,
             ticked: now,
             attempt_count: 0,
@@ -102,14 +124,21 @@ impl Peer {
             waiting: VecDeque::new(),
         };
         Self {
-            node,
-            key,
+            node: who.node,
+            address: who.address,
+            key: who.key,
             index,
             turn,
             link: Mutex::new(link),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
+            relayed_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Says whether the peer is to be a neighbour.
+    pub fn set_role(&self, role: Role) {
+        lock(&self.link).role = role;
     }
 
     /// Replaces the guesses where the peer may be. New ones are tried soon if the link is not up.
@@ -130,22 +159,51 @@ impl Peer {
     pub fn send(
         &self,
         packet: &[u8],
-        wire: &Wire,
+        route: Route,
+        exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
         let mut link = lock(&self.link);
-        link.tick_if_stale(wire, out, now);
+        link.tick_if_stale(route, exit, out, now);
         if !link.session.ready() {
             let waits = link.wait(packet);
             if link.next_attempt <= now {
-                link.attempt(wire, out, now);
+                link.attempt(route, exit, out, now);
             }
             return waits;
         }
-        link.seal_and_send(packet, wire, out, now)?;
+        link.seal_and_send(packet, route, exit, out, now)?;
         self.sent_bytes
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sends a packet over the link's own underlay or not at all: routing talk, which must prove that
+    /// this link works.
+    pub fn say(
+        &self,
+        packet: &[u8],
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let mut link = lock(&self.link);
+        let endpoint = link.endpoint.ok_or(DropReason::NoSession)?;
+        link.seal(packet, Way::Direct(endpoint), exit, out, now)
+    }
+
+    /// Hands on a parcel of other nodes, over the link's own underlay only.
+    pub fn relay(
+        &self,
+        parcel: &[u8],
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        self.say(parcel, exit, out, now)?;
+        self.relayed_bytes
+            .fetch_add(parcel.len() as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -153,69 +211,82 @@ impl Peer {
     pub fn receive(
         &self,
         datagram: &[u8],
-        from: SocketAddr,
-        wire: &Wire,
+        came: Way,
+        route: Route,
+        exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
     ) -> Option<usize> {
         let mut link = lock(&self.link);
-        link.tick_if_stale(wire, out, now);
+        link.tick_if_stale(route, exit, out, now);
         let opened = link.session.open(datagram, out).ok()?;
         if opened == Opened::Cookie {
             return None;
         }
-        link.hear(from, self.node, now);
+        link.hear(came, self.node, now);
         if let Opened::Packet(len) = opened {
             self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
             // `out` is taken: if somebody waits, the next tick sends them.
             return Some(len);
         }
         if let Opened::Reply(len) = opened {
+            // An answer goes back where the question came from, whatever routing thinks.
             let reply = out.get(..len)?;
-            wire.send(reply, from);
-            link.spoke = now;
+            let _ = exit.send(reply, came, self.address);
+            link.note_spoken(came, now);
         }
-        self.flush(&mut link, wire, out, now);
+        self.flush(&mut link, route, exit, out, now);
         None
     }
 
     /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent.
-    pub fn drive(&self, wire: &Wire, out: &mut [u8], now: Instant) {
+    pub fn drive(&self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
         let mut link = lock(&self.link);
-        link.tick(wire, out, now);
+        link.tick(route, exit, out, now);
         if link.session.ready() {
-            self.flush(&mut link, wire, out, now);
-            if KEEPALIVE <= now.duration_since(link.spoke) {
+            self.flush(&mut link, route, exit, out, now);
+            let idle = KEEPALIVE <= now.duration_since(link.spoke);
+            if let (Role::Neighbour, true, Some(endpoint)) = (link.role, idle, link.endpoint) {
                 // Refused only when the socket is full, and then the link is anything but idle.
-                let _ = link.seal_and_send(&[], wire, out, now);
+                let _ = link.seal(&[], Way::Direct(endpoint), exit, out, now);
             }
         }
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
-            link.attempt(wire, out, now);
+            link.attempt(route, exit, out, now);
         }
     }
 
     /// Returns what the link has seen.
     pub fn stats(&self, now: Instant) -> LinkStats {
         let link = lock(&self.link);
-        let silent = link
-            .heard
-            .map(|heard| now.saturating_duration_since(heard).as_millis());
+        let silent = |heard: Option<Instant>| {
+            let ms = heard.map(|heard| now.saturating_duration_since(heard).as_millis());
+            ms.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX))
+        };
         LinkStats {
             peer: self.node,
             endpoint: link.endpoint,
-            silent_ms: silent.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+            silent_ms: silent(link.heard),
+            link_silent_ms: silent(link.heard_directly),
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
         }
     }
 
-    fn flush(&self, link: &mut Link, wire: &Wire, out: &mut [u8], now: Instant) {
+    fn flush(
+        &self,
+        link: &mut Link,
+        route: Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) {
         while link.session.ready() {
             let Some(packet) = link.waiting.pop_front() else {
                 return;
             };
-            if link.seal_and_send(&packet, wire, out, now).is_ok() {
+            if link.seal_and_send(&packet, route, exit, out, now).is_ok() {
                 self.sent_bytes
                     .fetch_add(packet.len() as u64, Ordering::Relaxed);
             }
@@ -224,17 +295,17 @@ impl Peer {
 }
 
 impl Link {
-    fn tick_if_stale(&mut self, wire: &Wire, out: &mut [u8], now: Instant) {
+    fn tick_if_stale(&mut self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
         if TICK_AGE_MAX < now.saturating_duration_since(self.ticked) {
-            self.tick(wire, out, now);
+            self.tick(route, exit, out, now);
         }
     }
 
-    fn tick(&mut self, wire: &Wire, out: &mut [u8], now: Instant) {
+    fn tick(&mut self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
         self.ticked = now;
         let len = self.session.tick(out);
         if let Some(datagram) = len.and_then(|len| out.get(..len)) {
-            self.spread(datagram, wire);
+            self.spread(datagram, route, exit);
             self.spoke = now;
         }
     }
@@ -248,32 +319,63 @@ impl Link {
         Ok(())
     }
 
+    /// Returns how payload travels: as routing says; before it says anything, to where the peer was
+    /// last seen.
+    fn way(&self, route: Route) -> Option<Way> {
+        match route {
+            Route::Around => Some(Way::Mesh),
+            Route::Straight | Route::Unknown => self.endpoint.map(Way::Direct),
+        }
+    }
+
     fn seal_and_send(
         &mut self,
         packet: &[u8],
-        wire: &Wire,
+        route: Route,
+        exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let to = self.endpoint.ok_or(DropReason::NoSession)?;
+        let way = self.way(route).ok_or(DropReason::NoSession)?;
+        self.seal(packet, way, exit, out, now)
+    }
+
+    fn seal(
+        &mut self,
+        packet: &[u8],
+        way: Way,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let len = self
             .session
             .seal(packet, out)
             .map_err(|_| DropReason::NoSession)?;
         let datagram = out.get(..len).ok_or(DropReason::NoSession)?;
-        self.spoke = now;
-        if !wire.send(datagram, to) {
-            return Err(DropReason::Congested);
-        }
-        Ok(())
+        self.note_spoken(way, now);
+        exit.send(datagram, way, self.address)
     }
 
-    fn hear(&mut self, from: SocketAddr, node: NodeId, now: Instant) {
+    fn note_spoken(&mut self, way: Way, now: Instant) {
+        if let Way::Direct(_) = way {
+            self.spoke = now;
+        }
+    }
+
+    fn hear(&mut self, came: Way, node: NodeId, now: Instant) {
+        self.heard = Some(now);
+        if self.role == Role::Far {
+            self.attempt_count = 0;
+        }
+        let Way::Direct(from) = came else {
+            return;
+        };
         if self.endpoint != Some(from) {
             tracing::debug!(peer = %node.key().short(), "link has a new endpoint");
             self.endpoint = Some(from);
         }
-        self.heard = Some(now);
+        self.heard_directly = Some(now);
         self.attempt_count = 0;
     }
 
@@ -282,22 +384,26 @@ impl Link {
             Turn::Lead => Duration::ZERO,
             Turn::Follow => GRACE,
         };
+        let old = self.session.age().is_none_or(|age| REKEY_AGE <= age);
+        if self.role == Role::Far {
+            // Its keys are renewed while it is used: boringtun asks for that with the payload.
+            return !self.session.ready() && !self.waiting.is_empty();
+        }
         if !self.session.ready() {
             let alone = now.saturating_duration_since(self.born);
             return grace <= alone || !self.waiting.is_empty();
         }
-        let silent = now.saturating_duration_since(self.heard.unwrap_or(self.born));
-        let old = self.session.age().is_none_or(|age| REKEY_AGE <= age);
+        let silent = now.saturating_duration_since(self.heard_directly.unwrap_or(self.born));
         SILENCE_MAX + grace <= silent || (turn == Turn::Lead && old)
     }
 
     /// Begins a handshake with everybody who could be the peer; the first answer is the endpoint.
-    fn attempt(&mut self, wire: &Wire, out: &mut [u8], now: Instant) {
+    fn attempt(&mut self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
         let Some(len) = self.session.initiate(out) else {
             return;
         };
         if let Some(datagram) = out.get(..len) {
-            self.spread(datagram, wire);
+            self.spread(datagram, route, exit);
             self.spoke = now;
         }
         let doubled = RETRY_MIN * (1 << self.attempt_count.saturating_sub(1).min(3));
@@ -305,18 +411,29 @@ impl Link {
         self.next_attempt = now + doubled.min(RETRY_MAX) + crate::sys::jitter(RETRY_MIN / 4);
     }
 
-    /// Sends a handshake initiation everywhere and anything else to the endpoint.
-    fn spread(&self, datagram: &[u8], wire: &Wire) {
-        if let Some(endpoint) = self.endpoint {
-            wire.send(datagram, endpoint);
-        }
+    /// Sends a handshake initiation everywhere and anything else on its way.
+    fn spread(&self, datagram: &[u8], route: Route, exit: &mut Exit<'_>) {
         if datagram.first() != Some(&INITIATION) {
+            if let Some(way) = self.way(route) {
+                let _ = exit.send(datagram, way, self.address);
+            }
             return;
         }
-        for candidate in &self.candidates {
-            if self.endpoint != Some(*candidate) {
-                wire.send(datagram, *candidate);
-            }
+        // An initiation counts once: with a session, this one looks for the underlay, and must not
+        // be overtaken by its own copy.
+        if route == Route::Around && !self.session.ready() {
+            let _ = exit.send(datagram, Way::Mesh, self.address);
+        }
+        let guesses = match self.role {
+            Role::Far if route == Route::Around => &[][..],
+            Role::Far | Role::Neighbour => &self.candidates,
+        };
+        let known = self.endpoint.iter();
+        let others = guesses
+            .iter()
+            .filter(|guess| self.endpoint != Some(**guess));
+        for to in known.chain(others) {
+            let _ = exit.send(datagram, Way::Direct(*to), self.address);
         }
     }
 }
@@ -333,6 +450,7 @@ mod tests {
 
     use super::*;
     use crate::session::{PAYLOAD, SessionError};
+    use crate::wire::Wire;
 
     /// A session that is ready when told so. Each message is its type byte and nothing else.
     #[derive(Clone, Default)]
@@ -379,6 +497,8 @@ mod tests {
         }
     }
 
+    const FAR: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 1);
+
     struct World {
         peer: Peer,
         session: Fake,
@@ -393,7 +513,12 @@ mod tests {
             let bind = || Wire::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
             let (start, session) = (Instant::now(), Fake::default());
             let node = NodeId(SecretKey::from_seed([1; 32]).public());
-            let peer = Peer::new(node, [0; 32], 7, turn, Box::new(session.clone()), start);
+            let who = Who {
+                node,
+                address: FAR,
+                key: [0; 32],
+            };
+            let peer = Peer::new(who, 7, turn, Box::new(session.clone()), start);
             let far = bind();
             peer.set_candidates(&[address(&far)], start);
             Self {
@@ -410,7 +535,10 @@ mod tests {
         fn run(&self, from: Duration, to: Duration) -> Vec<u8> {
             let mut at = from;
             while at < to {
-                self.peer.drive(&self.wire, &mut [0; 256], self.start + at);
+                let mut exit = Exit::new(&self.wire);
+                let now = self.start + at;
+                self.peer
+                    .drive(Route::Unknown, &mut exit, &mut [0; 256], now);
                 at += crate::limits::TICK;
             }
             self.sent()
@@ -429,12 +557,25 @@ mod tests {
 
         fn hear(&self, at: Duration) {
             let from = address(&self.far);
-            let now = self.start + at;
-            assert_eq!(
-                self.peer
-                    .receive(&[2], from, &self.wire, &mut [0; 256], now),
-                None
-            );
+            self.hear_on(Way::Direct(from), at);
+        }
+
+        fn hear_on(&self, came: Way, at: Duration) -> Exit<'_> {
+            let (mut exit, now) = (Exit::new(&self.wire), self.start + at);
+            let out = &mut [0; 256];
+            let got = self
+                .peer
+                .receive(&[2], came, Route::Unknown, &mut exit, out, now);
+            assert_eq!(got, None);
+            exit
+        }
+
+        fn send(&self, route: Route) -> (Result<(), DropReason>, Exit<'_>) {
+            let mut exit = Exit::new(&self.wire);
+            let sent = self
+                .peer
+                .send(b"packet", route, &mut exit, &mut [0; 256], self.start);
+            (sent, exit)
         }
     }
 
@@ -457,12 +598,7 @@ mod tests {
     #[test]
     fn follower_with_payload_begins_at_once() {
         let world = World::new(Turn::Follow);
-        assert_eq!(
-            world
-                .peer
-                .send(b"packet", &world.wire, &mut [0; 256], world.start),
-            Ok(())
-        );
+        assert_eq!(world.send(Route::Unknown).0, Ok(()));
         assert_eq!(world.sent(), [INITIATION]);
     }
 
@@ -478,11 +614,7 @@ mod tests {
     #[test]
     fn what_waits_is_bounded_and_sent_when_there_are_keys() {
         let world = World::new(Turn::Lead);
-        let send = || {
-            world
-                .peer
-                .send(b"packet", &world.wire, &mut [0; 256], world.start)
-        };
+        let send = || world.send(Route::Unknown).0;
         for _ in 0..WAITING_COUNT_MAX {
             assert_eq!(send(), Ok(()));
         }
@@ -548,5 +680,61 @@ mod tests {
             .peer
             .set_candidates(&[address(&world.far)], world.start + ms(30_000));
         assert_eq!(world.run(ms(30_000), ms(30_100)), [INITIATION]);
+    }
+
+    /// Returns the types of the messages in the parcels that wait.
+    fn parcels(mut exit: Exit<'_>) -> Vec<u8> {
+        std::iter::from_fn(|| exit.take())
+            .map(|parcel| parcel[mesh_routing::transit::OVERHEAD])
+            .collect()
+    }
+
+    #[test]
+    fn payload_goes_the_way_that_routing_says() {
+        let world = World::new(Turn::Lead);
+        world.hear(ms(0));
+        for (route, direct, around) in [
+            (Route::Unknown, &[PAYLOAD][..], &[][..]),
+            (Route::Straight, &[PAYLOAD], &[]),
+            (Route::Around, &[], &[PAYLOAD]),
+        ] {
+            let (sent, exit) = world.send(route);
+            assert_eq!(sent, Ok(()));
+            assert_eq!((&world.sent()[..], &parcels(exit)[..]), (direct, around));
+        }
+    }
+
+    #[test]
+    fn parcels_say_nothing_about_the_link() {
+        let world = World::new(Turn::Lead);
+        world.hear_on(Way::Mesh, ms(0));
+        let stats = world.peer.stats(world.start);
+        assert_eq!((stats.silent_ms, stats.link_silent_ms), (Some(0), None));
+        assert_eq!(stats.endpoint, None);
+        let talk = world.peer.say(
+            b"hello",
+            &mut Exit::new(&world.wire),
+            &mut [0; 256],
+            world.start,
+        );
+        assert_eq!(talk, Err(DropReason::NoSession));
+        assert!(
+            world
+                .run(SILENCE_MAX, SILENCE_MAX + ms(100))
+                .contains(&INITIATION)
+        );
+    }
+
+    #[test]
+    fn far_peer_is_left_alone_until_there_is_payload() {
+        let world = World::new(Turn::Lead);
+        world.peer.set_role(Role::Far);
+        assert_eq!(world.run(ms(0), ms(30_000)), []);
+        let (sent, exit) = world.send(Route::Around);
+        assert_eq!((sent, parcels(exit)), (Ok(()), vec![INITIATION]));
+        assert_eq!(world.sent(), [], "its underlay is nobody's guess");
+        let exit = world.hear_on(Way::Mesh, ms(0));
+        assert_eq!(parcels(exit), [], "no way is known any more");
+        assert_eq!(world.run(KEEPALIVE, KEEPALIVE * 9), [], "no keepalive");
     }
 }

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -20,11 +21,14 @@ use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_routing::access::Access;
+use mesh_routing::fib::Fib;
 use mesh_routing::plan::{PeerPlan, Plan};
 use mesh_routing::table::{DropReason, Table};
+use mesh_routing::talk::{self, Talk};
 
-use crate::limits::HANDSHAKES_PER_SECOND;
-use crate::peer::{LinkStats, Peer, Turn};
+use crate::exit::{Exit, Route};
+use crate::limits::{HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
+use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::pump;
 use crate::session::{Local, WireGuard};
 use crate::sys::{Waker, lock, scatter};
@@ -52,6 +56,8 @@ pub struct Config {
     pub host_tun: OwnedFd,
     /// Who may talk to this machine itself.
     pub host_access: HostAccess,
+    /// Where routing talk goes; none if nobody listens.
+    pub speaker: Option<SyncSender<Spoken>>,
 }
 
 /// Why the data plane could not start.
@@ -98,6 +104,7 @@ pub(crate) struct Shared {
     pub(crate) host: Device,
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
+    pub(crate) speaker: Option<SyncSender<Spoken>>,
     pub(crate) stopping: AtomicBool,
     /// One for each thread: receiver, reader, timer.
     pub(crate) wakers: [Waker; 3],
@@ -108,15 +115,32 @@ pub(crate) struct Shared {
     epoch: Instant,
 }
 
-/// One picture of the plan, ready for looking things up.
+/// One picture of the plan and of the routes, ready for looking things up. Its parts are shared with
+/// the picture before, so that a new route costs no new plan.
+#[derive(Clone)]
 pub(crate) struct Live {
     /// Counts pictures.
     generation: u64,
-    pub(crate) table: Table,
-    pub(crate) peers: BTreeMap<NodeId, Arc<Peer>>,
-    pub(crate) by_index: HashMap<u32, Arc<Peer>>,
-    pub(crate) by_key: HashMap<[u8; 32], Arc<Peer>>,
-    pub(crate) instances: BTreeMap<Digest, Arc<Instance>>,
+    pub(crate) own: Ipv6Addr,
+    pub(crate) table: Arc<Table>,
+    pub(crate) fib: Arc<Fib>,
+    pub(crate) peers: Arc<BTreeMap<NodeId, Arc<Peer>>>,
+    pub(crate) by_index: Arc<HashMap<u32, Arc<Peer>>>,
+    pub(crate) by_key: Arc<HashMap<[u8; 32], Arc<Peer>>>,
+    pub(crate) instances: Arc<BTreeMap<Digest, Arc<Instance>>>,
+}
+
+/// What a neighbour's Babel speaker said, over the link's own underlay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// The neighbour.
+    pub from: NodeId,
+    /// Its address on the link.
+    pub source: Ipv6Addr,
+    /// Ours, or every router on the link.
+    pub destination: Ipv6Addr,
+    /// A Babel packet, not trusted yet.
+    pub payload: Vec<u8>,
 }
 
 /// An instance of ours, with or without its TUN.
@@ -158,6 +182,7 @@ impl Dataplane {
                 HostAccess::AnswersOnly => Some(Mutex::default()),
                 HostAccess::Open => None,
             },
+            speaker: config.speaker,
             stopping: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
             live: RwLock::new(Arc::new(Live::empty(&plan))),
@@ -204,6 +229,36 @@ impl Dataplane {
         let mut control = lock(&self.control);
         control.plan = plan.clone();
         self.publish(&mut control);
+    }
+
+    /// Changes next hops: for each /64 the neighbour through which it is reached, or none. Returns how
+    /// many were refused because the table is full.
+    pub fn set_routes(&self, changes: &[([u8; 8], Option<NodeId>)]) -> usize {
+        let _control = lock(&self.control);
+        let mut live = Live::clone(&self.shared.live());
+        let fib = Arc::make_mut(&mut live.fib);
+        let refused = changes
+            .iter()
+            .filter(|(prefix, next)| !fib.set(*prefix, *next));
+        let refused_count = refused.count();
+        live.generation += 1;
+        self.replace(live);
+        refused_count
+    }
+
+    /// Says something to a neighbour's Babel speaker, over the link's own underlay or not at all.
+    pub fn say(&self, to: NodeId, destination: Ipv6Addr, payload: &[u8]) -> Result<(), DropReason> {
+        let live = self.shared.live();
+        let peer = live.peers.get(&to).ok_or(DropReason::Unreachable)?;
+        let talk = Talk {
+            source: talk::link_local(live.own),
+            destination,
+            payload,
+        };
+        let packet = talk::write(talk).ok_or(DropReason::Malformed)?;
+        let mut out = vec![0; OUTER_LEN_MAX];
+        let mut exit = Exit::new(&self.shared.wire);
+        peer.say(&packet, &mut exit, &mut out, Instant::now())
     }
 
     /// Connects an instance's TUN, replacing an earlier one.
@@ -270,6 +325,13 @@ impl Dataplane {
     fn publish(&self, control: &mut Control) {
         let before = self.shared.live();
         let after = Live::build(control, &before, &self.shared.local);
+        self.replace(after);
+        for waker in &self.shared.wakers {
+            waker.wake();
+        }
+    }
+
+    fn replace(&self, after: Live) {
         let generation = after.generation;
         *self
             .shared
@@ -277,9 +339,6 @@ impl Dataplane {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(after);
         self.shared.generation.store(generation, Ordering::Release);
-        for waker in &self.shared.wakers {
-            waker.wake();
-        }
     }
 }
 
@@ -330,60 +389,81 @@ impl Live {
     fn empty(plan: &Plan) -> Self {
         Self {
             generation: 0,
-            table: Table::from_plan(plan),
-            peers: BTreeMap::new(),
-            by_index: HashMap::new(),
-            by_key: HashMap::new(),
-            instances: BTreeMap::new(),
+            own: plan.own,
+            table: Arc::new(Table::from_plan(plan)),
+            fib: Arc::default(),
+            peers: Arc::default(),
+            by_index: Arc::default(),
+            by_key: Arc::default(),
+            instances: Arc::default(),
         }
     }
 
     fn build(control: &mut Control, before: &Self, local: &Local) -> Self {
-        let now = Instant::now();
-        let mut live = Self::empty(&control.plan);
-        live.generation = before.generation + 1;
-        for (node, peer_plan) in &control.plan.peers {
-            let kept = before
-                .peers
-                .get(node)
-                .filter(|peer| peer.key == peer_plan.x25519);
-            let peer = match kept {
-                Some(peer) => Arc::clone(peer),
-                None => {
-                    let index = free_index(&mut control.next_index, before);
-                    Arc::new(new_peer(*node, peer_plan, index, local, now))
-                }
-            };
-            peer.set_candidates(&peer_plan.endpoints, now);
-            live.by_index.insert(peer.index, Arc::clone(&peer));
-            live.by_key.insert(peer.key, Arc::clone(&peer));
-            live.peers.insert(*node, peer);
+        let peers = build_peers(control, before, local);
+        let by = || peers.values().map(Arc::clone);
+        Self {
+            generation: before.generation + 1,
+            fib: Arc::clone(&before.fib),
+            by_index: Arc::new(by().map(|peer| (peer.index, peer)).collect()),
+            by_key: Arc::new(by().map(|peer| (peer.key, peer)).collect()),
+            instances: Arc::new(build_instances(control, before)),
+            peers: Arc::new(peers),
+            ..Self::empty(&control.plan)
         }
-        let items: BTreeSet<_> = control
-            .plan
-            .instances
-            .keys()
-            .chain(control.attached.keys())
-            .copied()
-            .collect();
-        for item in items {
-            let allow = control.plan.instances.get(&item).map(|it| it.allow.clone());
-            let kept = before.instances.get(&item);
-            let door = kept.map(|it| Arc::clone(&it.door)).unwrap_or_default();
-            lock(&door).allow_only(allow.unwrap_or_default());
-            let traffic = kept.map(|it| Arc::clone(&it.traffic)).unwrap_or_default();
-            let device = control.attached.get(&item).map(Arc::clone);
-            live.instances.insert(
-                item,
-                Arc::new(Instance {
-                    door,
-                    device,
-                    traffic,
-                }),
-            );
-        }
-        live
     }
+
+    /// Returns what routing says about the way to a peer.
+    pub(crate) fn route(&self, peer: &Peer) -> Route {
+        match self.fib.next_hop(peer.address) {
+            Some(next) if next == peer.node => Route::Straight,
+            Some(_) => Route::Around,
+            None => Route::Unknown,
+        }
+    }
+}
+
+fn build_peers(control: &mut Control, before: &Live, local: &Local) -> BTreeMap<NodeId, Arc<Peer>> {
+    let now = Instant::now();
+    let mut peers = BTreeMap::new();
+    for (node, peer_plan) in &control.plan.peers {
+        let kept = before
+            .peers
+            .get(node)
+            .filter(|peer| peer.key == peer_plan.x25519 && peer.address == peer_plan.address);
+        let peer = match kept {
+            Some(peer) => Arc::clone(peer),
+            None => {
+                let index = free_index(&mut control.next_index, before);
+                Arc::new(new_peer(*node, peer_plan, index, local, now))
+            }
+        };
+        peer.set_role(peer_plan.role);
+        peer.set_candidates(&peer_plan.endpoints, now);
+        peers.insert(*node, peer);
+    }
+    peers
+}
+
+fn build_instances(control: &Control, before: &Live) -> BTreeMap<Digest, Arc<Instance>> {
+    let planned = control.plan.instances.keys();
+    let items: BTreeSet<_> = planned.chain(control.attached.keys()).copied().collect();
+    let mut instances = BTreeMap::new();
+    for item in items {
+        let allow = control.plan.instances.get(&item).map(|it| it.allow.clone());
+        let kept = before.instances.get(&item);
+        let door = kept.map(|it| Arc::clone(&it.door)).unwrap_or_default();
+        lock(&door).allow_only(allow.unwrap_or_default());
+        let traffic = kept.map(|it| Arc::clone(&it.traffic)).unwrap_or_default();
+        let device = control.attached.get(&item).map(Arc::clone);
+        let instance = Instance {
+            door,
+            device,
+            traffic,
+        };
+        instances.insert(item, Arc::new(instance));
+    }
+    instances
 }
 
 fn new_peer(node: NodeId, plan: &PeerPlan, index: u32, local: &Local, now: Instant) -> Peer {
@@ -393,7 +473,12 @@ fn new_peer(node: NodeId, plan: &PeerPlan, index: u32, local: &Local, now: Insta
     } else {
         Turn::Follow
     };
-    Peer::new(node, plan.x25519, index, turn, Box::new(session), now)
+    let who = Who {
+        node,
+        address: plan.address,
+        key: plan.x25519,
+    };
+    Peer::new(who, index, turn, Box::new(session), now)
 }
 
 /// Returns a number that names no link; never the one of a link just removed, whose peer may still

@@ -1,39 +1,30 @@
 //! The three threads: datagrams in, packets in, time.
 //!
-//! Each owns its buffers, so no packet costs an allocation, and hands packets over by calling, so
-//! there is no queue between them. A full socket or TUN drops the packet and counts it: both have
-//! queues of their own behind them, and a third one would only add delay.
+//! Each has [`Hands`] of its own that carry what came to where it goes, so there is no queue between
+//! the threads. A full socket or TUN drops the packet and counts it: both have queues of their own
+//! behind them, and a third one would only add delay.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet as Message, TunnResult};
-use mesh_base::digest::Digest;
-use mesh_routing::packet::Packet;
-use mesh_routing::table::{DropReason, Origin, Verdict};
+use mesh_routing::table::Origin;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::limits::{BURST_COUNT_MAX, DATAGRAM_LEN_MAX, PACKET_LEN_MAX, TICK};
-use crate::peer::Peer;
-use crate::plane::{Instance, Live, Shared};
-use crate::session::{COOKIE, PAYLOAD};
-use crate::sys::lock;
+use crate::hands::Hands;
+use crate::limits::{BURST_COUNT_MAX, OUTER_LEN_MAX, PACKET_LEN_MAX, TICK};
+use crate::plane::{Live, Shared};
 use crate::tun::Device;
 
 /// Receives datagrams until the data plane stops.
 pub fn receive(shared: &Shared) {
     let [waker, _, _] = &shared.wakers;
-    let mut datagram = vec![0; DATAGRAM_LEN_MAX];
-    let mut plain = vec![0; DATAGRAM_LEN_MAX];
+    let mut datagram = vec![0; OUTER_LEN_MAX];
+    let mut hands = Hands::new(shared);
     while !shared.stopping.load(Ordering::Relaxed) {
         let mut fds = [readable(waker), readable(&shared.wire)];
         let _ = poll(&mut fds, PollTimeout::NONE);
         waker.clear();
-        let mut live = shared.live();
         for _ in 0..BURST_COUNT_MAX {
             let Some((len, from)) = shared.wire.receive(&mut datagram) else {
                 break;
@@ -41,18 +32,8 @@ pub fn receive(shared: &Shared) {
             let Some(bytes) = datagram.get(..len) else {
                 break;
             };
-            shared.renew(&mut live);
-            let now = Instant::now();
-            let Some(peer) = find_peer(shared, &live, bytes, from, &mut plain) else {
-                continue;
-            };
-            let Some(len) = peer.receive(bytes, from, &shared.wire, &mut plain, now) else {
-                continue;
-            };
-            if let Some(packet) = plain.get(..len) {
-                // From a peer nothing goes to a peer, so there is nothing to seal.
-                route(shared, &live, Origin::Peer(peer.node), packet, &mut [], now);
-            }
+            hands.renew();
+            hands.take_datagram(bytes, from, Instant::now());
         }
     }
 }
@@ -61,11 +42,10 @@ pub fn receive(shared: &Shared) {
 pub fn read(shared: &Shared) {
     let [_, waker, _] = &shared.wakers;
     let mut buffer = vec![0; PACKET_LEN_MAX];
-    let mut sealed = vec![0; DATAGRAM_LEN_MAX];
+    let mut hands = Hands::new(shared);
     while !shared.stopping.load(Ordering::Relaxed) {
         waker.clear();
         let known = shared.live();
-        let mut live = Arc::clone(&known);
         let devices = devices(shared, &known);
         let mut fds: Vec<_> = devices
             .iter()
@@ -76,7 +56,7 @@ pub fn read(shared: &Shared) {
         loop {
             let _ = poll(&mut fds, PollTimeout::NONE);
             for (origin, device) in &devices {
-                drain(shared, &mut live, *origin, device, &mut buffer, &mut sealed);
+                drain(&mut hands, *origin, device, &mut buffer);
             }
             let woken = fds.last().and_then(PollFd::any) == Some(true);
             if woken || devices.iter().any(|(_, device)| device.is_gone()) {
@@ -89,13 +69,12 @@ pub fn read(shared: &Shared) {
 /// Lets time pass for every link until the data plane stops.
 pub fn tick(shared: &Shared) {
     let [_, _, waker] = &shared.wakers;
-    let mut out = vec![0; DATAGRAM_LEN_MAX];
+    let mut hands = Hands::new(shared);
     let step = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
     while !shared.stopping.load(Ordering::Relaxed) {
         shared.limiter.reset_count();
-        for peer in shared.live().peers.values() {
-            peer.drive(&shared.wire, &mut out, Instant::now());
-        }
+        hands.renew();
+        hands.drive(Instant::now());
         let _ = poll(&mut [readable(waker)], step);
         waker.clear();
     }
@@ -118,148 +97,12 @@ fn devices<'a>(shared: &'a Shared, live: &'a Live) -> Vec<(Origin, &'a Device)> 
         .collect()
 }
 
-fn drain(
-    shared: &Shared,
-    live: &mut Arc<Live>,
-    origin: Origin,
-    device: &Device,
-    buffer: &mut [u8],
-    sealed: &mut [u8],
-) {
+fn drain(hands: &mut Hands<'_>, origin: Origin, device: &Device, buffer: &mut [u8]) {
     for _ in 0..BURST_COUNT_MAX {
         let Some(packet) = device.read(buffer) else {
             return;
         };
-        shared.renew(live);
-        route(shared, live, origin, packet, sealed, Instant::now());
-    }
-}
-
-/// Finds whose datagram it is. Answers strangers' handshakes with a cookie when there are too many.
-fn find_peer<'a>(
-    shared: &Shared,
-    live: &'a Live,
-    datagram: &[u8],
-    from: SocketAddr,
-    scratch: &mut [u8],
-) -> Option<&'a Arc<Peer>> {
-    let (&[kind, 0, 0, 0, a, b, c, d], _) = datagram.split_first_chunk::<8>()? else {
-        return None;
-    };
-    if kind == PAYLOAD || kind == COOKIE {
-        return live.by_index.get(&(u32::from_le_bytes([a, b, c, d]) >> 8));
-    }
-    match shared
-        .limiter
-        .verify_packet(Some(from.ip()), datagram, scratch)
-    {
-        Ok(Message::HandshakeInit(initiation)) => {
-            let (secret, public) = (shared.local.secret(), shared.local.public());
-            let half = parse_handshake_anon(secret, public, &initiation).ok()?;
-            live.by_key.get(&half.peer_static_public)
-        }
-        Ok(Message::HandshakeResponse(response)) => {
-            live.by_index.get(&(response.receiver_idx >> 8))
-        }
-        Err(TunnResult::WriteToNetwork(cookie)) => {
-            shared.wire.send(cookie, from);
-            None
-        }
-        _ => None,
-    }
-}
-
-/// Carries one packet to where the table says, if the doors on its way agree.
-fn route(
-    shared: &Shared,
-    live: &Live,
-    origin: Origin,
-    bytes: &[u8],
-    sealed: &mut [u8],
-    now: Instant,
-) {
-    if let Err(reason) = carry(shared, live, origin, bytes, sealed, now) {
-        shared.drop_packet(reason);
-    }
-}
-
-fn carry(
-    shared: &Shared,
-    live: &Live,
-    origin: Origin,
-    bytes: &[u8],
-    sealed: &mut [u8],
-    now: Instant,
-) -> Result<(), DropReason> {
-    let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
-    let verdict = live.table.classify(&packet, origin);
-    if let Verdict::Drop(reason) = verdict {
-        return Err(reason);
-    }
-    leave(shared, live, origin, &packet, now)?;
-    match verdict {
-        Verdict::ToPeer(node) => {
-            let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
-            peer.send(bytes, &shared.wire, sealed, now)
-        }
-        Verdict::ToHost => {
-            if let Some(door) = &shared.host_door {
-                lock(door).ingress_to_host(&packet, shared.moment(now))?;
-            }
-            deliver(&shared.host, bytes)
-        }
-        Verdict::ToInstance(item) => {
-            let instance = instance(live, item)?;
-            lock(&instance.door).ingress(&packet, shared.moment(now))?;
-            let device = instance.device.as_deref().ok_or(DropReason::Detached)?;
-            deliver(device, bytes)?;
-            instance
-                .traffic
-                .received
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
-            Ok(())
-        }
-        Verdict::Drop(reason) => Err(reason),
-    }
-}
-
-/// Passes the door on the side where the packet comes from.
-fn leave(
-    shared: &Shared,
-    live: &Live,
-    origin: Origin,
-    packet: &Packet<'_>,
-    now: Instant,
-) -> Result<(), DropReason> {
-    match origin {
-        Origin::Peer(_) => Ok(()),
-        Origin::Host => match &shared.host_door {
-            Some(door) => lock(door).egress_of_host(packet, shared.moment(now)),
-            None => Ok(()),
-        },
-        Origin::Instance(item) => {
-            let instance = instance(live, item)?;
-            lock(&instance.door).egress(packet, shared.moment(now))?;
-            instance
-                .traffic
-                .sent
-                .fetch_add(packet.len() as u64, Ordering::Relaxed);
-            Ok(())
-        }
-    }
-}
-
-fn instance(live: &Live, item: Digest) -> Result<&Instance, DropReason> {
-    live.instances
-        .get(&item)
-        .map(Arc::as_ref)
-        .ok_or(DropReason::Absent)
-}
-
-fn deliver(device: &Device, bytes: &[u8]) -> Result<(), DropReason> {
-    if device.write(bytes) {
-        Ok(())
-    } else {
-        Err(DropReason::Congested)
+        hands.renew();
+        hands.route(origin, packet, Instant::now());
     }
 }

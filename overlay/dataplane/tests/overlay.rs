@@ -25,7 +25,7 @@ use mesh_dataplane::limits::HANDSHAKES_PER_SECOND;
 use mesh_dataplane::session::{Local, Session, WireGuard};
 use mesh_dataplane::{Config, Dataplane, Forwards, HostAccess, Namespace};
 use mesh_routing::packet::build;
-use mesh_routing::plan::{InstancePlan, PeerPlan, Plan};
+use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
 use mesh_routing::table::DropReason;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -103,6 +103,7 @@ fn start_with(number: u8, host_tun: OwnedFd, host_access: HostAccess) -> Datapla
         udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         host_tun,
         host_access,
+        speaker: None,
     })
     .unwrap()
 }
@@ -116,6 +117,7 @@ fn plan(own: u8, peers: &[(u8, Option<u16>)]) -> Plan {
     let peers = peers.iter().map(|(number, port)| {
         let endpoints = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let peer = PeerPlan {
+            role: Role::Neighbour,
             address: address(*number),
             x25519: secret(*number).public().to_x25519(),
             endpoints: endpoints.into_iter().collect(),
@@ -568,6 +570,7 @@ fn port_that_is_taken_is_named() {
         udp_bind: address,
         host_tun,
         host_access: HostAccess::Open,
+        speaker: None,
     });
     let error = refused.err().expect("the port is taken");
     assert_eq!(error.to_string(), format!("cannot listen on UDP {address}"));

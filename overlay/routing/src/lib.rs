@@ -19,6 +19,7 @@
 //! | [`packet`] | a checked view of an IPv6 packet |
 //! | [`table`] | from origin and addresses to a verdict |
 //! | [`fib`] | the next hop towards each node |
+//! | [`talk`] | Babel's datagrams inside a link |
 //! | [`transit`] | session datagrams that pass through us |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
@@ -33,4 +34,5 @@ pub mod limits;
 pub mod packet;
 pub mod plan;
 pub mod table;
+pub mod talk;
 pub mod transit;

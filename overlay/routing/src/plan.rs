@@ -25,9 +25,21 @@ pub struct Plan {
     pub forwards: BTreeSet<(Ipv6Addr, u16)>,
 }
 
+/// What we want of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Role {
+    /// A link: a session that is kept alive over the underlay and carries routing talk.
+    #[default]
+    Neighbour,
+    /// A session when there is something to say, over other nodes' links.
+    Far,
+}
+
 /// One peer of a [`Plan`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerPlan {
+    /// Whether it is to be a neighbour.
+    pub role: Role,
     /// Its overlay address: the only source it may use, besides services that it holds.
     pub address: Ipv6Addr,
     /// Its WireGuard public key.

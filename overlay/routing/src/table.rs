@@ -157,6 +157,11 @@ impl Table {
         }
     }
 
+    /// Returns whether an address is that of a peer.
+    pub fn is_peer(&self, address: &Ipv6Addr) -> bool {
+        self.nodes.contains_key(address)
+    }
+
     /// Decides where a packet goes.
     pub fn classify(&self, packet: &Packet<'_>, origin: Origin) -> Verdict {
         if !packet.is_overlay() {
@@ -224,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::packet::build;
-    use crate::plan::{InstancePlan, PeerPlan};
+    use crate::plan::{InstancePlan, PeerPlan, Role};
 
     const OWN: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 1);
     const ALICE: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 2);
@@ -245,6 +250,7 @@ mod tests {
 
     fn table() -> Table {
         let peer = |address| PeerPlan {
+            role: Role::Neighbour,
             address,
             x25519: [0; 32],
             endpoints: Vec::new(),

@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use mesh_base::identity::NodeId;
 use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
-use mesh_routing::plan::{InstancePlan, PeerPlan, Plan};
+use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
 
 use crate::node::Node;
 use crate::port::{Effect, Reach};
@@ -46,6 +46,7 @@ impl Node {
                 continue;
             }
             let plan = PeerPlan {
+                role: Role::Neighbour,
                 address: member.address.0,
                 x25519: node.key().to_x25519(),
                 endpoints: contact.contact.wireguard.clone(),

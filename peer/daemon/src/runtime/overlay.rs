@@ -83,6 +83,7 @@ impl Overlay {
             udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             host_tun,
             host_access: HostAccess::AnswersOnly,
+            speaker: None,
         })?;
         let forwards = namespace.map(|namespace| Remembered::new(home, namespace));
         Ok(Self { plane, forwards })

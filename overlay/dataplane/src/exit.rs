@@ -1,0 +1,127 @@
+//! Ways out of this machine: the UDP socket, and parcels for nodes that are no neighbours.
+//!
+//! A session's datagram leaves directly or in a parcel inside a neighbour's link. Whoever makes a
+//! datagram holds the lock of its own link, and two links are never locked together: so parcels wait
+//! here until that lock is released, and `pump` hands them to the next hops. Buffers are used again,
+//! so that a parcel costs no allocation. Invariant: between two packets no parcel waits.
+
+use std::net::{Ipv6Addr, SocketAddr};
+
+use mesh_routing::table::DropReason;
+use mesh_routing::transit;
+
+use crate::limits::{PARCEL_LEN_MAX, PARCELS_MAX};
+use crate::wire::Wire;
+
+/// How a datagram travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Over the underlay, from or to this address.
+    Direct(SocketAddr),
+    /// In a parcel, over other nodes' links.
+    Mesh,
+}
+
+/// What routing says about the way to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// It is the neighbour at the other end of its link.
+    Straight,
+    /// Another neighbour is nearer to it.
+    Around,
+    /// Nothing.
+    Unknown,
+}
+
+/// The exit of one thread.
+pub struct Exit<'a> {
+    wire: &'a Wire,
+    own: Ipv6Addr,
+    parcels: Vec<Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl<'a> Exit<'a> {
+    /// Makes an exit of a node that has no address yet.
+    pub fn new(wire: &'a Wire) -> Self {
+        Self {
+            wire,
+            own: Ipv6Addr::UNSPECIFIED,
+            parcels: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Sets who sends the parcels.
+    pub fn set_own(&mut self, own: Ipv6Addr) {
+        self.own = own;
+    }
+
+    /// Sends a datagram to the node that has `address` in the overlay.
+    pub fn send(&mut self, datagram: &[u8], way: Way, address: Ipv6Addr) -> Result<(), DropReason> {
+        match way {
+            Way::Direct(to) if self.wire.send(datagram, to) => Ok(()),
+            Way::Direct(_) => Err(DropReason::Congested),
+            Way::Mesh => self.pack(datagram, address),
+        }
+    }
+
+    /// Takes a parcel that waits; give its buffer back with [`Exit::recycle`].
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        self.parcels.pop()
+    }
+
+    /// Gives back the buffer of a parcel.
+    pub fn recycle(&mut self, parcel: Vec<u8>) {
+        self.spare.push(parcel);
+    }
+
+    fn pack(&mut self, datagram: &[u8], to: Ipv6Addr) -> Result<(), DropReason> {
+        if PARCELS_MAX <= self.parcels.len() {
+            return Err(DropReason::Congested);
+        }
+        let mut parcel = self.spare.pop().unwrap_or_default();
+        parcel.resize(PARCEL_LEN_MAX, 0);
+        let Some(len) = transit::wrap(datagram, self.own, to, &mut parcel) else {
+            self.spare.push(parcel);
+            return Err(DropReason::Malformed);
+        };
+        parcel.truncate(len);
+        self.parcels.push(parcel);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use mesh_routing::packet::Packet;
+
+    use super::*;
+
+    const OWN: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 1);
+    const FAR: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 2);
+
+    #[test]
+    fn parcels_wait_up_to_a_limit_and_their_buffers_come_back() {
+        let wire = Wire::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let mut exit = Exit::new(&wire);
+        exit.set_own(OWN);
+        for _ in 0..PARCELS_MAX {
+            assert_eq!(exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR), Ok(()));
+        }
+        let full = exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR);
+        assert_eq!(full, Err(DropReason::Congested));
+        let mut count = 0;
+        while let Some(parcel) = exit.take() {
+            let packet = Packet::parse(&parcel).unwrap();
+            assert_eq!((packet.source(), packet.destination()), (OWN, FAR));
+            exit.recycle(parcel);
+            count += 1;
+        }
+        assert_eq!((count, exit.spare.len()), (PARCELS_MAX, PARCELS_MAX));
+        exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR).unwrap();
+        assert_eq!(exit.spare.len(), PARCELS_MAX - 1);
+    }
+}

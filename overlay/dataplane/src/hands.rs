@@ -1,0 +1,327 @@
+//! What a thread does with one packet or datagram: find its session, judge it, carry it on.
+//!
+//! ```text
+//!   underlay ─► session ─┬─► routing talk ──────────────► the speaker
+//!                        ├─► parcel ─┬─► of others ──────► next hop's session ─► underlay
+//!                        │           └─► ours ─► session ─► packet ─┐
+//!                        └─► packet ────────────────────────────────┴─► doors ─► TUN
+//!   TUN ─► doors ─► session ─┬─► underlay
+//!                            └─► parcel ─► next hop's session ─► underlay
+//! ```
+//! Each thread has hands of its own with its own buffers, so no packet costs an allocation. Decides
+//! nothing: verdicts are those of `mesh-routing`. Invariants: a parcel inside a parcel goes nowhere,
+//! and talk that came in a parcel is not believed.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::{Packet as Message, TunnResult};
+use mesh_base::digest::Digest;
+use mesh_base::identity::NodeId;
+use mesh_routing::packet::Packet;
+use mesh_routing::table::{DropReason, Origin, Verdict};
+use mesh_routing::talk;
+use mesh_routing::transit::{self, Transit};
+
+use crate::exit::{Exit, Way};
+use crate::limits::OUTER_LEN_MAX;
+use crate::peer::Peer;
+use crate::plane::{Instance, Live, Shared, Spoken};
+use crate::session::{COOKIE, PAYLOAD};
+use crate::sys::lock;
+use crate::tun::Device;
+
+/// The hands of one thread.
+pub struct Hands<'a> {
+    shared: &'a Shared,
+    live: Arc<Live>,
+    exit: Exit<'a>,
+    /// What a link's session gave.
+    plain: Vec<u8>,
+    /// What the session of a parcel gave.
+    inner: Vec<u8>,
+    sealed: Vec<u8>,
+}
+
+impl<'a> Hands<'a> {
+    /// Makes hands that see the newest picture.
+    pub fn new(shared: &'a Shared) -> Self {
+        let live = shared.live();
+        let mut exit = Exit::new(&shared.wire);
+        exit.set_own(live.own);
+        let buffer = || vec![0; OUTER_LEN_MAX];
+        Self {
+            shared,
+            live,
+            exit,
+            plain: buffer(),
+            inner: buffer(),
+            sealed: buffer(),
+        }
+    }
+
+    /// Sees the newest picture. Called after a packet was taken and before it is judged.
+    pub fn renew(&mut self) {
+        self.shared.renew(&mut self.live);
+        self.exit.set_own(self.live.own);
+    }
+
+    /// Lets time pass for every link.
+    pub fn drive(&mut self, now: Instant) {
+        let live = Arc::clone(&self.live);
+        for peer in live.peers.values() {
+            let route = live.route(peer);
+            peer.drive(route, &mut self.exit, &mut self.sealed, now);
+            self.hand_on(now);
+        }
+    }
+
+    /// Takes a datagram from the underlay.
+    pub fn take_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        let mut plain = std::mem::take(&mut self.plain);
+        let came = Way::Direct(from);
+        if let Some((node, len)) = self.open(datagram, came, from.ip(), &mut plain, now)
+            && let Some(packet) = plain.get_mut(..len)
+            && let Err(reason) = self.take_from_link(node, packet, now)
+        {
+            self.shared.drop_packet(reason);
+        }
+        self.plain = plain;
+    }
+
+    /// Carries one packet to where the table says, if the doors on its way agree.
+    pub fn route(&mut self, origin: Origin, bytes: &[u8], now: Instant) {
+        if let Err(reason) = self.carry(origin, bytes, now) {
+            self.shared.drop_packet(reason);
+        }
+    }
+
+    /// Opens a datagram with the session that it belongs to; returns whose it is and the length of
+    /// the packet that now stands at the start of `out`.
+    fn open(
+        &mut self,
+        datagram: &[u8],
+        came: Way,
+        from: IpAddr,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Option<(NodeId, usize)> {
+        let live = Arc::clone(&self.live);
+        let peer = self.find_peer(&live, datagram, came, from)?;
+        let route = live.route(peer);
+        let len = peer.receive(datagram, came, route, &mut self.exit, out, now);
+        self.hand_on(now);
+        Some((peer.node, len?))
+    }
+
+    /// Takes what came out of a link's session over the link's own underlay.
+    fn take_from_link(
+        &mut self,
+        from: NodeId,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let live = Arc::clone(&self.live);
+        let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
+        if let Some(talk) = talk::read(&packet) {
+            return self.tell_speaker(from, talk);
+        }
+        if !transit::is_parcel(&packet) {
+            return self.carry(Origin::Peer(from), bytes, now);
+        }
+        let is_member = |address: &Ipv6Addr| live.table.is_peer(address);
+        match transit::judge(&packet, from, live.own, &live.fib, is_member) {
+            Transit::Drop(reason) => Err(reason),
+            Transit::Here { source, datagram } => {
+                let mut inner = std::mem::take(&mut self.inner);
+                let opened = self.open(datagram, Way::Mesh, IpAddr::V6(source), &mut inner, now);
+                let done = match opened.and_then(|(node, len)| Some((node, inner.get(..len)?))) {
+                    Some((node, packet)) => self.take_from_afar(node, packet, now),
+                    None => Ok(()),
+                };
+                self.inner = inner;
+                done
+            }
+            Transit::Relay(next) => {
+                transit::spend_hop(bytes);
+                self.relay(next, bytes, now)
+            }
+        }
+    }
+
+    /// Takes what came out of a session whose datagram was in a parcel.
+    fn take_from_afar(
+        &mut self,
+        from: NodeId,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
+        if talk::read(&packet).is_some() {
+            return Err(DropReason::Relayed);
+        }
+        if transit::is_parcel(&packet) {
+            return Err(DropReason::Transit);
+        }
+        self.carry(Origin::Peer(from), bytes, now)
+    }
+
+    fn tell_speaker(&self, from: NodeId, talk: talk::Talk<'_>) -> Result<(), DropReason> {
+        let speaker = self.shared.speaker.as_ref().ok_or(DropReason::Foreign)?;
+        let spoken = Spoken {
+            from,
+            source: talk.source,
+            destination: talk.destination,
+            payload: talk.payload.to_vec(),
+        };
+        speaker.try_send(spoken).map_err(|_| DropReason::Congested)
+    }
+
+    /// Gives the parcels that were made meanwhile to their next hops.
+    fn hand_on(&mut self, now: Instant) {
+        while let Some(parcel) = self.exit.take() {
+            if let Err(reason) = self.hand_on_one(&parcel, now) {
+                self.shared.drop_packet(reason);
+            }
+            self.exit.recycle(parcel);
+        }
+    }
+
+    fn hand_on_one(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
+        let packet = Packet::parse(parcel).map_err(|_| DropReason::Malformed)?;
+        let next = self.live.fib.next_hop(packet.destination());
+        self.relay(next.ok_or(DropReason::Unreachable)?, parcel, now)
+    }
+
+    fn relay(&mut self, next: NodeId, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
+        let live = Arc::clone(&self.live);
+        let peer = live.peers.get(&next).ok_or(DropReason::Unreachable)?;
+        peer.relay(parcel, &mut self.exit, &mut self.sealed, now)
+    }
+
+    /// Finds whose datagram it is. Answers strangers' handshakes with a cookie when there are too
+    /// many.
+    fn find_peer<'live>(
+        &mut self,
+        live: &'live Live,
+        datagram: &[u8],
+        came: Way,
+        from: IpAddr,
+    ) -> Option<&'live Arc<Peer>> {
+        let (&[kind, 0, 0, 0, a, b, c, d], _) = datagram.split_first_chunk::<8>()? else {
+            return None;
+        };
+        if kind == PAYLOAD || kind == COOKIE {
+            return live.by_index.get(&(u32::from_le_bytes([a, b, c, d]) >> 8));
+        }
+        let checked = self
+            .shared
+            .limiter
+            .verify_packet(Some(from), datagram, &mut self.sealed);
+        match checked {
+            Ok(Message::HandshakeInit(initiation)) => {
+                let local = &self.shared.local;
+                let half =
+                    parse_handshake_anon(local.secret(), local.public(), &initiation).ok()?;
+                live.by_key.get(&half.peer_static_public)
+            }
+            Ok(Message::HandshakeResponse(response)) => {
+                live.by_index.get(&(response.receiver_idx >> 8))
+            }
+            Err(TunnResult::WriteToNetwork(cookie)) => {
+                // Only parcels need it; a datagram on the underlay goes back to where it came from.
+                let address = match from {
+                    IpAddr::V6(address) => address,
+                    IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
+                };
+                let _ = self.exit.send(cookie, came, address);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    fn carry(&mut self, origin: Origin, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
+        let (shared, live) = (self.shared, Arc::clone(&self.live));
+        let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
+        if transit::is_parcel(&packet) {
+            return Err(DropReason::Protocol);
+        }
+        let verdict = live.table.classify(&packet, origin);
+        if let Verdict::Drop(reason) = verdict {
+            return Err(reason);
+        }
+        leave(shared, &live, origin, &packet, now)?;
+        match verdict {
+            Verdict::ToPeer(node) => {
+                let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
+                let route = live.route(peer);
+                let sent = peer.send(bytes, route, &mut self.exit, &mut self.sealed, now);
+                self.hand_on(now);
+                sent
+            }
+            Verdict::ToHost => {
+                if let Some(door) = &shared.host_door {
+                    lock(door).ingress_to_host(&packet, shared.moment(now))?;
+                }
+                deliver(&shared.host, bytes)
+            }
+            Verdict::ToInstance(item) => {
+                let instance = instance(&live, item)?;
+                lock(&instance.door).ingress(&packet, shared.moment(now))?;
+                let device = instance.device.as_deref().ok_or(DropReason::Detached)?;
+                deliver(device, bytes)?;
+                instance
+                    .traffic
+                    .received
+                    .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                Ok(())
+            }
+            Verdict::Drop(reason) => Err(reason),
+        }
+    }
+}
+
+/// Passes the door on the side where the packet comes from.
+fn leave(
+    shared: &Shared,
+    live: &Live,
+    origin: Origin,
+    packet: &Packet<'_>,
+    now: Instant,
+) -> Result<(), DropReason> {
+    match origin {
+        Origin::Peer(_) => Ok(()),
+        Origin::Host => match &shared.host_door {
+            Some(door) => lock(door).egress_of_host(packet, shared.moment(now)),
+            None => Ok(()),
+        },
+        Origin::Instance(item) => {
+            let instance = instance(live, item)?;
+            lock(&instance.door).egress(packet, shared.moment(now))?;
+            instance
+                .traffic
+                .sent
+                .fetch_add(packet.len() as u64, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+}
+
+fn instance(live: &Live, item: Digest) -> Result<&Instance, DropReason> {
+    live.instances
+        .get(&item)
+        .map(Arc::as_ref)
+        .ok_or(DropReason::Absent)
+}
+
+fn deliver(device: &Device, bytes: &[u8]) -> Result<(), DropReason> {
+    if device.write(bytes) {
+        Ok(())
+    } else {
+        Err(DropReason::Congested)
+    }
+}
