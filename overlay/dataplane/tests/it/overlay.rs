@@ -1,155 +1,29 @@
-//! Whole data planes against each other over loopback UDP.
+//! Two and three data planes against each other, each a neighbour of the others.
 //!
 //! TUNs are socket pairs that keep packet borders, except in the last part, where they are real
-//! ones in namespaces of their own. Every wait is for a condition and has a deadline.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+//! ones in namespaces of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mesh_base::digest::Digest;
-use mesh_base::identity::{NodeId, SecretKey};
+use mesh_base::identity::NodeId;
 use mesh_dataplane::limits::HANDSHAKES_PER_SECOND;
 use mesh_dataplane::session::{Local, Session, WireGuard};
 use mesh_dataplane::{Config, Dataplane, Forwards, HostAccess, Namespace};
 use mesh_routing::packet::build;
-use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
+use mesh_routing::plan::InstancePlan;
 use mesh_routing::table::DropReason;
-use nix::poll::{PollFd, PollFlags, poll};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const SERVICE: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 0x77);
-const ITEM: Digest = Digest::from_bytes([7; 32]);
-
-/// The outer end of a TUN: what the kernel would be.
-struct Outside(OwnedFd);
-
-impl Outside {
-    fn pair() -> (Self, OwnedFd) {
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
-        (Self(ours), theirs)
-    }
-
-    fn put(&self, packet: &[u8]) {
-        assert_eq!(nix::unistd::write(&self.0, packet), Ok(packet.len()));
-    }
-
-    /// Takes the next packet, if one comes in time.
-    fn take_within(&self, time: Duration) -> Option<Vec<u8>> {
-        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-        let millis = u16::try_from(time.as_millis()).unwrap();
-        if poll(&mut fds, millis).unwrap() == 0 {
-            return None;
-        }
-        let mut buffer = vec![0; 4096];
-        let len = nix::unistd::read(&self.0, &mut buffer).unwrap();
-        buffer.truncate(len);
-        Some(buffer)
-    }
-
-    #[track_caller]
-    fn expect(&self, packet: &[u8]) {
-        let got = self
-            .take_within(PATIENCE)
-            .expect("a packet comes out of the TUN");
-        assert_eq!(got, packet);
-    }
-}
-
-struct Node {
-    plane: Dataplane,
-    host: Outside,
-    secret: SecretKey,
-    address: Ipv6Addr,
-}
-
-fn secret(number: u8) -> SecretKey {
-    SecretKey::from_seed([number; 32])
-}
-
-fn address(number: u8) -> Ipv6Addr {
-    Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, u16::from(number))
-}
-
-fn start(number: u8, host_access: HostAccess) -> Node {
-    let (host, tun) = Outside::pair();
-    let plane = start_with(number, tun, host_access);
-    Node {
-        plane,
-        host,
-        secret: secret(number),
-        address: address(number),
-    }
-}
-
-fn start_with(number: u8, host_tun: OwnedFd, host_access: HostAccess) -> Dataplane {
-    Dataplane::start(Config {
-        secret_x25519: secret(number).to_x25519(),
-        udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        host_tun,
-        host_access,
-        speaker: None,
-    })
-    .unwrap()
-}
-
-fn id(number: u8) -> NodeId {
-    NodeId(secret(number).public())
-}
-
-/// A plan for `own` that knows `peers` by number and endpoint.
-fn plan(own: u8, peers: &[(u8, Option<u16>)]) -> Plan {
-    let peers = peers.iter().map(|(number, port)| {
-        let endpoints = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-        let peer = PeerPlan {
-            role: Role::Neighbour,
-            address: address(*number),
-            x25519: secret(*number).public().to_x25519(),
-            endpoints: endpoints.into_iter().collect(),
-        };
-        (id(*number), peer)
-    });
-    Plan {
-        own: address(own),
-        peers: peers.collect(),
-        services: BTreeMap::new(),
-        instances: BTreeMap::new(),
-        forwards: BTreeSet::new(),
-    }
-}
-
-/// Waits until `holds`; panics with `what` when patience ends.
-#[track_caller]
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::yield_now();
-    }
-}
-
-#[track_caller]
-fn expect_drop(plane: &Dataplane, reason: DropReason) {
-    eventually(
-        &format!("a packet is dropped as {reason:?}: {:?}", plane.drops()),
-        || plane.drops().iter().any(|(seen, _)| *seen == reason),
-    );
-}
+use crate::ground::{
+    ITEM, Node, Outside, PATIENCE, SERVICE, address, eventually, expect_drop, id, plan, secret,
+    start, start_with,
+};
 
 /// Lets each know the other, only the second knowing where the first is.
 fn introduce(alice: &Node, bob: &Node, numbers: (u8, u8)) {

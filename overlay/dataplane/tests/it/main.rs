@@ -1,0 +1,12 @@
+//! Whole data planes against each other over loopback UDP. Every wait is for a condition and has a
+//! deadline.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod ground;
+mod mesh;
+mod overlay;

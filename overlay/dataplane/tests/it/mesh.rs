@@ -1,0 +1,288 @@
+//! Nodes that are no neighbours: sessions in parcels over other nodes' links.
+//!
+//! Who can send to whom over the underlay is what the plans say about endpoints; next hops are set
+//! by hand, as a Babel speaker would.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use mesh_dataplane::{Config, Dataplane, HostAccess, Spoken};
+use mesh_routing::packet::build;
+use mesh_routing::plan::{Plan, Role};
+use mesh_routing::table::DropReason;
+use mesh_routing::talk::{BABEL_GROUP, link_local};
+use mesh_routing::transit::PARCEL_PORT;
+
+use crate::ground::{Node, Outside, PATIENCE, eventually, expect_drop, id, plan, secret, start};
+
+/// Addresses whose /64 differ, as those of real nodes do.
+fn address(number: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd6d, 0, 0, u16::from(number), 0, 0, 0, u16::from(number))
+}
+
+fn prefix(number: u8) -> [u8; 8] {
+    [0xfd, 0x6d, 0, 0, 0, 0, 0, number]
+}
+
+/// A plan for `own` with neighbours, each with a port or none, and far nodes.
+fn mesh_plan(own: u8, neighbours: &[(u8, Option<u16>)], far: &[u8]) -> Plan {
+    let everybody: Vec<_> = neighbours
+        .iter()
+        .copied()
+        .chain(far.iter().map(|number| (*number, None)))
+        .collect();
+    let mut plan = plan(own, &everybody);
+    plan.own = address(own);
+    for (number, _) in &everybody {
+        plan.peers.get_mut(&id(*number)).unwrap().address = address(*number);
+    }
+    for number in far {
+        plan.peers.get_mut(&id(*number)).unwrap().role = Role::Far;
+    }
+    plan
+}
+
+fn routes(node: &Dataplane, next_hops: &[(u8, u8)]) {
+    let changes: Vec<_> = next_hops
+        .iter()
+        .map(|(to, via)| (prefix(*to), Some(id(*via))))
+        .collect();
+    assert_eq!(node.set_routes(&changes), 0);
+}
+
+fn ping(from: u8, to: u8, identifier: u16) -> Vec<u8> {
+    build::icmp(
+        address(from),
+        address(to),
+        128,
+        identifier,
+        b"over the mesh",
+    )
+}
+
+/// Returns nodes 1 to `count` in a line, each knowing the port of the one before.
+fn line(count: u8) -> Vec<Node> {
+    let nodes: Vec<_> = (1..=count)
+        .map(|number| start(number, HostAccess::Open))
+        .collect();
+    let ports: Vec<_> = nodes.iter().map(|node| node.plane.local_port()).collect();
+    for (own, node) in (1..).zip(&nodes) {
+        let mut neighbours = Vec::new();
+        if 1 < own {
+            neighbours.push((own - 1, Some(ports[usize::from(own) - 2])));
+        }
+        if own < count {
+            neighbours.push((own + 1, None));
+        }
+        let far: Vec<u8> = (1..=count)
+            .filter(|other| 1 < own.abs_diff(*other))
+            .collect();
+        node.plane.apply(&mesh_plan(own, &neighbours, &far));
+        let next = |to: u8| if to < own { own - 1 } else { own + 1 };
+        let table: Vec<_> = (1..=count)
+            .filter(|to| *to != own)
+            .map(|to| (to, next(to)))
+            .collect();
+        routes(&node.plane, &table);
+    }
+    nodes
+}
+
+fn links_up(node: &Node, neighbours: &[u8]) -> bool {
+    let stats = node.plane.links();
+    neighbours.iter().all(|number| {
+        stats
+            .iter()
+            .any(|link| link.peer == id(*number) && link.link_silent_ms.is_some())
+    })
+}
+
+#[test]
+fn ends_of_a_line_talk_and_the_middle_sees_ciphertext_only() {
+    for count in [3, 5] {
+        let nodes = line(count);
+        let (first, last) = (&nodes[0], &nodes[usize::from(count) - 1]);
+        eventually("every link is up", || {
+            (1..).zip(&nodes).all(|(own, node)| {
+                let near: Vec<u8> = [own - 1, own + 1]
+                    .into_iter()
+                    .filter(|it| (1..=count).contains(it))
+                    .collect();
+                links_up(node, &near)
+            })
+        });
+        let there = ping(1, count, 7);
+        first.host.put(&there);
+        last.host.expect(&there);
+        let back = ping(count, 1, 8);
+        last.host.put(&back);
+        first.host.expect(&back);
+        for node in &nodes[1..usize::from(count) - 1] {
+            assert_eq!(node.host.take_within(Duration::ZERO), None);
+            let stats = node.plane.links();
+            assert!(
+                stats
+                    .iter()
+                    .all(|link| 0 < link.relayed_bytes || link.endpoint.is_none())
+            );
+            // A relay has no session with the ends unless they are its neighbours.
+            assert!(
+                stats
+                    .iter()
+                    .all(|link| link.link_silent_ms.is_some() || link.silent_ms.is_none())
+            );
+        }
+        let far = first.plane.links();
+        let far = far.iter().find(|link| link.peer == id(count)).unwrap();
+        assert_eq!((far.endpoint, far.link_silent_ms), (None, None));
+        assert!(far.silent_ms.is_some());
+    }
+}
+
+#[test]
+fn session_goes_on_when_its_way_changes() {
+    let nodes = line(3);
+    let (first, last) = (&nodes[0], &nodes[2]);
+    let hello = ping(1, 3, 1);
+    eventually("the session is made", || {
+        first.host.put(&hello);
+        last.host.take_within(Duration::from_millis(50)).is_some()
+    });
+    // The ends find each other: a link of their own, the same session.
+    let port = last.plane.local_port();
+    first
+        .plane
+        .apply(&mesh_plan(1, &[(2, None), (3, Some(port))], &[]));
+    last.plane.apply(&mesh_plan(
+        3,
+        &[(2, Some(nodes[1].plane.local_port())), (1, None)],
+        &[],
+    ));
+    eventually("there is a direct link", || {
+        links_up(first, &[3]) && links_up(last, &[1])
+    });
+    let relayed = || -> u64 {
+        let links = nodes[1].plane.links();
+        links.iter().map(|link| link.relayed_bytes).sum()
+    };
+    while last.host.take_within(Duration::from_millis(50)).is_some() {}
+    routes(&first.plane, &[(3, 3)]);
+    routes(&last.plane, &[(1, 1)]);
+    let before = relayed();
+    first.host.put(&ping(1, 3, 2));
+    last.host.expect(&ping(1, 3, 2));
+    assert_eq!(relayed(), before, "straight");
+    routes(&first.plane, &[(3, 2)]);
+    first.host.put(&ping(1, 3, 3));
+    last.host.expect(&ping(1, 3, 3));
+    assert!(before < relayed(), "around again");
+}
+
+#[test]
+fn node_without_a_route_hears_nothing_and_the_drop_is_counted() {
+    let nodes = line(3);
+    eventually("the links are up", || links_up(&nodes[1], &[1, 3]));
+    nodes[1].plane.set_routes(&[(prefix(3), None)]);
+    nodes[0].host.put(&ping(1, 3, 1));
+    expect_drop(&nodes[1].plane, DropReason::Unreachable);
+    // A loop of two: the middle believes that the way leads back.
+    routes(&nodes[1].plane, &[(3, 1)]);
+    nodes[0].host.put(&ping(1, 3, 1));
+    expect_drop(&nodes[1].plane, DropReason::Loop);
+    assert_eq!(nodes[2].host.take_within(Duration::ZERO), None);
+}
+
+#[test]
+fn programs_cannot_send_parcels_and_strangers_have_no_transit() {
+    let nodes = line(3);
+    eventually("the links are up", || links_up(&nodes[1], &[1, 3]));
+    let forged = build::udp(
+        (address(1), PARCEL_PORT),
+        (address(2), PARCEL_PORT),
+        b"\x04\0\0\0 not from a session",
+    );
+    nodes[0].host.put(&forged);
+    expect_drop(&nodes[0].plane, DropReason::Protocol);
+    // Clear text for the far end, by a node whose own rules are changed.
+    let mut lie = mesh_plan(1, &[(2, None)], &[]);
+    lie.services.insert(address(3), id(2));
+    nodes[0].plane.apply(&lie);
+    nodes[0].host.put(&ping(1, 3, 9));
+    expect_drop(&nodes[1].plane, DropReason::Transit);
+    // A session that claims to be of somebody whom the relay does not know.
+    let mut stranger = mesh_plan(1, &[(2, None)], &[3]);
+    stranger.own = address(77);
+    nodes[0].plane.apply(&stranger);
+    nodes[0]
+        .host
+        .put(&build::icmp(address(77), address(3), 128, 1, b""));
+    expect_drop(&nodes[1].plane, DropReason::Source);
+    assert_eq!(nodes[2].host.take_within(Duration::ZERO), None);
+}
+
+fn speaking(number: u8) -> (Node, Receiver<Spoken>) {
+    let (tell, told) = sync_channel(8);
+    let (host, host_tun) = Outside::pair();
+    let plane = Dataplane::start(Config {
+        secret_x25519: secret(number).to_x25519(),
+        udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        host_tun,
+        host_access: HostAccess::Open,
+        speaker: Some(tell),
+    })
+    .unwrap();
+    let node = Node {
+        plane,
+        host,
+        secret: secret(number),
+        address: address(number),
+    };
+    (node, told)
+}
+
+#[test]
+fn routing_talk_passes_a_link_and_no_relay() {
+    let (alice, told) = speaking(1);
+    let bob = start(2, HostAccess::Open);
+    let carol = start(3, HostAccess::Open);
+    let port = bob.plane.local_port();
+    alice.plane.apply(&mesh_plan(1, &[(2, Some(port))], &[3]));
+    bob.plane.apply(&mesh_plan(2, &[(1, None), (3, None)], &[]));
+    carol.plane.apply(&mesh_plan(3, &[(2, Some(port))], &[1]));
+    routes(&alice.plane, &[(2, 2), (3, 2)]);
+    routes(&bob.plane, &[(1, 1), (3, 3)]);
+    routes(&carol.plane, &[(2, 2), (1, 2)]);
+    eventually("the links are up", || links_up(&bob, &[1, 3]));
+    bob.plane.say(id(1), BABEL_GROUP, b"hello").unwrap();
+    let spoken = told.recv_timeout(PATIENCE).unwrap();
+    let expect = Spoken {
+        from: id(2),
+        source: link_local(address(2)),
+        destination: BABEL_GROUP,
+        payload: b"hello".to_vec(),
+    };
+    assert_eq!(spoken, expect);
+    assert_eq!(
+        carol.plane.say(id(1), BABEL_GROUP, b"hello"),
+        Err(DropReason::NoSession),
+        "there is no link, only a session"
+    );
+}
+
+#[test]
+fn speaker_that_does_not_listen_costs_nothing() {
+    let (alice, _told) = speaking(1);
+    let bob = start(2, HostAccess::Open);
+    alice
+        .plane
+        .apply(&mesh_plan(1, &[(2, Some(bob.plane.local_port()))], &[]));
+    bob.plane.apply(&mesh_plan(2, &[(1, None)], &[]));
+    eventually("the link is up", || {
+        bob.plane.say(id(1), BABEL_GROUP, b"hello").is_ok()
+    });
+    for _ in 0..100 {
+        let _ = bob.plane.say(id(1), BABEL_GROUP, b"hello");
+    }
+    expect_drop(&alice.plane, DropReason::Congested);
+}
