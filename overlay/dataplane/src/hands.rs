@@ -9,8 +9,8 @@
 //!                            └─► parcel ─► next hop's session ─► underlay
 //! ```
 //! Each thread has hands of its own with its own buffers, so no packet costs an allocation. Decides
-//! nothing: verdicts are those of `mesh-routing`. Invariants: a parcel inside a parcel goes nowhere,
-//! and talk that came in a parcel is not believed.
+//! nothing: verdicts are those of `mesh-routing`. Invariants: a parcel inside a parcel goes
+//! nowhere, and talk that came in a parcel is not believed.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;

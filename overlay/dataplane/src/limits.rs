@@ -19,11 +19,12 @@ pub const PARCEL_LEN_MAX: usize = DATAGRAM_LEN_MAX + mesh_routing::transit::OVER
 /// Longest datagram on the underlay: a parcel in a link's session.
 pub const OUTER_LEN_MAX: usize = PARCEL_LEN_MAX + 32;
 
-/// Parcels that one step of one link may make: what waits for a session, a handshake and its answer.
+/// Parcels that one step of one link may make: what waits for a session, a handshake and its
+/// answer.
 pub const PARCELS_MAX: usize = WAITING_COUNT_MAX + 4;
 
-/// Routing packets that wait for the speaker: it takes them in microseconds, so a queue that is full
-/// means a flood.
+/// Routing packets that wait for the speaker: it takes them in microseconds, so a queue that is
+/// full means a flood.
 pub const TALK_COUNT_MAX: usize = 1024;
 
 /// Packets that wait for a session that is being made, per peer: one round trip of a TCP start.

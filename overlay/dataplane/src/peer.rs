@@ -8,10 +8,11 @@
 //! ```
 //! The side with the lower key leads, so that two nodes do not make the same session twice. Where
 //! authenticated datagrams come from is the endpoint; everything else in `candidates` is a guess.
-//! One session serves a pair of nodes on whatever way: over the underlay where routing says that the
-//! link is best, in parcels over other links where it says so, and both ways for a handshake. A link
-//! is kept alive over its own underlay only; what comes in parcels says nothing about it. Leaves to
-//! [`crate::session`] what the bytes are, and to [`crate::plane`] which session a packet takes.
+//! One session serves a pair of nodes on whatever way: over the underlay where routing says that
+//! the link is best, in parcels over other links where it says so, and both ways for a handshake. A
+//! link is kept alive over its own underlay only; what comes in parcels says nothing about it.
+//! Leaves to [`crate::session`] what the bytes are, and to [`crate::plane`] which session a packet
+//! takes.
 
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -179,8 +180,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Sends a packet over the link's own underlay or not at all: routing talk, which must prove that
-    /// this link works.
+    /// Sends a packet over the link's own underlay or not at all: routing talk, which must prove
+    /// that this link works.
     pub fn say(
         &self,
         packet: &[u8],

@@ -115,8 +115,8 @@ pub(crate) struct Shared {
     epoch: Instant,
 }
 
-/// One picture of the plan and of the routes, ready for looking things up. Its parts are shared with
-/// the picture before, so that a new route costs no new plan.
+/// One picture of the plan and of the routes, ready for looking things up. Its parts are shared
+/// with the picture before, so that a new route costs no new plan.
 #[derive(Clone)]
 pub(crate) struct Live {
     /// Counts pictures.
@@ -231,8 +231,8 @@ impl Dataplane {
         self.publish(&mut control);
     }
 
-    /// Changes next hops: for each /64 the neighbour through which it is reached, or none. Returns how
-    /// many were refused because the table is full.
+    /// Changes next hops: for each /64 the neighbour through which it is reached, or none. Returns
+    /// how many were refused because the table is full.
     pub fn set_routes(&self, changes: &[([u8; 8], Option<NodeId>)]) -> usize {
         let _control = lock(&self.control);
         let mut live = Live::clone(&self.shared.live());

@@ -1,8 +1,8 @@
 //! The three threads: datagrams in, packets in, time.
 //!
-//! Each has [`Hands`] of its own that carry what came to where it goes, so there is no queue between
-//! the threads. A full socket or TUN drops the packet and counts it: both have queues of their own
-//! behind them, and a third one would only add delay.
+//! Each has [`Hands`] of its own that carry what came to where it goes, so there is no queue
+//! between the threads. A full socket or TUN drops the packet and counts it: both have queues of
+//! their own behind them, and a third one would only add delay.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;

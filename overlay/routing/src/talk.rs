@@ -2,7 +2,8 @@
 //!
 //! A link is a point-to-point interface of its own, so each end has one link-local address there,
 //! made of the lower half of its node address. Decides what counts as talk and what it looks like;
-//! whether it may be believed is the data plane's question, which knows over which underlay it came.
+//! whether it may be believed is the data plane's question, which knows over which underlay it
+//! came.
 
 use std::net::Ipv6Addr;
 

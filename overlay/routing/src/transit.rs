@@ -6,10 +6,11 @@
 //!   └ wrap ────► Relay(C) ─────► Here
 //!                                          | IPv6 A → C | UDP 6786 → 6786 | WireGuard message |
 //! ```
-//! Decides what may travel through us: only parcels, only between nodes we know, never back to where
-//! it came from, never more than [`HOP_LIMIT`] hops. What is inside of a parcel is ciphertext, and
-//! whether it is ours to open is the session's question. Clear packets never pass: they are the
-//! business of [`crate::table`]. Invariant: what [`judge`] lets on is never for this machine's TUN.
+//! Decides what may travel through us: only parcels, only between nodes we know, never back to
+//! where it came from, never more than [`HOP_LIMIT`] hops. What is inside of a parcel is
+//! ciphertext, and whether it is ours to open is the session's question. Clear packets never pass:
+//! they are the business of [`crate::table`]. Invariant: what [`judge`] lets on is never for this
+//! machine's TUN.
 
 use std::net::Ipv6Addr;
 
