@@ -37,6 +37,23 @@ pub trait Dialer: Send + Sync + 'static {
     fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd>;
 }
 
+/// Connects a TCP socket of the overlay; it notices within two minutes that the other end is gone.
+pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<TcpStream> {
+    // The helper answers in microseconds, but it is another process: not on an async thread.
+    let fd = tokio::task::spawn_blocking(move || dialer.dial(to)).await??;
+    setsockopt(&fd, sockopt::KeepAlive, &true)?;
+    setsockopt(&fd, sockopt::TcpKeepIdle, &60)?;
+    setsockopt(&fd, sockopt::TcpKeepInterval, &10)?;
+    setsockopt(&fd, sockopt::TcpKeepCount, &6)?;
+    let server = TcpStream::from_std(std::net::TcpStream::from(fd))?;
+    server.writable().await?;
+    if let Some(error) = server.take_error()? {
+        return Err(error);
+    }
+    server.set_nodelay(true)?;
+    Ok(server)
+}
+
 impl Dialer for Namespace {
     fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd> {
         self.connect(to)
@@ -169,22 +186,6 @@ async fn splice(
     if let Err(error) = spliced.await {
         tracing::debug!(port, %error, "a forwarded connection ended");
     }
-}
-
-async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<TcpStream> {
-    // The helper answers in microseconds, but it is another process: not on an async thread.
-    let fd = tokio::task::spawn_blocking(move || dialer.dial(to)).await??;
-    setsockopt(&fd, sockopt::KeepAlive, &true)?;
-    setsockopt(&fd, sockopt::TcpKeepIdle, &60)?;
-    setsockopt(&fd, sockopt::TcpKeepInterval, &10)?;
-    setsockopt(&fd, sockopt::TcpKeepCount, &6)?;
-    let server = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-    server.writable().await?;
-    if let Some(error) = server.take_error()? {
-        return Err(error);
-    }
-    server.set_nodelay(true)?;
-    Ok(server)
 }
 
 #[cfg(test)]

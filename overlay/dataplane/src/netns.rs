@@ -8,6 +8,8 @@
 //!        │ ◄──────────────────────── fd of TUN ──┤
 //!        ├── connect [address]:port ────────────►  socket, connect (does not wait)
 //!        │ ◄───────────────────── fd of socket ──┤
+//!        ├── listen on port ────────────────────►  socket, bind to our own address, listen
+//!        │ ◄───────────────────── fd of socket ──┤
 //!        └── exits, or drops [`Namespace`] ─────►  reads end of file, exits
 //! ```
 //! A process with threads cannot enter a user namespace, hence the helper. Sockets made there and
@@ -28,7 +30,8 @@ use std::sync::Mutex;
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn6, connect, socket, socketpair,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, connect, listen, socket,
+    socketpair,
 };
 use nix::unistd::{getegid, geteuid};
 
@@ -41,15 +44,20 @@ pub const HELPER_ARGUMENT: &str = "netns";
 /// Name of the TUN in the namespace.
 pub const TUN_NAME: &str = "mesh0";
 
-/// Request: 16 bytes of address, 2 of port. The first has port 0 and is our own address.
-const REQUEST_LEN: usize = 18;
+/// Request: what is wanted, 16 bytes of address, 2 of port. The first is [`WANT_TUN`].
+const REQUEST_LEN: usize = 19;
+const WANT_TUN: u8 = 0;
+const WANT_CONNECTION: u8 = 1;
+const WANT_LISTENER: u8 = 2;
+/// Connections that wait to be accepted: as many as the daemon lets stand at its gate.
+const BACKLOG: i32 = 64;
 /// Reply: a stage, and the number of the system's error.
 const REPLY_LEN: usize = 5;
 
 const STAGE_DONE: u8 = 0;
 const STAGE_UNSHARE: u8 = 100;
 const STAGE_MAP: u8 = 101;
-const STAGE_CONNECT: u8 = 102;
+const STAGE_SOCKET: u8 = 102;
 
 /// Why there is no namespace.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +118,7 @@ impl Namespace {
             .spawn()
             .map_err(spawn_error)?;
         let mut reaper = Reaper(Some(helper));
-        let tun = ask(&ours, &request(own, 0))?;
+        let tun = ask(&ours, &request(WANT_TUN, own, 0))?;
         let helper = reaper
             .0
             .take()
@@ -135,8 +143,17 @@ impl Namespace {
     /// Makes a TCP socket in the namespace that is connecting to `to`. It does not block; it is
     /// connected or has failed when it is writable.
     pub fn connect(&self, to: SocketAddrV6) -> io::Result<OwnedFd> {
+        self.socket_for(WANT_CONNECTION, *to.ip(), to.port())
+    }
+
+    /// Makes a TCP socket in the namespace that listens on a port of `own`. It does not block.
+    pub fn listen(&self, own: Ipv6Addr, port: u16) -> io::Result<OwnedFd> {
+        self.socket_for(WANT_LISTENER, own, port)
+    }
+
+    fn socket_for(&self, want: u8, address: Ipv6Addr, port: u16) -> io::Result<OwnedFd> {
         let socket = lock(&self.socket);
-        ask(&socket, &request(*to.ip(), to.port())).map_err(|error| match error {
+        ask(&socket, &request(want, address, port)).map_err(|error| match error {
             NamespaceError::Helper(source) => source,
             other => io::Error::other(other),
         })
@@ -163,10 +180,12 @@ impl Drop for Reaper {
     }
 }
 
-fn request(address: Ipv6Addr, port: u16) -> [u8; REQUEST_LEN] {
-    let mut bytes = [0; REQUEST_LEN];
-    let (head, tail) = bytes.split_at_mut(16);
-    head.copy_from_slice(&address.octets());
+fn request(want: u8, address: Ipv6Addr, port: u16) -> [u8; REQUEST_LEN] {
+    let mut bytes = [want; REQUEST_LEN];
+    let (head, tail) = bytes.split_at_mut(17);
+    if let Some((_, place)) = head.split_first_mut() {
+        place.copy_from_slice(&address.octets());
+    }
     tail.copy_from_slice(&port.to_be_bytes());
     bytes
 }
@@ -184,7 +203,7 @@ fn ask(socket: &OwnedFd, request: &[u8]) -> Result<OwnedFd, NamespaceError> {
         (STAGE_DONE, Some(fd)) => Ok(fd),
         (STAGE_UNSHARE, _) => Err(NamespaceError::Unshare(source)),
         (STAGE_MAP, _) => Err(NamespaceError::Map(source)),
-        (STAGE_CONNECT, _) => Err(NamespaceError::Helper(source)),
+        (STAGE_SOCKET, _) => Err(NamespaceError::Helper(source)),
         (number, _) => Err(match TunError::from_wire(number, source) {
             Some(error) => NamespaceError::Tun(error),
             None => NamespaceError::Helper(io::ErrorKind::InvalidData.into()),
@@ -206,7 +225,7 @@ pub fn helper_main() -> ExitCode {
 }
 
 fn serve(parent: BorrowedFd<'_>) -> io::Result<()> {
-    let Some((own, _)) = next_request(parent)? else {
+    let Some((WANT_TUN, own, _)) = next_request(parent)? else {
         return Ok(());
     };
     match set_up(own) {
@@ -214,25 +233,28 @@ fn serve(parent: BorrowedFd<'_>) -> io::Result<()> {
         Ok(tun) => answer(parent, STAGE_DONE, 0, Some(tun.as_fd()))?,
         Err((stage, errno)) => return answer(parent, stage, errno, None),
     }
-    while let Some((address, port)) = next_request(parent)? {
-        match begin_connect(address, port) {
+    while let Some((want, address, port)) = next_request(parent)? {
+        let made = match want {
+            WANT_LISTENER => begin_listen(address, port),
+            _ => begin_connect(address, port),
+        };
+        match made {
             Ok(socket) => answer(parent, STAGE_DONE, 0, Some(socket.as_fd()))?,
-            Err(errno) => answer(parent, STAGE_CONNECT, errno as i32, None)?,
+            Err(errno) => answer(parent, STAGE_SOCKET, errno as i32, None)?,
         }
     }
     Ok(())
 }
 
-fn next_request(parent: BorrowedFd<'_>) -> io::Result<Option<(Ipv6Addr, u16)>> {
+fn next_request(parent: BorrowedFd<'_>) -> io::Result<Option<(u8, Ipv6Addr, u16)>> {
     let mut bytes = [0; REQUEST_LEN];
     let (len, _) = scm::receive(parent, &mut bytes)?;
-    if len == 0 {
-        return Ok(None);
-    }
-    let (Some(address), Some(port)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<2>()) else {
-        return Ok(None);
-    };
-    Ok(Some((Ipv6Addr::from(*address), u16::from_be_bytes(*port))))
+    let [want, address @ .., high, low] = bytes;
+    let whole = (len == REQUEST_LEN).then_some(());
+    Ok(whole.map(|()| {
+        let port = u16::from_be_bytes([high, low]);
+        (want, Ipv6Addr::from(address), port)
+    }))
 }
 
 fn answer(
@@ -281,6 +303,15 @@ fn begin_connect(address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {
     }
 }
 
+fn begin_listen(address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Inet6, SockType::Stream, flags, None)?;
+    let at = SockaddrIn6::from(SocketAddrV6::new(address, port, 0, 0));
+    bind(fd.as_raw_fd(), &at)?;
+    listen(&fd, Backlog::new(BACKLOG)?)?;
+    Ok(fd)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,7 +340,7 @@ mod tests {
         .unwrap();
         let check = |stage: u8, expect: &str| {
             answer(theirs.as_fd(), stage, libc::EPERM, None).unwrap();
-            let error = ask(&ours, &request(Ipv6Addr::LOCALHOST, 0)).unwrap_err();
+            let error = ask(&ours, &request(WANT_TUN, Ipv6Addr::LOCALHOST, 0)).unwrap_err();
             assert!(
                 format!("{error:?}").starts_with(expect),
                 "{stage}: {error:?}"
@@ -317,7 +348,7 @@ mod tests {
         };
         check(STAGE_UNSHARE, "Unshare(Os { code: 1,");
         check(STAGE_MAP, "Map(Os { code: 1,");
-        check(STAGE_CONNECT, "Helper(Os { code: 1,");
+        check(STAGE_SOCKET, "Helper(Os { code: 1,");
         check(1, "Tun(Open(Os { code: 1,");
         check(2, "Tun(Create(");
         check(3, "Tun(Up(");

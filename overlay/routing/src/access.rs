@@ -6,7 +6,7 @@
 //! ```
 //! A flow is protocol, both addresses and both ports (or the echo identifier), seen from inside the
 //! door. So an instance has no egress of its own, and a machine in the mesh offers nothing to its
-//! peers but the services it sells. Flows are remembered up to a limit and a silence, see
+//! peers but the services it sells and its control network. Flows are remembered up to a limit and a silence, see
 //! [`crate::limits`]. Losing one costs little: the opener's next packet opens it again, so
 //! connections outlive a restart of the node. Invariant: `flows` and `expiry` hold the same flows.
 
@@ -21,6 +21,10 @@ use crate::limits::{
 };
 use crate::packet::{Packet, TcpFlags, Transport};
 use crate::table::DropReason;
+
+/// The TCP port of every node's control network, in the overlay only: the one thing that a machine
+/// itself offers there. Who may go further is decided by the membership gate behind it.
+pub const CONTROL_PORT: u16 = 6787;
 
 /// Names a conversation, seen from inside the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,12 +105,17 @@ impl Access {
         self.open(packet, Way::Out, now)
     }
 
-    /// Decides about a packet to this machine: answers, and echo requests so that people can ping.
+    /// Decides about a packet to this machine: answers, echo requests so that people can ping, and
+    /// the control network of nodes that cannot reach each other over the underlay.
     pub fn ingress_to_host(&mut self, packet: &Packet<'_>, now: Moment) -> Result<(), DropReason> {
-        if matches!(packet.transport(), Transport::EchoRequest { .. }) {
-            return Ok(());
+        match packet.transport() {
+            Transport::EchoRequest { .. } => Ok(()),
+            Transport::Tcp {
+                destination: CONTROL_PORT,
+                ..
+            } => Ok(()),
+            _ => self.answer(packet, Way::In, now),
         }
-        self.answer(packet, Way::In, now)
     }
 
     /// Returns how many flows are remembered.
@@ -478,6 +487,14 @@ mod tests {
         let mut come = |bytes: &[u8]| door.ingress_to_host(&Packet::parse(bytes).unwrap(), START);
         assert_eq!(
             come(&build::tcp((FRIEND, 9), (OWN, 22), SYN)),
+            Err(DropReason::Unasked)
+        );
+        assert_eq!(
+            come(&build::tcp((FRIEND, 9), (OWN, CONTROL_PORT), SYN)),
+            Ok(())
+        );
+        assert_eq!(
+            come(&build::udp((FRIEND, 9), (OWN, CONTROL_PORT), b"")),
             Err(DropReason::Unasked)
         );
         assert_eq!(come(&build::icmp(FRIEND, OWN, 128, 1, b"")), Ok(()));

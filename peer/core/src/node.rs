@@ -33,6 +33,7 @@ use mesh_ledger::document::{DocId, DocKind};
 use mesh_ledger::gate::Verifier;
 use mesh_ledger::ledger::{Ledger, LedgerError};
 use mesh_ledger::record::{Body, RecordId};
+use mesh_routing::access::CONTROL_PORT;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -43,7 +44,7 @@ use crate::entry::Entry;
 use crate::limits::PEERS_MAX;
 use crate::message::{Contact, Message, SignedContact};
 use crate::outbox::Outbox;
-use crate::peers::Peers;
+use crate::peers::{Dialled, Peers};
 use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
@@ -337,9 +338,13 @@ impl Node {
         let now = self.now.mono;
         for _ in 0..PEERS_MAX {
             let jitter = self.rng.next_u64();
-            let Some((peer, addresses)) = self.peers.poll_dial(jitter, now) else {
+            let Some((peer, mut addresses, before)) = self.peers.poll_dial(jitter, now) else {
                 break;
             };
+            // Only then: a connection over the underlay outlives the overlay.
+            if let (Dialled::InVain, Some(member)) = (before, self.roster.member(&peer)) {
+                addresses.push(SocketAddr::from((member.address.0, CONTROL_PORT)));
+            }
             if peer != self.id && self.in_standing(&peer) {
                 self.out.now(Effect::Dial { peer, addresses });
             }

@@ -35,6 +35,15 @@ struct Dial {
     next: Moment,
 }
 
+/// What became of earlier dials of a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialled {
+    /// There was none since the last connection or the last news of its addresses.
+    Never,
+    /// There were some, and no connection.
+    InVain,
+}
+
 /// What became of a contact that was handed in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContactVerdict {
@@ -159,8 +168,12 @@ impl Peers {
         peer.rtt_us = Some(smoothed);
     }
 
-    /// Returns a peer to dial now, and where.
-    pub fn poll_dial(&mut self, jitter: u64, now: Moment) -> Option<(NodeId, Vec<SocketAddr>)> {
+    /// Returns a peer to dial now, where, and whether it was dialled in vain before.
+    pub fn poll_dial(
+        &mut self,
+        jitter: u64,
+        now: Moment,
+    ) -> Option<(NodeId, Vec<SocketAddr>, Dialled)> {
         let connected = &self.connected;
         let contacts = &self.contacts;
         let (node, dial) = self.dials.iter_mut().find(|(node, dial)| {
@@ -169,11 +182,16 @@ impl Peers {
         // Jitter of up to a quarter keeps two homes from dialling each other in step for ever.
         let quarter = u64::try_from(dial.wait.as_micros() / 4).unwrap_or(0).max(1);
         dial.next = now + dial.wait + Duration::from_micros(jitter % quarter);
+        let before = if dial.wait <= DIAL_WAIT_MIN {
+            Dialled::Never
+        } else {
+            Dialled::InVain
+        };
         dial.wait = (dial.wait * 2).min(DIAL_WAIT_MAX);
         let addresses = contacts
             .get(node)
             .map(|contact| contact.contact.control.clone());
-        addresses.map(|addresses| (*node, addresses))
+        addresses.map(|addresses| (*node, addresses, before))
     }
 
     /// Returns a peer to ping now and the token to send.

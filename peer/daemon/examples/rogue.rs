@@ -157,7 +157,7 @@ fn name(text: &str) -> mesh_base::name::Name {
 /// Dials and returns what we were told, if we were refused.
 async fn misbehave(play: &Play) -> Option<String> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (network, mut incoming) = Network::start(&play.secret, &[any], wall).ok()?;
+    let (network, mut incoming) = Network::start(&play.secret, &[any], None, wall).ok()?;
     let own = OrgId(play.root.public());
     network.trust(Trust {
         roster: Arc::new(Roster::new(own, name("bakery"))),

@@ -7,6 +7,7 @@
 //! round; the instances stay, for their shims are processes of their own. Decides the order and
 //! nothing else.
 
+use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use crate::runtime::hands::Hands;
 use crate::runtime::overlay::{Overlay, OverlayError};
 use crate::runtime::shared::Shared;
 use crate::runtime::turn::{Ended, Turn};
+use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
 use crate::{catalog, clock, index, keys, notify};
@@ -101,11 +103,12 @@ fn start(
     let overlay = start_overlay(home, config, secret, &ports)?;
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
     let reach = overlay.reach();
+    let across = overlay.sockets();
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
-    let (network, incoming, door, visits) = start_swarms(config, secret, &ports)?;
+    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across)?;
     let calls = Calls::new(inputs.clone());
     let (stop, stopping) = watch::channel(false);
     let addresses = crate::underlay::addresses(&config.advertise);
@@ -298,12 +301,18 @@ type Swarms = (
     mpsc::Receiver<crate::swarm::door::Visit>,
 );
 
-fn start_swarms(config: &Config, secret: &SecretKey, ports: &Ports) -> Result<Swarms, Failure> {
+fn start_swarms(
+    config: &Config,
+    secret: &SecretKey,
+    ports: &Ports,
+    across: (Ipv6Addr, Sockets),
+) -> Result<Swarms, Failure> {
     let mut listen = config.listen.clone();
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let (network, incoming) = Network::start(secret, &listen, clock::wall).map_err(|error| {
+    let network = Network::start(secret, &listen, Some(across), clock::wall);
+    let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
     })?;

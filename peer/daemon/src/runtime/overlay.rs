@@ -20,6 +20,7 @@ use mesh_routing::plan::Plan;
 
 use crate::config::TunPlace;
 use crate::home::Home;
+use crate::swarm::across::Sockets;
 
 /// Name of the TUN on the host.
 const TUN_NAME: &str = "mesh0";
@@ -46,6 +47,8 @@ pub enum OverlayError {
 
 /// The running data plane.
 pub struct Overlay {
+    own: Ipv6Addr,
+    sockets: Sockets,
     plane: Dataplane,
     forwards: Option<Remembered>,
 }
@@ -85,8 +88,17 @@ impl Overlay {
             host_access: HostAccess::AnswersOnly,
             speaker: None,
         })?;
+        let namespace = namespace.map(Arc::new);
+        let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
+            Sockets::Namespace(Arc::clone(namespace))
+        });
         let forwards = namespace.map(|namespace| Remembered::new(home, namespace));
-        Ok(Self { plane, forwards })
+        Ok(Self {
+            own,
+            sockets,
+            plane,
+            forwards,
+        })
     }
 
     /// Returns how programs on this machine reach services.
@@ -95,6 +107,11 @@ impl Overlay {
             Some(_) => Reach::Loopback,
             None => Reach::Address,
         }
+    }
+
+    /// Returns our address in the overlay, and where sockets there are made.
+    pub fn sockets(&self) -> (Ipv6Addr, Sockets) {
+        (self.own, self.sockets.clone())
     }
 
     /// Makes the plan the state of things; returns the forwards as (service, port, loopback port).
@@ -124,7 +141,7 @@ impl Overlay {
 }
 
 impl Remembered {
-    fn new(home: &Home, namespace: Namespace) -> Self {
+    fn new(home: &Home, namespace: Arc<Namespace>) -> Self {
         let file = home.forwards();
         let written: Vec<(Ipv6Addr, u16, u16)> = std::fs::read(&file)
             .ok()
@@ -135,7 +152,7 @@ impl Remembered {
             .map(|(service, port, local)| ((*service, *port), *local))
             .collect();
         let runtime = tokio::runtime::Handle::current();
-        let forwards = Forwards::new(Arc::new(namespace), runtime, preferred);
+        let forwards = Forwards::new(namespace, runtime, preferred);
         Self {
             forwards,
             file,

@@ -168,7 +168,7 @@ fn build(keypair: &Keypair) -> Result<Swarm<Behaviour>, noise::Error> {
         )?
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
-            underlay_only: underlay_only::Behaviour,
+            underlay_only: underlay_only::Behaviour::default(),
             join: request_response::Behaviour::new([(PROTOCOL, ProtocolSupport::Full)], config),
         });
     // Proof: the closure above returns a behaviour, never an error.

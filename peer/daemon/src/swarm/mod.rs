@@ -10,6 +10,7 @@
 //! discovery are not used: addresses travel in signed contacts only, so nothing can advertise an
 //! overlay address.
 
+pub mod across;
 pub mod door;
 pub mod gate;
 pub mod identity;

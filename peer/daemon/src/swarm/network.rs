@@ -5,19 +5,21 @@
 //! the connection limits below bound what can be in it. Decides how many connections there may be
 //! and when one is dead; whom to dial and keep is the node's choice.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::ConnectedPoint;
-use libp2p::core::transport::TransportError;
+use libp2p::core::transport::{Transport, TransportError};
+use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use libp2p_stream as stream;
+use mesh_base::address::is_overlay;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::Wall;
@@ -25,6 +27,7 @@ use mesh_peer::message::Lane;
 use mesh_peer::refusal::Reason;
 use tokio::sync::mpsc;
 
+use crate::swarm::across::{self, Across, Sockets};
 use crate::swarm::gate::{Gate, Trust};
 use crate::swarm::lanes::{self, Arrival, Outgoing};
 use crate::swarm::{identity, underlay_only};
@@ -126,10 +129,12 @@ pub struct Network {
 }
 
 impl Network {
-    /// Listens and starts the task. At least one of the addresses must work. Runs inside tokio.
+    /// Listens and starts the task. At least one of the addresses must work; across the overlay, if
+    /// we have an address there, is tried and not needed. Runs inside tokio.
     pub fn start(
         secret: &SecretKey,
         listen: &[SocketAddr],
+        overlay: Option<(Ipv6Addr, Sockets)>,
         wall: fn() -> Wall,
     ) -> Result<(Self, Incoming), NetworkError> {
         let (refusal, refusals) = mpsc::channel(REFUSALS_MAX);
@@ -137,8 +142,16 @@ impl Network {
         let (event, events) = mpsc::unbounded_channel();
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let gate = Gate::new(refusal, wall);
-        let mut swarm = build(&identity::keypair(secret), &gate)?;
+        let (own, sockets) = match overlay {
+            Some((own, sockets)) => (Some(own), sockets),
+            None => (None, Sockets::Host),
+        };
+        let mut swarm = build(&identity::keypair(secret), &gate, sockets)?;
         listen_on(&mut swarm, listen)?;
+        if let Some(own) = own {
+            // Without it the node is a node still; those without another way to it do not find it.
+            let _ = listen_on(&mut swarm, &[across::control_address(own)]);
+        }
         let mut control = swarm.behaviour().stream.new_control();
         lanes::receive(&mut control, &arrival)?;
         let outgoing = Outgoing::new(control);
@@ -197,8 +210,17 @@ impl Network {
     }
 }
 
-fn build(keypair: &Keypair, gate: &Gate) -> Result<Swarm<Behaviour>, noise::Error> {
-    let gate = gate.clone();
+fn build(
+    keypair: &Keypair,
+    gate: &Gate,
+    sockets: Sockets,
+) -> Result<Swarm<Behaviour>, noise::Error> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let transport = Across::new(sockets)
+        .or_transport(tcp)
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(gate.upgrade(keypair)?)
+        .multiplex(yamux::Config::default());
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_MAX))
         .with_max_pending_outgoing(Some(PENDING_MAX))
@@ -209,14 +231,12 @@ fn build(keypair: &Keypair, gate: &Gate) -> Result<Swarm<Behaviour>, noise::Erro
         .with_timeout(PING_TIMEOUT);
     let built = SwarmBuilder::with_existing_identity(keypair.clone())
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            move |keypair: &Keypair| gate.upgrade(keypair),
-            yamux::Config::default,
-        )?
+        .with_other_transport(|_| transport)
+        // Proof: the closure above returns a transport, never an error.
+        .expect("making the transport cannot fail")
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
-            underlay_only: underlay_only::Behaviour,
+            underlay_only: underlay_only::Behaviour { across: true },
             ping: ping::Behaviour::new(ping),
             stream: stream::Behaviour::new(),
         });
@@ -287,7 +307,9 @@ impl Task {
         let addresses: Vec<_> = addresses
             .iter()
             .map(identity::multiaddr)
-            .filter(|address| !underlay_only::is_overlay_address(address))
+            .filter(|address| {
+                !underlay_only::is_overlay_address(address) || across::parse(address).is_some()
+            })
             .collect();
         if addresses.is_empty() {
             return;
@@ -365,7 +387,9 @@ impl Task {
             let _ = self.swarm.disconnect_peer_id(peer_id);
             return;
         };
-        let seen = identity::socket_addr(endpoint.get_remote_address());
+        // Where a peer is seen inside the overlay says nothing about where it stands.
+        let seen = identity::socket_addr(endpoint.get_remote_address())
+            .filter(|at| !matches!(at.ip(), IpAddr::V6(ip) if is_overlay(&ip)));
         self.outgoing.open(peer, peer_id);
         tracing::debug!(peer = %peer_id, ?seen, "connected");
         let _ = self.event.send(Event::Connected { peer, chain, seen });
@@ -395,7 +419,7 @@ mod tests {
         let org = SecretKey::from_seed([org; 32]);
         let port = ports::free_tcp(&["127.0.0.1".parse().unwrap()], 0).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let (network, incoming) = Network::start(&secret, &[address], || NOW).unwrap();
+        let (network, incoming) = Network::start(&secret, &[address], None, || NOW).unwrap();
         network.trust(Trust {
             roster: Arc::new(roster(std::slice::from_ref(&org))),
             chain: chain(&secret, &org, Wall(2_000_000)),

@@ -1,7 +1,9 @@
-//! Keeps the control network off the overlay: what carries the overlay must not travel inside it.
+//! Keeps the control network off the overlay where nobody asked for it: what finds the overlay's
+//! links must not travel inside it by accident.
 //!
 //! A listener on all interfaces also answers on the TUN's addresses, and contacts may name
-//! anything; so every connection is asked here for both its ends before a byte is exchanged.
+//! anything; so every connection is asked here for both its ends before a byte is exchanged. The one
+//! exception is the control address of [`across`], on purpose and for nodes that have no other way.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -16,14 +18,19 @@ use libp2p::swarm::{
 use libp2p::{Multiaddr, PeerId};
 use mesh_base::address::is_overlay;
 
+use crate::swarm::across;
+
 /// Why a connection was not begun.
 #[derive(Debug, thiserror::Error)]
 #[error("{0} is an overlay address; the control network does not use those")]
 pub struct OverlayAddress(Multiaddr);
 
 /// Denies connections from, to or through overlay addresses.
-#[derive(Debug, Default)]
-pub struct Behaviour;
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Behaviour {
+    /// Whether connections to and from control addresses may be.
+    pub across: bool,
+}
 
 /// Returns whether an address leads into the overlay.
 pub fn is_overlay_address(address: &Multiaddr) -> bool {
@@ -33,11 +40,28 @@ pub fn is_overlay_address(address: &Multiaddr) -> bool {
     })
 }
 
-fn check(address: &Multiaddr) -> Result<(), ConnectionDenied> {
+fn deny_overlay(address: &Multiaddr) -> Result<(), ConnectionDenied> {
     if is_overlay_address(address) {
         return Err(ConnectionDenied::new(OverlayAddress(address.clone())));
     }
     Ok(())
+}
+
+impl Behaviour {
+    fn check_dialed(self, address: &Multiaddr) -> Result<(), ConnectionDenied> {
+        if self.across && across::parse(address).is_some() {
+            return Ok(());
+        }
+        deny_overlay(address)
+    }
+
+    fn check_accepted(self, local: &Multiaddr, remote: &Multiaddr) -> Result<(), ConnectionDenied> {
+        if self.across && across::parse(local).is_some() && is_overlay_address(remote) {
+            return Ok(());
+        }
+        deny_overlay(local)?;
+        deny_overlay(remote)
+    }
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -50,8 +74,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        check(local)?;
-        check(remote)
+        self.check_accepted(local, remote)
     }
 
     fn handle_established_inbound_connection(
@@ -61,8 +84,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        check(local)?;
-        check(remote)?;
+        self.check_accepted(local, remote)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -73,7 +95,9 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        addresses.iter().try_for_each(check)?;
+        addresses
+            .iter()
+            .try_for_each(|address| self.check_dialed(address))?;
         Ok(Vec::new())
     }
 
@@ -85,7 +109,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        check(address)?;
+        self.check_dialed(address)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -111,7 +135,7 @@ mod tests {
 
     #[test]
     fn connections_through_the_overlay_are_denied() {
-        let mut behaviour = Behaviour;
+        let mut behaviour = Behaviour::default();
         let id = ConnectionId::new_unchecked(1);
         let under: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
         for over in ["/ip6/fd6d::1/tcp/1", "/ip6/fd73::1/tcp/1"] {
@@ -136,5 +160,31 @@ mod tests {
                 .handle_pending_inbound_connection(id, &under, &under)
                 .is_ok()
         );
+    }
+
+    #[test]
+    fn control_address_is_the_exception_where_it_is_asked_for() {
+        let mut behaviour = Behaviour { across: true };
+        let id = ConnectionId::new_unchecked(1);
+        let parse = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let (control, other) = (
+            parse("/ip6/fd6d::1/tcp/6787"),
+            parse("/ip6/fd6d::2/tcp/40000"),
+        );
+        let mut accepted = |local: &Multiaddr, remote: &Multiaddr| {
+            behaviour
+                .handle_pending_inbound_connection(id, local, remote)
+                .is_ok()
+        };
+        assert!(accepted(&control, &other));
+        assert!(!accepted(&other, &control));
+        assert!(!accepted(&control, &parse("/ip4/192.0.2.1/tcp/1")));
+        let mut dialed = |address: Multiaddr| {
+            behaviour
+                .handle_pending_outbound_connection(id, None, &[address], Endpoint::Dialer)
+                .is_ok()
+        };
+        assert!(dialed(control));
+        assert!(!dialed(other));
     }
 }
