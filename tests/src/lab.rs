@@ -79,6 +79,23 @@ impl Lab {
         ip(&format!("link set v{} up", self.number(name)?))
     }
 
+    /// Returns a home's address on the street.
+    ///
+    /// # Errors
+    /// There is no such home.
+    pub fn address(&self, name: &str) -> anyhow::Result<String> {
+        Ok(format!("10.77.0.{}", self.number(name)?))
+    }
+
+    /// Returns the process that holds a home's namespace open.
+    ///
+    /// # Errors
+    /// There is no such home.
+    pub fn holder(&self, name: &str) -> anyhow::Result<u32> {
+        let holder = self.holders.get(self.number(name)? - 1);
+        Ok(holder.context("a home has a holder")?.id())
+    }
+
     fn number(&self, name: &str) -> anyhow::Result<usize> {
         let at = self.homes.iter().position(|home| home.name == name);
         Ok(at.with_context(|| format!("{name} is not on this street"))? + 1)

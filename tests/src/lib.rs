@@ -9,11 +9,13 @@
 //! | [`home`] | one machine with its node: settings, start, stop, logs |
 //! | [`transcript`] | the first order from end to end, as the README tells it |
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
+//! | [`cables`] | the same homes in a line, a ring, a diamond |
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
 
+pub mod cables;
 pub mod figures;
 pub mod ground;
 pub mod home;

@@ -7,6 +7,7 @@ mod cut;
 mod gate;
 mod idle;
 mod last_slot;
+mod lines;
 mod order_hot;
 mod screens;
 mod street;
@@ -62,6 +63,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "service_is_back_after_a_cut",
         run: cut::service_is_back_after_a_cut,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "service_is_used_along_a_line",
+        run: lines::service_is_used_along_a_line,
         ..ON_A_STREET
     },
     Test {
