@@ -112,9 +112,12 @@ impl<'a> Hands<'a> {
         let live = Arc::clone(&self.live);
         let peer = self.find_peer(&live, datagram, came, from)?;
         let route = live.route(peer);
-        let len = peer.receive(datagram, came, route, &mut self.exit, out, now);
+        let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
         self.hand_on(now);
-        Some((peer.node, len?))
+        if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
+            listener.handle_up(peer.node);
+        }
+        Some((peer.node, received.packet_len?))
     }
 
     /// Takes what came out of a link's session over the link's own underlay.
@@ -127,7 +130,7 @@ impl<'a> Hands<'a> {
         let live = Arc::clone(&self.live);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if let Some(talk) = talk::read(&packet) {
-            return self.tell_speaker(from, talk);
+            return self.tell_listener(from, talk);
         }
         if !transit::is_parcel(&packet) {
             return self.carry(Origin::Peer(from), bytes, now);
@@ -169,15 +172,19 @@ impl<'a> Hands<'a> {
         self.carry(Origin::Peer(from), bytes, now)
     }
 
-    fn tell_speaker(&self, from: NodeId, talk: talk::Talk<'_>) -> Result<(), DropReason> {
-        let speaker = self.shared.speaker.as_ref().ok_or(DropReason::Foreign)?;
+    fn tell_listener(&self, from: NodeId, talk: talk::Talk<'_>) -> Result<(), DropReason> {
+        let listener = self.shared.listener.as_ref().ok_or(DropReason::Foreign)?;
         let spoken = Spoken {
             from,
             source: talk.source,
             destination: talk.destination,
             payload: talk.payload.to_vec(),
         };
-        speaker.try_send(spoken).map_err(|_| DropReason::Congested)
+        if listener.handle_talk(spoken) {
+            Ok(())
+        } else {
+            Err(DropReason::Congested)
+        }
     }
 
     /// Gives the parcels that were made meanwhile to their next hops.

@@ -26,12 +26,14 @@
 //! | `exit` | the ways out: underlay or parcel |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`session`] | WireGuard behind a small trait |
+//! | [`carrier`] | whether an interface has its cable |
 //! | [`wire`] | the UDP socket |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
 //! | [`forward`] | loopback ports for services |
 //! | [`limits`] | the numbers, with where they come from |
 
+pub mod carrier;
 mod exit;
 pub mod forward;
 mod hands;
@@ -50,4 +52,4 @@ pub mod wire;
 pub use forward::Forwards;
 pub use netns::Namespace;
 pub use peer::LinkStats;
-pub use plane::{Config, Dataplane, HostAccess, PlaneError, Spoken};
+pub use plane::{Config, Dataplane, HostAccess, Listener, PlaneError, Spoken};

@@ -23,10 +23,6 @@ pub const OUTER_LEN_MAX: usize = PARCEL_LEN_MAX + 32;
 /// answer.
 pub const PARCELS_MAX: usize = WAITING_COUNT_MAX + 4;
 
-/// Routing packets that wait for the speaker: it takes them in microseconds, so a queue that is
-/// full means a flood.
-pub const TALK_COUNT_MAX: usize = 1024;
-
 /// Packets that wait for a session that is being made, per peer: one round trip of a TCP start.
 pub const WAITING_COUNT_MAX: usize = 32;
 

@@ -77,6 +77,15 @@ pub struct Peer {
     relayed_bytes: AtomicU64,
 }
 
+/// What came of a datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Whether the link works again after a silence, or for the first time.
+    pub risen: bool,
+    /// The length of the packet in it.
+    pub packet_len: Option<usize>,
+}
+
 /// Who a [`Peer`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Who {
@@ -208,7 +217,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes a datagram; returns the length of the packet that now stands at the start of `out`.
+    /// Takes a datagram. Returns whether it ended a silence of the link, and the length of the packet
+    /// that now stands at the start of `out`.
     pub fn receive(
         &self,
         datagram: &[u8],
@@ -217,27 +227,34 @@ impl Peer {
         exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
-    ) -> Option<usize> {
+    ) -> Received {
         let mut link = lock(&self.link);
         link.tick_if_stale(route, exit, out, now);
-        let opened = link.session.open(datagram, out).ok()?;
-        if opened == Opened::Cookie {
-            return None;
-        }
-        link.hear(came, self.node, now);
+        let opened = match link.session.open(datagram, out) {
+            Ok(opened) if opened != Opened::Cookie => opened,
+            _ => return Received::default(),
+        };
+        let risen = link.hear(came, self.node, now);
         if let Opened::Packet(len) = opened {
             self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
             // `out` is taken: if somebody waits, the next tick sends them.
-            return Some(len);
+            return Received {
+                risen,
+                packet_len: Some(len),
+            };
         }
-        if let Opened::Reply(len) = opened {
+        if let Opened::Reply(len) = opened
+            && let Some(reply) = out.get(..len)
+        {
             // An answer goes back where the question came from, whatever routing thinks.
-            let reply = out.get(..len)?;
             let _ = exit.send(reply, came, self.address);
             link.note_spoken(came, now);
         }
         self.flush(&mut link, route, exit, out, now);
-        None
+        Received {
+            risen,
+            packet_len: None,
+        }
     }
 
     /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent.
@@ -364,20 +381,22 @@ impl Link {
         }
     }
 
-    fn hear(&mut self, came: Way, node: NodeId, now: Instant) {
+    /// Returns whether the link was silent before.
+    fn hear(&mut self, came: Way, node: NodeId, now: Instant) -> bool {
         self.heard = Some(now);
         if self.role == Role::Far {
             self.attempt_count = 0;
         }
         let Way::Direct(from) = came else {
-            return;
+            return false;
         };
         if self.endpoint != Some(from) {
             tracing::debug!(peer = %node.key().short(), "link has a new endpoint");
             self.endpoint = Some(from);
         }
-        self.heard_directly = Some(now);
         self.attempt_count = 0;
+        let before = self.heard_directly.replace(now);
+        before.is_none_or(|before| SILENCE_MAX <= now.saturating_duration_since(before))
     }
 
     fn wants_handshake(&self, turn: Turn, now: Instant) -> bool {
@@ -567,7 +586,7 @@ mod tests {
             let got = self
                 .peer
                 .receive(&[2], came, Route::Unknown, &mut exit, out, now);
-            assert_eq!(got, None);
+            assert_eq!(got.packet_len, None);
             exit
         }
 

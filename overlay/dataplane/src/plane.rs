@@ -11,7 +11,6 @@ use std::io;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -46,7 +45,6 @@ pub enum HostAccess {
 }
 
 /// What a data plane is made of.
-#[derive(Debug)]
 pub struct Config {
     /// The node's X25519 secret.
     pub secret_x25519: [u8; 32],
@@ -56,8 +54,17 @@ pub struct Config {
     pub host_tun: OwnedFd,
     /// Who may talk to this machine itself.
     pub host_access: HostAccess,
-    /// Where routing talk goes; none if nobody listens.
-    pub speaker: Option<SyncSender<Spoken>>,
+    /// Who hears routing talk; nobody if there is no routing.
+    pub listener: Option<Box<dyn Listener>>,
+}
+
+/// Who hears what happens on links. Called from the thread that carries packets, so it must not
+/// wait.
+pub trait Listener: Send + Sync {
+    /// A neighbour's speaker said something. Returns false if there was no room for it.
+    fn handle_talk(&self, spoken: Spoken) -> bool;
+    /// A link works, for the first time or after a silence.
+    fn handle_up(&self, node: NodeId);
 }
 
 /// Why the data plane could not start.
@@ -104,7 +111,7 @@ pub(crate) struct Shared {
     pub(crate) host: Device,
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
-    pub(crate) speaker: Option<SyncSender<Spoken>>,
+    pub(crate) listener: Option<Box<dyn Listener>>,
     pub(crate) stopping: AtomicBool,
     /// One for each thread: receiver, reader, timer.
     pub(crate) wakers: [Waker; 3],
@@ -182,7 +189,7 @@ impl Dataplane {
                 HostAccess::AnswersOnly => Some(Mutex::default()),
                 HostAccess::Open => None,
             },
-            speaker: config.speaker,
+            listener: config.listener,
             stopping: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
             live: RwLock::new(Arc::new(Live::empty(&plan))),
@@ -287,6 +294,12 @@ impl Dataplane {
             .values()
             .map(|peer| peer.stats(now))
             .collect()
+    }
+
+    /// Returns the state of the link to one peer.
+    pub fn link(&self, node: NodeId) -> Option<LinkStats> {
+        let live = self.shared.live();
+        live.peers.get(&node).map(|peer| peer.stats(Instant::now()))
     }
 
     /// Returns the bytes that (reached, left) an instance since it first stood in a plan or was

@@ -86,7 +86,7 @@ pub fn start_with(number: u8, host_tun: OwnedFd, host_access: HostAccess) -> Dat
         udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         host_tun,
         host_access,
-        speaker: None,
+        listener: None,
     })
     .unwrap()
 }

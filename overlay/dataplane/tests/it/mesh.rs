@@ -4,10 +4,11 @@
 //! by hand, as a Babel speaker would.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use mesh_dataplane::{Config, Dataplane, HostAccess, Spoken};
+use mesh_base::identity::NodeId;
+use mesh_dataplane::{Config, Dataplane, HostAccess, Listener, Spoken};
 use mesh_routing::packet::build;
 use mesh_routing::plan::{Plan, Role};
 use mesh_routing::table::DropReason;
@@ -221,15 +222,31 @@ fn programs_cannot_send_parcels_and_strangers_have_no_transit() {
     assert_eq!(nodes[2].host.take_within(Duration::ZERO), None);
 }
 
-fn speaking(number: u8) -> (Node, Receiver<Spoken>) {
-    let (tell, told) = sync_channel(8);
+/// Tells a test what a speaker would hear.
+struct Ear {
+    talk: SyncSender<Spoken>,
+    up: SyncSender<NodeId>,
+}
+
+impl Listener for Ear {
+    fn handle_talk(&self, spoken: Spoken) -> bool {
+        self.talk.try_send(spoken).is_ok()
+    }
+
+    fn handle_up(&self, node: NodeId) {
+        self.up.try_send(node).unwrap();
+    }
+}
+
+fn speaking(number: u8) -> (Node, Receiver<Spoken>, Receiver<NodeId>) {
+    let ((talk, talks), (up, ups)) = (sync_channel(8), sync_channel(8));
     let (host, host_tun) = Outside::pair();
     let plane = Dataplane::start(Config {
         secret_x25519: secret(number).to_x25519(),
         udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         host_tun,
         host_access: HostAccess::Open,
-        speaker: Some(tell),
+        listener: Some(Box::new(Ear { talk, up })),
     })
     .unwrap();
     let node = Node {
@@ -238,12 +255,12 @@ fn speaking(number: u8) -> (Node, Receiver<Spoken>) {
         secret: secret(number),
         address: address(number),
     };
-    (node, told)
+    (node, talks, ups)
 }
 
 #[test]
 fn routing_talk_passes_a_link_and_no_relay() {
-    let (alice, told) = speaking(1);
+    let (alice, told, ups) = speaking(1);
     let bob = start(2, HostAccess::Open);
     let carol = start(3, HostAccess::Open);
     let port = bob.plane.local_port();
@@ -255,6 +272,7 @@ fn routing_talk_passes_a_link_and_no_relay() {
     routes(&carol.plane, &[(2, 2), (1, 2)]);
     eventually("the links are up", || links_up(&bob, &[1, 3]));
     bob.plane.say(id(1), BABEL_GROUP, b"hello").unwrap();
+    assert_eq!(ups.recv_timeout(PATIENCE), Ok(id(2)));
     let spoken = told.recv_timeout(PATIENCE).unwrap();
     let expect = Spoken {
         from: id(2),
@@ -272,7 +290,7 @@ fn routing_talk_passes_a_link_and_no_relay() {
 
 #[test]
 fn speaker_that_does_not_listen_costs_nothing() {
-    let (alice, _told) = speaking(1);
+    let (alice, _told, _ups) = speaking(1);
     let bob = start(2, HostAccess::Open);
     alice
         .plane

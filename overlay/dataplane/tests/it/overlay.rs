@@ -444,7 +444,7 @@ fn port_that_is_taken_is_named() {
         udp_bind: address,
         host_tun,
         host_access: HostAccess::Open,
-        speaker: None,
+        listener: None,
     });
     let error = refused.err().expect("the port is taken");
     assert_eq!(error.to_string(), format!("cannot listen on UDP {address}"));

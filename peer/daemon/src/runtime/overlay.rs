@@ -86,7 +86,7 @@ impl Overlay {
             udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             host_tun,
             host_access: HostAccess::AnswersOnly,
-            speaker: None,
+            listener: None,
         })?;
         let namespace = namespace.map(Arc::new);
         let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
