@@ -268,6 +268,17 @@ impl Dataplane {
         peer.say(&packet, &mut exit, &mut out, Instant::now())
     }
 
+    /// Sends a sign of life over a peer's link now.
+    pub fn nudge(&self, to: NodeId) {
+        let live = self.shared.live();
+        if let Some(peer) = live.peers.get(&to) {
+            let mut out = vec![0; OUTER_LEN_MAX];
+            let mut exit = Exit::new(&self.shared.wire);
+            // Without a session there is a handshake under way already.
+            let _ = peer.say(&[], &mut exit, &mut out, Instant::now());
+        }
+    }
+
     /// Connects an instance's TUN, replacing an earlier one.
     pub fn attach(&self, item: Digest, tun: OwnedFd) -> io::Result<()> {
         let device = Arc::new(Device::new(tun)?);

@@ -6,8 +6,10 @@ use crate::config::Config;
 
 /// Begins to log. Called once, before the first thread.
 pub fn start(config: &Config) {
-    // libp2p tells its own name at each start of a swarm; ours is in our own lines.
-    let filter = EnvFilter::new(format!("libp2p_swarm=warn,{}", config.log_level));
+    // libp2p tells its own name at each start of a swarm; ours is in our own lines. boringtun warns
+    // of each handshake that is not answered, and a node behind others never answers directly.
+    let quiet = "libp2p_swarm=warn,boringtun=off";
+    let filter = EnvFilter::new(format!("{quiet},{}", config.log_level));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -45,6 +45,7 @@ pub mod compute;
 pub mod hands;
 pub mod overlay;
 pub mod pumps;
+pub mod routing;
 pub mod shared;
 pub mod traffic;
 pub mod turn;

@@ -20,6 +20,7 @@ use mesh_routing::plan::Plan;
 
 use crate::config::TunPlace;
 use crate::home::Home;
+use crate::runtime::routing::{self, Routing};
 use crate::swarm::across::Sockets;
 
 /// Name of the TUN on the host.
@@ -49,7 +50,8 @@ pub enum OverlayError {
 pub struct Overlay {
     own: Ipv6Addr,
     sockets: Sockets,
-    plane: Dataplane,
+    plane: Arc<Dataplane>,
+    routing: Routing,
     forwards: Option<Remembered>,
 }
 
@@ -81,13 +83,15 @@ impl Overlay {
                 }
             },
         };
-        let plane = Dataplane::start(plane::Config {
+        let (routing, listener) = routing::prepare();
+        let plane = Arc::new(Dataplane::start(plane::Config {
             secret_x25519: secret.to_x25519(),
             udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             host_tun,
             host_access: HostAccess::AnswersOnly,
-            listener: None,
-        })?;
+            listener: Some(listener),
+        })?);
+        let routing = routing.start(&plane).map_err(OverlayError::Prepare)?;
         let namespace = namespace.map(Arc::new);
         let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
             Sockets::Namespace(Arc::clone(namespace))
@@ -97,6 +101,7 @@ impl Overlay {
             own,
             sockets,
             plane,
+            routing,
             forwards,
         })
     }
@@ -117,6 +122,7 @@ impl Overlay {
     /// Makes the plan the state of things; returns the forwards as (service, port, loopback port).
     pub fn apply(&mut self, plan: &Plan) -> Vec<(Ipv6Addr, u16, u16)> {
         self.plane.apply(plan);
+        self.routing.apply(plan);
         self.forwards
             .as_mut()
             .map_or_else(Vec::new, |forwards| forwards.set(plan))

@@ -1,0 +1,451 @@
+//! The routing thread: the Babel speaker between the data plane's links and its forwarding table.
+//!
+//! ```text
+//!   data plane ── talk, rising links ──┐                       ┌──► packets over links
+//!   node ─────── who is who (plan) ────┼──► Speaker (pure) ────┼──► next hops into the table
+//!   kernel ───── cables pulled ────────┘    time               └──► log
+//! ```
+//! A thread of its own that touches no disk and waits for nobody, so that no plan or signature
+//! delays a hello. Decides nothing about routes. Invariant: the speaker has a link for exactly the
+//! neighbours whose session works and whose interface has its cable.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::Ipv6Addr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use mesh_base::identity::NodeId;
+use mesh_base::time::Moment;
+use mesh_dataplane::carrier::Carrier;
+use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
+use mesh_routing::babel::event::{Event, Reach, To, Transmit};
+use mesh_routing::babel::filter::Lawful;
+use mesh_routing::babel::link::{LinkConfig, LinkId};
+use mesh_routing::babel::speaker::{Config, Speaker};
+use mesh_routing::babel::wire::tlv::Cast;
+use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
+use mesh_routing::plan::{Plan, Role};
+use mesh_routing::talk::{BABEL_GROUP, link_local};
+use tokio::io::unix::AsyncFd;
+
+use crate::clock;
+
+/// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
+const EVENTS_MAX: usize = 1024;
+/// How often a link whose cable was pulled is looked at; a new cable is told by the kernel, what
+/// comes over it is not.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest wait without an event, so that a data plane that ended ends the thread.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// What happens to the thread.
+enum Input {
+    Talk(Spoken),
+    Up(NodeId),
+    Plan(Box<Places>),
+    Cables,
+}
+
+/// Who is who, from the node's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Places {
+    own: Option<Ipv6Addr>,
+    neighbours: BTreeSet<NodeId>,
+    members: BTreeSet<RouterId>,
+    nodes: BTreeMap<RouterId, NodeId>,
+}
+
+/// Hears the data plane; what there is no room for is dropped, as on any busy link.
+struct Ear(SyncSender<Input>);
+
+impl Listener for Ear {
+    fn handle_talk(&self, spoken: Spoken) -> bool {
+        self.0.try_send(Input::Talk(spoken)).is_ok()
+    }
+
+    fn handle_up(&self, node: NodeId) {
+        // A link that was missed is found by its first words.
+        let _ = self.0.try_send(Input::Up(node));
+    }
+}
+
+/// The thread before it has a data plane.
+pub struct Prepared {
+    inputs: SyncSender<Input>,
+    queue: Receiver<Input>,
+}
+
+/// The running thread, as the node's loop sees it.
+pub struct Routing {
+    inputs: SyncSender<Input>,
+    told: Places,
+}
+
+/// Makes the queue that the data plane's listener needs before there is a data plane.
+pub fn prepare() -> (Prepared, Box<dyn Listener>) {
+    let (inputs, queue) = sync_channel(EVENTS_MAX);
+    let ear = Box::new(Ear(inputs.clone()));
+    (Prepared { inputs, queue }, ear)
+}
+
+impl Prepared {
+    /// Starts the thread; it ends with the data plane. Runs inside tokio.
+    pub fn start(self, plane: &Arc<Dataplane>) -> io::Result<Routing> {
+        let carrier = watch_cables(self.inputs.clone());
+        let thread = Thread {
+            plane: Arc::downgrade(plane),
+            carrier,
+            speaker: None,
+            places: Places::default(),
+            links: BTreeMap::new(),
+            by_link: BTreeMap::new(),
+            cut: BTreeMap::new(),
+            next_link: 0,
+        };
+        let queue = self.queue;
+        std::thread::Builder::new()
+            .name("routing".to_owned())
+            .spawn(move || thread.run(&queue))?;
+        Ok(Routing {
+            inputs: self.inputs,
+            told: Places::default(),
+        })
+    }
+}
+
+impl Routing {
+    /// Tells the thread who is who, if that changed.
+    pub fn apply(&mut self, plan: &Plan) {
+        let places = Places::of(plan);
+        if places == self.told {
+            return;
+        }
+        // Waits for room if talk floods the queue: a plan must not be lost.
+        if self.inputs.send(Input::Plan(Box::new(places.clone()))).is_ok() {
+            self.told = places;
+        }
+    }
+}
+
+impl Places {
+    fn of(plan: &Plan) -> Self {
+        let id = |address: Ipv6Addr| RouterId::from_bytes(upper_half(address));
+        let nodes: BTreeMap<RouterId, NodeId> = plan
+            .peers
+            .iter()
+            .filter_map(|(node, peer)| Some((id(peer.address)?, *node)))
+            .collect();
+        Self {
+            own: Some(plan.own),
+            neighbours: plan
+                .peers
+                .iter()
+                .filter(|(_, peer)| peer.role == Role::Neighbour)
+                .map(|(node, _)| *node)
+                .collect(),
+            members: nodes.keys().copied().collect(),
+            nodes,
+        }
+    }
+}
+
+fn upper_half(address: Ipv6Addr) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = address.octets();
+    [a, b, c, d, e, f, g, h]
+}
+
+type Cables = Option<Arc<Mutex<Carrier>>>;
+
+/// Hears of pulled cables as long as tokio runs; without it, missed hellos tell the same later.
+fn watch_cables(inputs: SyncSender<Input>) -> Cables {
+    let opened = Carrier::open().and_then(|carrier| {
+        use std::os::fd::AsFd as _;
+        let news = carrier.as_fd().try_clone_to_owned()?;
+        Ok((carrier, AsyncFd::new(news)?))
+    });
+    let (carrier, news) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            tracing::warn!(%error, "the kernel will not tell of pulled cables");
+            return None;
+        }
+    };
+    let carrier = Arc::new(Mutex::new(carrier));
+    let shared = Arc::clone(&carrier);
+    tokio::spawn(async move {
+        while let Ok(mut ready) = news.readable().await {
+            let changed = shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain();
+            ready.clear_ready();
+            if changed && matches!(inputs.try_send(Input::Cables), Err(error) if is_over(&error)) {
+                return;
+            }
+        }
+    });
+    Some(carrier)
+}
+
+fn is_over<T>(error: &std::sync::mpsc::TrySendError<T>) -> bool {
+    matches!(error, std::sync::mpsc::TrySendError::Disconnected(_))
+}
+
+/// What the thread works with.
+struct Thread {
+    plane: Weak<Dataplane>,
+    carrier: Cables,
+    /// None until the node knows its own address.
+    speaker: Option<Speaker>,
+    places: Places,
+    links: BTreeMap<NodeId, LinkId>,
+    by_link: BTreeMap<LinkId, NodeId>,
+    /// Links whose cable was pulled, and when.
+    cut: BTreeMap<NodeId, Moment>,
+    next_link: u32,
+}
+
+impl Thread {
+    fn run(mut self, queue: &Receiver<Input>) {
+        loop {
+            let input = match queue.recv_timeout(self.wait()) {
+                Ok(input) => Some(input),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let Some(plane) = self.plane.upgrade() else {
+                return;
+            };
+            let now = clock::now().mono;
+            self.note_traffic(&plane, now);
+            match input {
+                Some(input) => self.handle(&plane, input, now),
+                None => self.look_at_cut(&plane, now),
+            }
+            self.let_time_pass(now);
+            self.drain(&plane, now);
+        }
+    }
+
+    fn wait(&self) -> Duration {
+        let now = clock::now().mono;
+        let wanted = self.speaker.as_ref().and_then(Speaker::poll_timeout);
+        let longest = if self.cut.is_empty() {
+            WAIT_MAX
+        } else {
+            LOOK_INTERVAL
+        };
+        wanted.map_or(longest, |wanted| wanted.since(now).min(longest))
+    }
+
+    fn handle(&mut self, plane: &Dataplane, input: Input, now: Moment) {
+        match input {
+            Input::Plan(places) => self.take_places(*places, now),
+            Input::Up(node) => self.raise(node, now),
+            Input::Talk(spoken) => self.hear(&spoken, now),
+            Input::Cables => self.look_at_cables(plane, now),
+        }
+    }
+
+    fn take_places(&mut self, places: Places, now: Moment) {
+        let gone: Vec<NodeId> = self
+            .links
+            .keys()
+            .filter(|node| !places.neighbours.contains(node))
+            .copied()
+            .collect();
+        for node in gone {
+            self.lower(node, now);
+            self.cut.remove(&node);
+        }
+        self.places = places;
+        if self.speaker.is_none() {
+            self.speaker = self.places.own.and_then(|own| new_speaker(own, now));
+        }
+        if let Some(speaker) = &mut self.speaker {
+            let lawful = Lawful {
+                members: self.places.members.clone(),
+                authorised: BTreeSet::new(),
+            };
+            speaker.set_lawful(lawful, now);
+        }
+    }
+
+    /// Gives the speaker a link to a neighbour whose session works.
+    fn raise(&mut self, node: NodeId, now: Moment) {
+        let known = self.links.contains_key(&node) || !self.places.neighbours.contains(&node);
+        let (Some(speaker), Some(own), false) = (&mut self.speaker, self.places.own, known) else {
+            return;
+        };
+        self.next_link = self.next_link.wrapping_add(1);
+        let link = LinkId(self.next_link);
+        if speaker.handle_link_up(link, LinkConfig::tunnel(link_local(own)), now) {
+            self.links.insert(node, link);
+            self.by_link.insert(link, node);
+            self.cut.remove(&node);
+        }
+    }
+
+    fn lower(&mut self, node: NodeId, now: Moment) {
+        if let (Some(link), Some(speaker)) = (self.links.remove(&node), &mut self.speaker) {
+            self.by_link.remove(&link);
+            speaker.handle_link_down(link, now);
+        }
+    }
+
+    fn hear(&mut self, spoken: &Spoken, now: Moment) {
+        self.raise(spoken.from, now);
+        let (Some(link), Some(speaker)) = (self.links.get(&spoken.from), &mut self.speaker) else {
+            return;
+        };
+        let cast = if spoken.destination == BABEL_GROUP {
+            Cast::Multicast
+        } else {
+            Cast::Unicast
+        };
+        speaker.handle_packet(*link, spoken.source, cast, &spoken.payload, now);
+    }
+
+    /// Tells the speaker which links are alive: everything authenticated counts, not only talk.
+    fn note_traffic(&mut self, plane: &Dataplane, now: Moment) {
+        let Some(speaker) = &mut self.speaker else {
+            return;
+        };
+        for (node, link) in &self.links {
+            if let Some(heard) = heard_at(plane, *node, now) {
+                speaker.handle_traffic(*link, heard);
+            }
+        }
+    }
+
+    fn look_at_cables(&mut self, plane: &Dataplane, now: Moment) {
+        let Some(carrier) = self.carrier.clone() else {
+            return;
+        };
+        let carrier = carrier.lock().unwrap_or_else(PoisonError::into_inner);
+        let neighbours: Vec<NodeId> = self.places.neighbours.iter().copied().collect();
+        for node in neighbours {
+            let endpoint = plane.link(node).and_then(|link| link.endpoint);
+            let Some(endpoint) = endpoint else {
+                continue;
+            };
+            if !carrier.is_cut(endpoint) {
+                // Ours is sound; let the other end know, and hear whether it is.
+                if self.cut.contains_key(&node) {
+                    plane.nudge(node);
+                }
+            } else if self.links.contains_key(&node) {
+                tracing::info!(peer = %node.key().short(), "the link lost its cable");
+                self.lower(node, now);
+                self.cut.insert(node, now);
+            }
+        }
+    }
+
+    /// Raises the links over which something came since their cable was pulled.
+    fn look_at_cut(&mut self, plane: &Dataplane, now: Moment) {
+        let back: Vec<NodeId> = self
+            .cut
+            .iter()
+            .filter(|(node, since)| heard_at(plane, **node, now).is_some_and(|at| **since < at))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in back {
+            self.cut.remove(&node);
+            self.raise(node, now);
+        }
+    }
+
+    fn let_time_pass(&mut self, now: Moment) {
+        let Some(speaker) = &mut self.speaker else {
+            return;
+        };
+        if speaker.poll_timeout().is_some_and(|due| due <= now) {
+            speaker.handle_timeout(now);
+        }
+    }
+
+    fn drain(&mut self, plane: &Dataplane, now: Moment) {
+        let mut changes = Vec::new();
+        let Some(speaker) = &mut self.speaker else {
+            return;
+        };
+        while let Some(event) = speaker.poll_event() {
+            changes.extend(change(&self.by_link, event));
+        }
+        // The table first: what is announced must be true when the neighbour acts on it.
+        if !changes.is_empty() {
+            let refused = plane.set_routes(&changes);
+            if 0 < refused {
+                tracing::warn!(refused, "the forwarding table is full");
+            }
+        }
+        while let Some(Transmit { link, to, bytes }) = speaker.poll_transmit(now) {
+            let to = match to {
+                To::Multicast => BABEL_GROUP,
+                To::Unicast(address) => address,
+            };
+            if let Some(node) = self.by_link.get(&link) {
+                // What a link without a session does not carry is said again by the speaker.
+                let _ = plane.say(*node, to, &bytes);
+            }
+        }
+    }
+}
+
+/// Returns when a neighbour was last heard over its link's own underlay.
+fn heard_at(plane: &Dataplane, node: NodeId, now: Moment) -> Option<Moment> {
+    let silent_ms = plane.link(node)?.link_silent_ms?;
+    Some(Moment(now.0.saturating_sub(silent_ms.saturating_mul(1000))))
+}
+
+fn new_speaker(own: Ipv6Addr, now: Moment) -> Option<Speaker> {
+    let router_id = RouterId::from_bytes(upper_half(own))?;
+    let seconds = clock::wall().0.div_euclid(1000);
+    let config = Config {
+        router_id,
+        // One a second since 1970: after a restart it is newer than what neighbours remember.
+        seqno: Seqno(u16::try_from(seconds.rem_euclid(1 << 16)).unwrap_or_default()),
+        seed: u64::from_be_bytes(upper_half(own)) ^ now.0,
+    };
+    let mut speaker = Speaker::new(config, now);
+    let prefix = Prefix::new(own, 64)?;
+    speaker.announce(prefix, Metric::ZERO, now);
+    Some(speaker)
+}
+
+/// Returns the change of the forwarding table that an event means, and logs what people read.
+fn change(
+    by_link: &BTreeMap<LinkId, NodeId>,
+    event: Event,
+) -> Option<([u8; 8], Option<NodeId>)> {
+    let name = |link: &LinkId| by_link.get(link).map(|node| node.key().short());
+    match event {
+        Event::RouteChanged { prefix, reach } if prefix.bits() == 64 => {
+            let next = match reach {
+                Reach::Via(hop) => by_link.get(&hop.link).copied(),
+                Reach::Held | Reach::Gone => None,
+            };
+            tracing::debug!(%prefix, ?reach, "a route changed");
+            Some((upper_half(prefix.address()), next))
+        }
+        Event::RouteChanged { prefix, .. } => {
+            tracing::debug!(%prefix, "a route that is no node's is not used");
+            None
+        }
+        Event::NeighbourUp { link, .. } => {
+            tracing::info!(peer = name(&link), "a neighbour is up");
+            None
+        }
+        Event::NeighbourDown { link, why, .. } => {
+            tracing::info!(peer = name(&link), ?why, "a neighbour is down");
+            None
+        }
+        Event::Alarm(alarm) => {
+            tracing::warn!(?alarm, "routing needs a person");
+            None
+        }
+    }
+}
