@@ -53,8 +53,16 @@ mod tests {
         let mut chance = Chance::new(3);
         let times: Vec<_> = (0..1000).map(|_| chance.between((low, high))).collect();
         assert!(times.iter().all(|time| low <= *time && *time <= high));
-        assert!(times.iter().any(|time| *time < low + Duration::from_micros(200)));
-        assert!(times.iter().any(|time| high < *time + Duration::from_micros(200)));
+        assert!(
+            times
+                .iter()
+                .any(|time| *time < low + Duration::from_micros(200))
+        );
+        assert!(
+            times
+                .iter()
+                .any(|time| high < *time + Duration::from_micros(200))
+        );
         assert_eq!(chance.between((high, low)), high);
     }
 }

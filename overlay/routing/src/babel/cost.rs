@@ -157,10 +157,7 @@ mod tests {
         let lossy = heard(&[1, 2, 3, 9]);
         quality = quality.after(&lossy.multicast);
         assert_eq!(quality, Quality::Lossy);
-        assert_eq!(
-            lossy.rxcost(Kind::Tunnel, Metric(96), quality),
-            Metric(192)
-        );
+        assert_eq!(lossy.rxcost(Kind::Tunnel, Metric(96), quality), Metric(192));
         quality = quality.after(&heard(&[1, 5]).multicast);
         assert_eq!(quality, Quality::Lossy);
         assert_eq!(quality.after(&heard(&[1, 4]).multicast), Quality::Good);

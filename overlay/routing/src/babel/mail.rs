@@ -61,6 +61,8 @@ pub struct Mail {
     pub requests: BTreeMap<(Prefix, RouterId), Asking>,
     /// Whether to ask for the neighbour's whole table.
     pub table_request: bool,
+    /// Prefixes to ask about.
+    pub route_requests: BTreeSet<Prefix>,
     /// Acknowledgements to give.
     pub acks: BTreeSet<u16>,
     /// Whether to ask for a sign of life.
@@ -128,6 +130,16 @@ impl Mail {
         Put::Kept
     }
 
+    /// Lets a question about a prefix wait.
+    pub fn route_request(&mut self, prefix: Prefix, at: Moment) -> Put {
+        if ANSWERS_WAITING_MAX <= self.route_requests.len() {
+            return Put::Refused;
+        }
+        self.route_requests.insert(prefix);
+        self.hurry(at);
+        Put::Kept
+    }
+
     /// Lets an acknowledgement wait.
     pub fn ack(&mut self, opaque: u16, at: Moment) -> Put {
         if ANSWERS_WAITING_MAX <= self.acks.len() {
@@ -154,6 +166,7 @@ impl Mail {
         self.updates.is_empty()
             && self.requests.is_empty()
             && self.acks.is_empty()
+            && self.route_requests.is_empty()
             && !self.table_request
             && !self.probe
     }
@@ -177,6 +190,8 @@ pub struct Said {
 pub struct Unacked {
     /// What the acknowledgement will say; none if nobody was asked for one.
     pub opaque: Option<u16>,
+    /// To whom it went, if not to everybody on the link.
+    pub to: Option<NeighbourId>,
     /// Who has not acknowledged it.
     pub awaiting: BTreeSet<NeighbourId>,
     /// What it said.

@@ -140,12 +140,7 @@ impl Neighbour {
     /// Returns what the way to it costs, from both directions and the round trip.
     pub fn measure(&self, config: &LinkConfig) -> Metric {
         let txcost = self.txcost.map_or(Metric::INFINITY, |(cost, _)| cost);
-        cost::cost(
-            config.kind,
-            self.rxcost(config),
-            txcost,
-            self.rtt.penalty(),
-        )
+        cost::cost(config.kind, self.rxcost(config), txcost, self.rtt.penalty())
     }
 
     /// Returns whether both directions work.

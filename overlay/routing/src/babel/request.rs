@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_base::time::Moment;
 
 use crate::babel::limits::{
-    FORWARD_TRIES, REQUEST_RESEND, REQUEST_TRIES, REQUESTS_MAX, WAITING_MAX,
+    FORWARD_TRIES, HOP_COUNT, REQUEST_RESEND, REQUEST_TRIES, REQUESTS_MAX, WAITING_MAX,
 };
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::words::{Prefix, RouterId, Seqno};
@@ -74,6 +74,15 @@ pub enum Begun {
     Full,
 }
 
+/// What [`Requests::settle`] found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// How many of ours are answered.
+    pub ours: u64,
+    /// Who is to be told the answer.
+    pub waiting: BTreeSet<NeighbourId>,
+}
+
 /// All requests under way.
 #[derive(Debug, Clone, Default)]
 pub struct Requests {
@@ -85,7 +94,7 @@ pub struct Requests {
 impl Requests {
     /// Begins a request of ours or joins the one under way.
     pub fn begin(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need) -> Begun {
-        self.join(about, seqno, crate::babel::limits::HOP_COUNT, need, None)
+        self.join(about, seqno, HOP_COUNT, need, None)
     }
 
     /// Begins a neighbour's request or joins the one under way.
@@ -174,22 +183,51 @@ impl Requests {
         self.all.remove(&about)
     }
 
-    /// Takes out the requests about a prefix that `is_answered` says so of.
-    pub fn take_answered(
+    /// Looks which requests about a prefix are answered by what is selected now (§3.8.1.2); `has`
+    /// tells whether there is a route of an origin with at least a number.
+    pub fn settle(
         &mut self,
         prefix: Prefix,
-        is_answered: impl Fn(RouterId, &Request) -> bool,
-    ) -> Vec<Request> {
-        let about: Vec<_> = self
-            .all
-            .range((prefix, RouterId::LEAST)..=(prefix, RouterId::MOST))
-            .filter(|((_, router_id), request)| is_answered(*router_id, request))
-            .map(|(about, _)| *about)
-            .collect();
-        about
-            .into_iter()
-            .filter_map(|about| self.all.remove(&about))
-            .collect()
+        selected: Option<(RouterId, Seqno)>,
+        has: impl Fn(RouterId, Seqno) -> bool,
+    ) -> Answered {
+        let mut answered = Answered::default();
+        let about = (prefix, RouterId::LEAST)..=(prefix, RouterId::MOST);
+        let mut over = Vec::new();
+        for (about, request) in self.all.range_mut(about) {
+            let done = match request.need {
+                Need::None => false,
+                Need::Lost => selected.is_some(),
+                Need::Better(_) => has(about.1, request.seqno),
+            };
+            if done {
+                request.need = Need::None;
+                answered.ours += 1;
+            }
+            let told = selected
+                .is_some_and(|(id, seqno)| id != about.1 || !seqno.is_before(request.seqno));
+            if told {
+                answered.waiting.append(&mut request.waiting);
+            }
+            if request.need == Need::None && request.waiting.is_empty() {
+                over.push(*about);
+            }
+        }
+        for about in over {
+            self.all.remove(&about);
+        }
+        answered
+    }
+
+    /// Forgets a neighbour that waits no more.
+    pub fn forget(&mut self, neighbour: NeighbourId) {
+        self.all.retain(|_, request| {
+            request.waiting.remove(&neighbour);
+            if request.need == Need::Better(neighbour) {
+                request.need = Need::None;
+            }
+            request.need != Need::None || !request.waiting.is_empty()
+        });
     }
 
     /// Returns how many are under way.
@@ -261,12 +299,28 @@ mod tests {
     }
 
     #[test]
-    fn answered_requests_are_taken_with_those_who_wait() {
+    fn answered_requests_tell_who_waits() {
+        let id = about(1).1;
         let mut requests = Requests::default();
         requests.forward(about(1), Seqno(5), 9, NeighbourId(1));
         requests.forward(about(2), Seqno(5), 9, NeighbourId(2));
-        let taken = requests.take_answered(about(1).0, |_, request| request.seqno == Seqno(5));
-        assert_eq!(taken.len(), 1);
+        let older = requests.settle(about(1).0, Some((id, Seqno(4))), |_, _| false);
+        assert_eq!(older, Answered::default());
+        let newer = requests.settle(about(1).0, Some((id, Seqno(5))), |_, _| false);
+        assert_eq!(newer.waiting, BTreeSet::from([NeighbourId(1)]));
         assert_eq!(requests.len(), 1);
+    }
+
+    #[test]
+    fn own_need_ends_and_neighbours_go_on_waiting() {
+        let id = about(1).1;
+        let mut requests = Requests::default();
+        requests.begin(about(1), Seqno(5), Need::Lost);
+        requests.forward(about(1), Seqno(5), 9, NeighbourId(1));
+        let older = requests.settle(about(1).0, Some((id, Seqno(4))), |_, _| false);
+        assert_eq!((older.ours, older.waiting.len()), (1, 0));
+        assert_eq!(requests.get(about(1)).unwrap().need, Need::None);
+        requests.forget(NeighbourId(1));
+        assert!(requests.is_empty());
     }
 }

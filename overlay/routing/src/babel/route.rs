@@ -21,7 +21,7 @@ use mesh_base::time::Moment;
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::source::{Distance, Sources};
 use crate::babel::wire::tlv::Centis;
-use crate::babel::words::{Metric, Prefix, RouterId, Seqno};
+use crate::babel::words::{Prefix, RouterId};
 
 /// A way to a prefix through a neighbour.
 #[derive(Debug, Clone)]
@@ -32,9 +32,9 @@ pub struct Route {
     pub router_id: RouterId,
     /// How far the neighbour is from the origin, when it was last feasible or not selected.
     pub distance: Distance,
-    /// How far the neighbour says it is now: more than that, if the selected route grew longer. The
-    /// old distance then carries the proof that there is no loop until a newer number comes.
-    pub claimed: Metric,
+    /// What the neighbour says now: more than that, if the selected route grew longer. The old
+    /// distance then carries the proof that there is no loop, until a newer number comes.
+    pub claimed: Distance,
     /// Where to send packets, if not to the neighbour's own address.
     pub next_hop: Option<Box<Ipv6Addr>>,
     /// Until the next update, as the neighbour promised.
@@ -46,7 +46,7 @@ pub struct Route {
 impl Route {
     /// Returns whether the neighbour says that it grew longer than what is proven.
     pub fn is_stale(&self) -> bool {
-        self.claimed != self.distance.metric
+        self.claimed != self.distance
     }
 }
 
@@ -127,6 +127,16 @@ impl Entry {
         self.sources.is_feasible(route.router_id, route.distance)
     }
 
+    /// Forgets old proofs of routes that are not selected: theirs is what their neighbours say.
+    pub fn drop_old_proofs(&mut self) {
+        let selected = self.selected;
+        for route in &mut self.routes {
+            if Selected::Via(route.neighbour) != selected {
+                route.distance = route.claimed;
+            }
+        }
+    }
+
     /// Takes a route out. Returns whether there was one.
     pub fn remove(&mut self, neighbour: NeighbourId) -> bool {
         let before = self.routes.len();
@@ -177,10 +187,8 @@ impl Table {
         let lengths = &mut self.lengths;
         self.entries.retain(|prefix, entry| {
             let kept = !entry.is_idle();
-            if !kept {
-                if let Some(count) = lengths.get_mut(&prefix.bits()) {
-                    *count -= 1;
-                }
+            if !kept && let Some(count) = lengths.get_mut(&prefix.bits()) {
+                *count -= 1;
             }
             kept
         });
@@ -232,11 +240,6 @@ impl Table {
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
-}
-
-/// Returns the number that a distance has in an announcement of our own.
-pub fn own_distance(seqno: Seqno, metric: Metric) -> Distance {
-    Distance { seqno, metric }
 }
 
 #[cfg(test)]

@@ -80,7 +80,9 @@ impl Trip {
         if AGE_MAX < whole || AGE_MAX < there || whole.saturating_add(DRIFT_MAX) < there {
             return None;
         }
-        Some(Duration::from_micros(u64::from(whole.saturating_sub(there))))
+        Some(Duration::from_micros(u64::from(
+            whole.saturating_sub(there),
+        )))
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Choice {
 
 /// Chooses; `cost` tells what the way to a neighbour costs.
 pub fn choose(entry: &Entry, cost: impl Fn(NeighbourId) -> Metric, now: Moment) -> Choice {
-    let metric = |route: &Route| route.claimed.plus(cost(route.neighbour));
+    let metric = |route: &Route| route.claimed.metric.plus(cost(route.neighbour));
     let fit = entry.routes.iter().filter(|route| {
         metric(route).is_finite()
             && entry.is_feasible(route)
@@ -89,9 +89,12 @@ pub fn wish(entry: &Entry, cost: impl Fn(NeighbourId) -> Metric) -> Option<Wish>
     if current.is_stale() {
         return wish(current);
     }
-    let metric = |route: &Route| route.claimed.plus(cost(route.neighbour));
+    let metric = |route: &Route| route.claimed.metric.plus(cost(route.neighbour));
     let current_metric = metric(current);
-    let unfeasible = entry.routes.iter().filter(|route| !entry.is_feasible(route));
+    let unfeasible = entry
+        .routes
+        .iter()
+        .filter(|route| !entry.is_feasible(route));
     let best = unfeasible.min_by_key(|route| metric(route))?;
     let best_metric = metric(best);
     let worth = is_significant(current_metric, best_metric) && best_metric < current_metric;
@@ -127,7 +130,7 @@ mod tests {
             neighbour: NeighbourId(at),
             router_id: id(),
             distance: far(1, *metric),
-            claimed: Metric(*metric),
+            claimed: far(1, *metric),
             next_hop: None,
             interval: Centis(1),
             expires: Moment(0),
@@ -186,7 +189,8 @@ mod tests {
     #[test]
     fn shorter_unfeasible_route_is_worth_a_request() {
         let mut entry = entry(&[100, 500], via(1));
-        entry.routes[1].distance.seqno = Seqno(2);
+        entry.routes[1].distance = far(2, 500);
+        entry.routes[1].claimed = far(2, 500);
         assert_eq!(wish(&entry, |_| Metric(100)), None);
         entry.sources.note(id(), far(2, 600), Moment(0));
         let expect = Wish {
@@ -195,7 +199,7 @@ mod tests {
             seqno: Seqno(3),
         };
         assert_eq!(wish(&entry, |_| Metric(100)), Some(expect));
-        entry.routes[0].claimed = Metric(490);
+        entry.routes[0].claimed = far(1, 490);
         assert_eq!(wish(&entry, |_| Metric(100)), None);
     }
 
@@ -203,7 +207,7 @@ mod tests {
     fn route_on_an_old_proof_wants_a_newer_number() {
         let mut entry = entry(&[100], via(0));
         entry.sources.note(id(), far(1, 200), Moment(0));
-        entry.routes[0].claimed = Metric(900);
+        entry.routes[0].claimed = far(1, 900);
         let wish = wish(&entry, |_| Metric(100)).unwrap();
         assert_eq!((wish.neighbour, wish.seqno), (NeighbourId(0), Seqno(2)));
     }

@@ -72,9 +72,18 @@ impl Sources {
         }
     }
 
+    /// Notes that a retraction is about to be announced: what was told before lives on for a while
+    /// with those who do not get it.
+    pub fn handle_retraction(&mut self, now: Moment) {
+        for source in &mut self.0 {
+            source.told_at = now;
+        }
+    }
+
     /// Returns the number to ask an origin for, so that any route of it becomes feasible.
     pub fn wanted(&self, router_id: RouterId) -> Option<Seqno> {
-        self.of(router_id).map(|source| source.distance.seqno.next())
+        self.of(router_id)
+            .map(|source| source.distance.seqno.next())
     }
 
     /// Returns what is kept of an origin.
