@@ -48,6 +48,11 @@ impl Metric {
 pub struct RouterId([u8; 8]);
 
 impl RouterId {
+    /// The first in order.
+    pub const LEAST: Self = Self([0, 0, 0, 0, 0, 0, 0, 1]);
+    /// The last in order.
+    pub const MOST: Self = Self([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
+
     /// Returns none for the two values that nobody may use (RFC 8966, §4.1.3).
     pub fn from_bytes(bytes: [u8; 8]) -> Option<Self> {
         (bytes != [0; 8] && bytes != [0xff; 8]).then_some(Self(bytes))
@@ -88,6 +93,16 @@ impl Prefix {
     pub const ALL: Self = Self {
         address: Ipv6Addr::UNSPECIFIED,
         bits: 0,
+    };
+    /// All nodes of the overlay.
+    pub const NODES: Self = Self {
+        address: Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 0),
+        bits: 16,
+    };
+    /// All services of the overlay.
+    pub const SERVICES: Self = Self {
+        address: Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 0),
+        bits: 16,
     };
 
     /// Returns the prefix of an address; the bits behind are cleared. None above 128 bits.

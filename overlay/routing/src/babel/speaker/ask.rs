@@ -1,0 +1,299 @@
+//! Route and seqno requests: answering, passing on, asking (RFC 8966, §3.8).
+//!
+//! ```text
+//!   the last feasible route is lost ─► those with a route are asked, then everybody
+//!   a better route is not feasible  ─► its neighbour is asked
+//!   asked for a number ─┬─ ours: it grows by one, told at once
+//!                       ├─ selected and new enough, or of another origin: told at once
+//!                       └─ else passed on towards the origin, and the answer back
+//! ```
+
+use std::collections::BTreeSet;
+
+use mesh_base::time::Moment;
+
+use super::{Speaker, cost_to};
+use crate::babel::count::Count;
+use crate::babel::limits::{BETTER_AGAIN, UPDATES_WAITING_MAX};
+use crate::babel::mail::{Asking, Put, Waiting};
+use crate::babel::neighbour::NeighbourId;
+use crate::babel::pace;
+use crate::babel::request::{Begun, Need};
+use crate::babel::route::Selected;
+use crate::babel::select;
+use crate::babel::words::{Prefix, RouterId, Seqno};
+
+impl Speaker {
+    /// Answers a question about a prefix, or about all (§3.8.1.1).
+    pub(super) fn handle_route_request(
+        &mut self,
+        from: NeighbourId,
+        prefix: Option<Prefix>,
+        now: Moment,
+    ) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
+            return;
+        };
+        let buckets = &mut neighbour.buckets;
+        let may = match prefix {
+            Some(_) => buckets.requests.take(1, now),
+            None => buckets.tables.take(pace::TABLE, now),
+        };
+        match prefix {
+            _ if !may => self.count(Count::TooManyRequests),
+            Some(prefix) => self.answer(from, prefix, now),
+            None => self.begin_dump(from, now),
+        }
+    }
+
+    /// Answers a seqno request or passes it on (§3.8.1.2).
+    pub(super) fn handle_seqno_request(
+        &mut self,
+        from: NeighbourId,
+        about: (Prefix, RouterId),
+        seqno: Seqno,
+        hop_count: u8,
+        now: Moment,
+    ) {
+        let Some(neighbour) = self.neighbours.get_mut(&from) else {
+            return;
+        };
+        if !neighbour.buckets.requests.take(1, now) {
+            self.count(Count::TooManyRequests);
+            return;
+        }
+        let (prefix, router_id) = about;
+        let Some(entry) = self.table.get(prefix) else {
+            self.count(Count::RequestDied);
+            return;
+        };
+        let selected = entry.selected;
+        let enough = match selected {
+            Selected::None => false,
+            Selected::Own => router_id != self.router_id || !self.seqno.is_before(seqno),
+            Selected::Via(_) => entry.selected_route().is_some_and(|route| {
+                router_id != self.router_id
+                    && (route.router_id != router_id || !route.distance.seqno.is_before(seqno))
+            }),
+        };
+        if enough {
+            self.answer(from, prefix, now);
+            return;
+        }
+        if router_id == self.router_id {
+            // Ours, or imported and told as ours.
+            if selected != Selected::None {
+                self.grow(seqno, now);
+                self.answer(from, prefix, now);
+            }
+            return;
+        }
+        if hop_count < 2 {
+            self.count(Count::RequestDied);
+            return;
+        }
+        match self.requests.forward(about, seqno, hop_count - 1, from) {
+            Begun::Send => self.send_request(about, now),
+            Begun::Redundant => self.count(Count::RequestRedundant),
+            Begun::Full => self.count(Count::RequestsFull),
+        }
+    }
+
+    /// Lets our own number grow by one because somebody lacks a feasible route.
+    fn grow(&mut self, wanted: Seqno, now: Moment) {
+        if !self.seqno.is_before(wanted) {
+            return;
+        }
+        // Nobody can want more than the next number, unless we lost ours: §3.8.1.2 allows steps of
+        // one only, which would take until that one is forgotten.
+        let lost = self.seqno.next().is_before(wanted);
+        if lost && self.recover(wanted, now) {
+            return;
+        }
+        if !self.growth.take(1, now) {
+            self.count(Count::TooManyRequests);
+            return;
+        }
+        self.seqno = self.seqno.next();
+        self.count(Count::SeqnoGrew);
+    }
+
+    /// Tells one neighbour what is true of a prefix, at once.
+    pub(super) fn answer(&mut self, to: NeighbourId, prefix: Prefix, now: Moment) {
+        let waiting = Waiting {
+            tries: 0,
+            forced: true,
+        };
+        let put = self
+            .mail_of(to)
+            .map(|mail| mail.update(prefix, waiting, now));
+        if put.is_some_and(|put| put != Put::Kept) {
+            self.count(Count::AnswersFull);
+        }
+    }
+
+    /// Asks for what would make a route to a prefix usable, or a better one.
+    pub(super) fn ask_for(&mut self, prefix: Prefix, lost: Option<RouterId>, now: Moment) {
+        let Some(entry) = self.table.get(prefix) else {
+            return;
+        };
+        if entry.selected == Selected::Own {
+            return;
+        }
+        if entry.selected != Selected::None {
+            let cost = |neighbour| cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
+            let wish = select::wish(entry, cost).filter(|_| entry.ask_again <= now);
+            if let Some(wish) = wish {
+                if let Some(entry) = self.table.get_mut(prefix) {
+                    entry.ask_again = now + BETTER_AGAIN;
+                }
+                let need = Need::Better(wish.neighbour);
+                self.ask((prefix, wish.router_id), wish.seqno, need, now);
+            }
+            return;
+        }
+        let unfeasible = entry.routes.iter().map(|route| route.router_id);
+        let origins: BTreeSet<_> = unfeasible.chain(lost).collect();
+        let wanted: Vec<_> = origins
+            .into_iter()
+            .filter(|origin| *origin != self.router_id)
+            .filter_map(|origin| Some((origin, entry.sources.wanted(origin)?)))
+            .collect();
+        for (origin, seqno) in wanted {
+            self.ask((prefix, origin), seqno, Need::Lost, now);
+        }
+    }
+
+    fn ask(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need, now: Moment) {
+        match self.requests.begin(about, seqno, need) {
+            Begun::Send => self.send_request(about, now),
+            Begun::Redundant => {}
+            Begun::Full => self.count(Count::RequestsFull),
+        }
+    }
+
+    /// Sends a request to whom it should go now.
+    pub(super) fn send_request(&mut self, about: (Prefix, RouterId), now: Moment) {
+        let Some(request) = self.requests.get(about) else {
+            return;
+        };
+        let asking = Asking {
+            seqno: request.seqno,
+            hop_count: request.hop_count,
+        };
+        let (need, tries) = (request.need, request.tries);
+        let to = match need {
+            Need::Better(neighbour) => vec![neighbour],
+            Need::Lost => self.whom_to_ask(about, tries),
+            Need::None => self.whom_to_pass_on(about, tries).into_iter().collect(),
+        };
+        self.requests.handle_sent(about, now);
+        if to.is_empty() {
+            self.count(Count::RequestDied);
+        }
+        for neighbour in to {
+            let put = self
+                .mail_of(neighbour)
+                .map(|mail| mail.request(about, asking, now));
+            self.count(match put {
+                Some(Put::Refused) => Count::AnswersFull,
+                _ if need == Need::None => Count::RequestForwarded,
+                _ => Count::RequestSent,
+            });
+        }
+    }
+
+    /// Returns the neighbours that may have a route, or know somebody: first those who told of one.
+    fn whom_to_ask(&self, (prefix, _): (Prefix, RouterId), tries: u8) -> Vec<NeighbourId> {
+        let usable = self.neighbours.iter().filter(|(_, n)| n.is_usable());
+        let usable: Vec<_> = usable.map(|(id, _)| *id).collect();
+        let entry = self.table.get(prefix);
+        let has_route = |id: &&NeighbourId| entry.is_some_and(|entry| entry.route(**id).is_some());
+        let with_route: Vec<_> = usable.iter().filter(has_route).copied().collect();
+        if tries == 0 && !with_route.is_empty() {
+            return with_route;
+        }
+        usable
+    }
+
+    /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of any,
+    /// but nobody who asks (§3.8.1.2); another one each time it is sent again.
+    fn whom_to_pass_on(&self, about: (Prefix, RouterId), tries: u8) -> Option<NeighbourId> {
+        let request = self.requests.get(about)?;
+        let entry = self.table.get(about.0)?;
+        let selected = entry.selected;
+        let mut ways: Vec<_> = entry
+            .routes
+            .iter()
+            .filter(|route| !request.waiting.contains(&route.neighbour))
+            .map(|route| {
+                let cost = self.cost_to(about.0, route.neighbour);
+                (
+                    !cost.is_finite(),
+                    Selected::Via(route.neighbour) != selected,
+                    !entry.is_feasible(route),
+                    route.claimed.metric.plus(cost),
+                    route.neighbour,
+                )
+            })
+            .filter(|(unusable, ..)| !unusable)
+            .collect();
+        ways.sort_unstable();
+        let at = usize::from(tries).checked_rem(ways.len())?;
+        ways.get(at).map(|(.., neighbour)| *neighbour)
+    }
+
+    /// Ends requests that are answered and tells whoever waits.
+    pub(super) fn settle_requests(&mut self, prefix: Prefix, now: Moment) {
+        if self.requests.is_empty() {
+            return;
+        }
+        let Some(entry) = self.table.get(prefix) else {
+            return;
+        };
+        let selected = match entry.selected {
+            Selected::None => None,
+            Selected::Own => Some((self.router_id, self.seqno)),
+            Selected::Via(_) => entry
+                .selected_route()
+                .map(|route| (route.router_id, route.distance.seqno)),
+        };
+        let has = |origin, seqno| {
+            entry
+                .routes
+                .iter()
+                .any(|route| route.router_id == origin && !route.distance.seqno.is_before(seqno))
+        };
+        let answered = self.requests.settle(prefix, selected, has);
+        self.counters
+            .add_many(Count::RequestAnswered, answered.ours);
+        for neighbour in answered.waiting {
+            self.answer(neighbour, prefix, now);
+        }
+    }
+
+    /// Asks all native neighbours for prefixes that were refused and are lawful now.
+    pub(super) fn ask_for_missed(&mut self, now: Moment) {
+        let lawful = &self.lawful;
+        let is_lawful = |prefix: &Prefix| {
+            let id = u128::from(prefix.address()) >> 64;
+            let id = u64::try_from(id).ok().map(u64::to_be_bytes);
+            let id = id.and_then(RouterId::from_bytes);
+            id.is_some_and(|id| lawful.members.contains(&id))
+        };
+        let full = UPDATES_WAITING_MAX <= self.missed.len();
+        let (asked, missed): (BTreeSet<_>, BTreeSet<_>) =
+            self.missed.iter().copied().partition(is_lawful);
+        if asked.is_empty() {
+            return;
+        }
+        self.missed = missed;
+        for neighbour in self.neighbours.values_mut().filter(|n| n.is_usable()) {
+            for prefix in &asked {
+                neighbour.mail.table_request |=
+                    full || neighbour.mail.route_request(*prefix, now) == Put::Refused;
+            }
+            neighbour.mail.hurry(now);
+        }
+    }
+}

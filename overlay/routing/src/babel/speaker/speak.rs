@@ -1,0 +1,565 @@
+//! What waits becomes packets: as few as possible, retractions first.
+//!
+//! ```text
+//!   beacon   hello, IHUs                                              to everybody
+//!   mail     ack request, acks, retractions, updates, requests, dump  to one (tunnels), or to all
+//! ```
+//! Values are taken when the packet is written, and the feasibility distance is noted before its
+//! bytes leave (RFC 8966, §3.7.3).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mesh_base::time::Moment;
+
+use super::{Speaker, cost_to, hear};
+use crate::babel::count::Count;
+use crate::babel::event::{To, Transmit};
+use crate::babel::filter::{Provenance, Telling};
+use crate::babel::limits::{
+    ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RTT_UNKNOWN, UNACKED_MAX,
+};
+use crate::babel::link::{Link, LinkId, centis};
+use crate::babel::mail::{Dump, Mail, Said, Unacked, Waiting};
+use crate::babel::neighbour::NeighbourId;
+use crate::babel::route::{Entry, Selected};
+use crate::babel::source::Distance;
+use crate::babel::wire::tlv::{Cast, Tlv};
+use crate::babel::wire::writer::{Pushed, Writer};
+use crate::babel::words::{Metric, Prefix, RouterId};
+
+/// What is to be said of a prefix over a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    Update {
+        router_id: RouterId,
+        distance: Distance,
+    },
+    Retraction,
+    Nothing,
+}
+
+/// A stamp older than this is not echoed: the round trip would mean nothing.
+const ECHO_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+impl Speaker {
+    /// Returns the next packet to send.
+    pub fn poll_transmit(&mut self, now: Moment) -> Option<Transmit> {
+        let mut next = self.links.keys().next().copied();
+        while let Some(id) = next {
+            if let Some(transmit) = self.write_for(id, now) {
+                self.count(Count::PacketSent);
+                let len = transmit.bytes.len() as u64;
+                self.counters.add_many(Count::BytesSent, len);
+                return Some(transmit);
+            }
+            let behind = (std::ops::Bound::Excluded(id), std::ops::Bound::Unbounded);
+            next = self.links.range(behind).next().map(|(id, _)| *id);
+        }
+        None
+    }
+
+    fn write_for(&mut self, id: LinkId, now: Moment) -> Option<Transmit> {
+        if self.links.get(&id)?.beacon.hello {
+            return self.write_beacon(id, now);
+        }
+        let is_due = |mail: &Mail| mail.due().is_some_and(|due| due <= now);
+        let link = self.links.get(&id)?;
+        if is_due(&link.mail) {
+            let written = self.write_mail(id, None, now);
+            if written.is_some() {
+                return written;
+            }
+        }
+        loop {
+            let link = self.links.get(&id)?;
+            let due = link.neighbours.iter().copied().find(|neighbour| {
+                let neighbour = self.neighbours.get(neighbour);
+                neighbour.is_some_and(|n| n.hello || is_due(&n.mail))
+            })?;
+            let written = self.write_mail(id, Some(due), now);
+            if written.is_some() {
+                return written;
+            }
+        }
+    }
+
+    /// Writes a hello and what goes with it.
+    fn write_beacon(&mut self, id: LinkId, now: Moment) -> Option<Transmit> {
+        let link = self.links.get_mut(&id)?;
+        link.beacon.hello = false;
+        let config = &link.config;
+        let mut writer = Writer::new(config.address, config.payload_max);
+        let seqno = link.hello_seqno;
+        link.hello_seqno = seqno.next();
+        let _ = writer.push(&Tlv::Hello {
+            cast: Cast::Multicast,
+            seqno,
+            interval: centis(config.hello_interval),
+            sent: Some(hear::stamp(now)),
+        });
+        let interval = config.ihu_interval();
+        while let Some(to) = link.beacon.ihus.pop_first() {
+            let Some(neighbour) = self.neighbours.get(&to) else {
+                continue;
+            };
+            let fresh = neighbour
+                .stamp
+                .filter(|(_, at)| now.since(*at) < ECHO_AGE_MAX);
+            let pushed = writer.push(&Tlv::Ihu {
+                address: Some(neighbour.address),
+                rxcost: neighbour.told_rxcost,
+                interval,
+                echo: fresh.map(|(sent, at)| (sent, hear::stamp(at))),
+            });
+            if pushed == Pushed::Full {
+                link.beacon.ihus.insert(to);
+                link.beacon.hello = true;
+                break;
+            }
+        }
+        for address in link.beacon.farewells.keys() {
+            let _ = writer.push(&Tlv::Ihu {
+                address: Some(*address),
+                rxcost: Metric::INFINITY,
+                interval,
+                echo: None,
+            });
+        }
+        link.beacon.farewells.retain(|_, left| {
+            *left -= 1;
+            *left != 0
+        });
+        Some(Transmit {
+            link: id,
+            to: To::Multicast,
+            bytes: writer.finish(Some(hear::stamp(now))),
+        })
+    }
+
+    /// Writes what waits for one neighbour, or for all on a link. None if nothing was to be said.
+    fn write_mail(&mut self, id: LinkId, to: Option<NeighbourId>, now: Moment) -> Option<Transmit> {
+        let mut mail = match to {
+            Some(to) => std::mem::take(&mut self.neighbours.get_mut(&to)?.mail),
+            None => std::mem::take(&mut self.links.get_mut(&id)?.mail),
+        };
+        mail.flush_at = None;
+        let mut page = self.begin_page(id, to, &mail, now)?;
+        page.small(&mut mail);
+        let mut said = self.write_updates(id, &mut page, &mut mail, now);
+        page.requests(&mut mail);
+        said.extend(self.write_dump(id, &mut page, &mut mail, now));
+        if page.is_full && !mail.is_empty() {
+            mail.flush_at = Some(now);
+        }
+        match to {
+            Some(to) => self.neighbours.get_mut(&to)?.mail = mail,
+            None => self.links.get_mut(&id)?.mail = mail,
+        }
+        if page.is_idle {
+            return None;
+        }
+        self.counters.add_many(Count::UpdateSent, said.len() as u64);
+        let address = to.and_then(|to| Some(self.neighbours.get(&to)?.address));
+        self.expect_acks(id, to, page.opaque, said, now);
+        Some(Transmit {
+            link: id,
+            to: address.map_or(To::Multicast, To::Unicast),
+            bytes: page.writer.finish(Some(hear::stamp(now))),
+        })
+    }
+
+    /// Begins a packet with what goes first.
+    fn begin_page(
+        &mut self,
+        id: LinkId,
+        to: Option<NeighbourId>,
+        mail: &Mail,
+        now: Moment,
+    ) -> Option<Page> {
+        let opaque = self.chance.bits() as u16;
+        let link = self.links.get(&id)?;
+        let room = link.unacked.len() < UNACKED_MAX;
+        let says_updates = !mail.updates.is_empty() || mail.dump.is_some();
+        let wants_ack = link.config.acked && room && says_updates;
+        let mut page = Page {
+            writer: Writer::new(link.config.address, link.config.payload_max),
+            opaque: wants_ack.then_some(opaque),
+            is_full: false,
+            is_idle: true,
+        };
+        if wants_ack || mail.probe {
+            let _ = page.writer.push(&Tlv::AckRequest {
+                opaque,
+                within: centis(ACK_WITHIN),
+            });
+            page.is_idle = !mail.probe;
+        }
+        if let Some(neighbour) = to.and_then(|to| self.neighbours.get_mut(&to))
+            && std::mem::take(&mut neighbour.hello)
+        {
+            let seqno = neighbour.hello_seqno;
+            neighbour.hello_seqno = seqno.next();
+            let _ = page.push(&Tlv::Hello {
+                cast: Cast::Unicast,
+                seqno,
+                interval: centis(link.config.hello_interval),
+                sent: Some(hear::stamp(now)),
+            });
+        }
+        if mail.dump.is_some_and(|dump| dump.afresh) {
+            let _ = page.push(&Tlv::Update {
+                prefix: None,
+                router_id: None,
+                next_hop: link.config.address,
+                interval: centis(link.config.update_interval),
+                seqno: self.seqno,
+                metric: Metric::INFINITY,
+            });
+        }
+        Some(page)
+    }
+
+    /// Writes the updates that wait, retractions first.
+    fn write_updates(
+        &mut self,
+        id: LinkId,
+        page: &mut Page,
+        mail: &mut Mail,
+        now: Moment,
+    ) -> Vec<Said> {
+        let updates = std::mem::take(&mut mail.updates);
+        let mut sayings: Vec<(Prefix, Waiting, Saying)> = updates
+            .into_iter()
+            .map(|(prefix, waiting)| (prefix, waiting, self.saying(id, prefix, waiting.forced)))
+            .filter(|(.., saying)| *saying != Saying::Nothing)
+            .collect();
+        sayings.sort_by_key(|(.., saying)| *saying != Saying::Retraction);
+        let mut said = Vec::new();
+        for (prefix, waiting, saying) in sayings {
+            if page.is_full {
+                mail.updates.insert(prefix, waiting);
+                continue;
+            }
+            match self.write_saying(id, page, prefix, saying, now) {
+                Pushed::Written => said.push(self.note_said(prefix, saying, waiting.tries)),
+                Pushed::Full => {
+                    mail.updates.insert(prefix, waiting);
+                }
+                Pushed::Refused => {}
+            }
+        }
+        said
+    }
+
+    /// Goes on with a dump.
+    fn write_dump(
+        &mut self,
+        id: LinkId,
+        page: &mut Page,
+        mail: &mut Mail,
+        now: Moment,
+    ) -> Vec<Said> {
+        let Some(mut dump) = mail.dump.filter(|dump| dump.next_at <= now) else {
+            return Vec::new();
+        };
+        let acked = self.links.get(&id).is_some_and(|link| link.config.acked);
+        if acked && page.opaque.is_none() {
+            // As many packets as may be wait for acknowledgements.
+            dump.next_at = now + DUMP_BURST.1;
+            mail.dump = Some(dump);
+            return Vec::new();
+        }
+        dump.afresh = false;
+        let mut said = Vec::new();
+        let mut done = false;
+        while !page.is_full {
+            let next = self.table.after(dump.after).next();
+            let Some(prefix) = next.map(|(prefix, _)| prefix) else {
+                done = true;
+                break;
+            };
+            let saying = self.saying(id, prefix, false);
+            if saying == Saying::Nothing {
+                dump.after = Some(prefix);
+                continue;
+            }
+            match self.write_saying(id, page, prefix, saying, now) {
+                Pushed::Written => said.push(self.note_said(prefix, saying, 0)),
+                Pushed::Full => break,
+                Pushed::Refused => {}
+            }
+            dump.after = Some(prefix);
+        }
+        dump.burst = dump.burst.saturating_sub(1);
+        dump.next_at = now;
+        if dump.burst == 0 {
+            dump = Dump {
+                next_at: now + DUMP_BURST.1,
+                burst: DUMP_BURST.0,
+                ..dump
+            };
+        }
+        mail.dump = (!done).then_some(dump);
+        said
+    }
+
+    /// Returns what is true of a prefix over a link now.
+    fn saying(&self, id: LinkId, prefix: Prefix, forced: bool) -> Saying {
+        let Some(link) = self.links.get(&id) else {
+            return Saying::Nothing;
+        };
+        let ours = |metric| Saying::Update {
+            router_id: self.router_id,
+            distance: Distance {
+                seqno: self.seqno,
+                metric,
+            },
+        };
+        if link.config.filter.tells_aggregate(prefix) {
+            return ours(Metric::ZERO);
+        }
+        let entry = self.table.get(prefix);
+        let told = entry.is_some_and(|entry| entry.told & link.bit() != 0);
+        let silent = if told || forced {
+            Saying::Retraction
+        } else {
+            Saying::Nothing
+        };
+        let Some(entry) = entry else {
+            return silent;
+        };
+        let Some(way) = self.way(id, link, prefix, entry) else {
+            return silent;
+        };
+        let telling = link.config.filter.telling(prefix, way.from);
+        match telling {
+            _ if !way.distance.metric.is_finite() => silent,
+            Telling::Silent => silent,
+            Telling::AsOurs => ours(way.distance.metric),
+            Telling::AsIs => Saying::Update {
+                router_id: way.router_id,
+                distance: way.distance,
+            },
+        }
+    }
+
+    /// Returns the selected way to a prefix, if it may be told over a link.
+    fn way(&self, id: LinkId, link: &Link, prefix: Prefix, entry: &Entry) -> Option<Way> {
+        match entry.selected {
+            Selected::None => None,
+            Selected::Own => Some(Way {
+                from: Provenance::Own,
+                router_id: self.router_id,
+                distance: Distance {
+                    seqno: self.seqno,
+                    metric: *self.own.get(&prefix)?,
+                },
+            }),
+            Selected::Via(neighbour) => {
+                let route = entry.selected_route()?;
+                let over = self.neighbours.get(&neighbour)?.link;
+                if over == id && link.config.split_horizon {
+                    return None;
+                }
+                let cost = cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
+                Some(Way {
+                    from: self.links.get(&over)?.config.filter.provenance(),
+                    router_id: route.router_id,
+                    distance: Distance {
+                        seqno: route.distance.seqno,
+                        metric: route.claimed.metric.plus(cost),
+                    },
+                })
+            }
+        }
+    }
+
+    /// Writes a saying, and notes what it binds us to.
+    fn write_saying(
+        &mut self,
+        id: LinkId,
+        page: &mut Page,
+        prefix: Prefix,
+        saying: Saying,
+        now: Moment,
+    ) -> Pushed {
+        let Some(link) = self.links.get(&id) else {
+            return Pushed::Refused;
+        };
+        let (router_id, distance) = match saying {
+            Saying::Nothing => return Pushed::Refused,
+            Saying::Retraction => {
+                let distance = Distance {
+                    seqno: self.seqno,
+                    metric: Metric::INFINITY,
+                };
+                (None, distance)
+            }
+            Saying::Update {
+                router_id,
+                distance,
+            } => (Some(router_id), distance),
+        };
+        let pushed = page.push(&Tlv::Update {
+            prefix: Some(prefix),
+            router_id,
+            next_hop: link.config.address,
+            interval: centis(link.config.update_interval),
+            seqno: distance.seqno,
+            metric: distance.metric,
+        });
+        let entry = self.table.get_mut(prefix);
+        if let (Pushed::Written, Some(entry)) = (pushed, entry) {
+            match router_id {
+                Some(router_id) => {
+                    entry.told |= link.bit();
+                    if router_id != self.router_id {
+                        entry.sources.note(router_id, distance, now);
+                    }
+                }
+                None => {
+                    entry.told &= !link.bit();
+                    entry.sources.handle_retraction(now);
+                }
+            }
+        }
+        pushed
+    }
+
+    fn note_said(&self, prefix: Prefix, saying: Saying, tries: u8) -> Said {
+        let version = self.table.get(prefix).map(|entry| entry.version);
+        Said {
+            prefix,
+            version: version.unwrap_or_default(),
+            retraction: saying == Saying::Retraction,
+            tries,
+        }
+    }
+
+    /// Notes what waits for acknowledgements; where nobody is asked for one, retractions are said
+    /// once more.
+    fn expect_acks(
+        &mut self,
+        id: LinkId,
+        to: Option<NeighbourId>,
+        opaque: Option<u16>,
+        mut said: Vec<Said>,
+        now: Moment,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if opaque.is_none() {
+            said.retain(|said| said.retraction && said.tries == 0);
+        }
+        if said.is_empty() || UNACKED_MAX <= link.unacked.len() {
+            return;
+        }
+        let awaiting: BTreeSet<_> = match to {
+            Some(to) => BTreeSet::from([to]),
+            None => usable(&self.neighbours, &link.neighbours),
+        };
+        if awaiting.is_empty() {
+            return;
+        }
+        let patience = awaiting
+            .iter()
+            .filter_map(|id| self.neighbours.get(id))
+            .map(|neighbour| neighbour.patience());
+        let patience = patience.max().unwrap_or(RTT_UNKNOWN);
+        let tries = said.iter().map(|said| said.tries).max().unwrap_or_default();
+        let pause = match opaque {
+            None => BLIND_REPEAT,
+            Some(_) => (ACK_WITHIN + ACK_SLACK + 2 * patience) * 2_u32.pow(u32::from(tries.min(6))),
+        };
+        link.unacked.push_back(Unacked {
+            opaque,
+            to,
+            awaiting,
+            said,
+            due: now + pause,
+        });
+    }
+}
+
+fn usable(
+    neighbours: &BTreeMap<NeighbourId, crate::babel::neighbour::Neighbour>,
+    ids: &BTreeSet<NeighbourId>,
+) -> BTreeSet<NeighbourId> {
+    let is_usable = |id: &&NeighbourId| neighbours.get(id).is_some_and(|n| n.is_usable());
+    ids.iter().filter(is_usable).copied().collect()
+}
+
+/// A selected way, before a link's filter.
+struct Way {
+    from: Provenance,
+    router_id: RouterId,
+    distance: Distance,
+}
+
+/// A packet that is being written.
+struct Page {
+    writer: Writer,
+    /// What its acknowledgement will say.
+    opaque: Option<u16>,
+    /// Whether something did not fit.
+    is_full: bool,
+    /// Whether nothing was said that is worth a packet.
+    is_idle: bool,
+}
+
+impl Page {
+    fn push(&mut self, tlv: &Tlv) -> Pushed {
+        if self.is_full {
+            return Pushed::Full;
+        }
+        let pushed = self.writer.push(tlv);
+        match pushed {
+            Pushed::Written => self.is_idle = false,
+            Pushed::Full => self.is_full = true,
+            Pushed::Refused => {}
+        }
+        pushed
+    }
+
+    /// Writes what is small: acknowledgements, and the probe that stands at the beginning.
+    fn small(&mut self, mail: &mut Mail) {
+        mail.probe = false;
+        while let Some(opaque) = mail.acks.pop_first() {
+            if self.push(&Tlv::Ack { opaque }) == Pushed::Full {
+                mail.acks.insert(opaque);
+                return;
+            }
+        }
+    }
+
+    /// Writes requests; behind the updates, so that a retraction is read before the request that
+    /// comes of it.
+    fn requests(&mut self, mail: &mut Mail) {
+        while let Some(((prefix, router_id), asking)) = mail.requests.pop_first() {
+            let tlv = Tlv::SeqnoRequest {
+                prefix,
+                router_id,
+                seqno: asking.seqno,
+                hop_count: asking.hop_count,
+            };
+            if self.push(&tlv) == Pushed::Full {
+                mail.requests.insert((prefix, router_id), asking);
+                return;
+            }
+        }
+        if mail.table_request {
+            let pushed = self.push(&Tlv::RouteRequest { prefix: None });
+            mail.table_request = pushed == Pushed::Full;
+        }
+        while let Some(prefix) = mail.route_requests.pop_first() {
+            let tlv = Tlv::RouteRequest {
+                prefix: Some(prefix),
+            };
+            if self.push(&tlv) == Pushed::Full {
+                mail.route_requests.insert(prefix);
+                return;
+            }
+        }
+    }
+}

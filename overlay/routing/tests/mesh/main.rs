@@ -1,0 +1,6 @@
+//! Whole speakers over wires: what a mesh does when it starts, breaks and heals.
+// The lints know tests by their attribute; in the helpers of a test a failure is a panic too.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod bounds;
+pub mod net;
