@@ -29,6 +29,13 @@ pub fn service_is_used_along_a_line(place: &Place) -> anyhow::Result<()> {
         (bakery_2, library_2),
         (library_2, library),
     ];
+    for home in street.cast.all() {
+        let others: Vec<&str> = Cast::NAMES
+            .into_iter()
+            .filter(|it| *it != home.name)
+            .collect();
+        sees(home, &others, SOON)?;
+    }
     let cables = Cables::lay(&street.lab, &line)?;
     let (customer, provider) = (&street.cast.bakery, &street.cast.library);
     let to = address_of(provider)?;

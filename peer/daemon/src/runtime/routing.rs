@@ -12,8 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv6Addr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use mesh_base::identity::NodeId;
@@ -28,7 +29,7 @@ use mesh_routing::babel::wire::tlv::Cast;
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
 use mesh_routing::plan::{Plan, Role};
 use mesh_routing::talk::{BABEL_GROUP, link_local};
-use tokio::io::unix::AsyncFd;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::clock;
 
@@ -37,6 +38,8 @@ const EVENTS_MAX: usize = 1024;
 /// How often a link whose cable was pulled is looked at; a new cable is told by the kernel, what
 /// comes over it is not.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest wait for the kernel's word, likewise.
+const CABLES_PAUSE: Duration = Duration::from_secs(30);
 /// Longest wait without an event, so that a data plane that ended ends the thread.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -91,9 +94,9 @@ pub fn prepare() -> (Prepared, Box<dyn Listener>) {
 }
 
 impl Prepared {
-    /// Starts the thread; it ends with the data plane. Runs inside tokio.
+    /// Starts the thread; it ends with the data plane.
     pub fn start(self, plane: &Arc<Dataplane>) -> io::Result<Routing> {
-        let carrier = watch_cables(self.inputs.clone());
+        let carrier = watch_cables(Arc::downgrade(plane), self.inputs.clone());
         let thread = Thread {
             plane: Arc::downgrade(plane),
             carrier,
@@ -123,7 +126,11 @@ impl Routing {
             return;
         }
         // Waits for room if talk floods the queue: a plan must not be lost.
-        if self.inputs.send(Input::Plan(Box::new(places.clone()))).is_ok() {
+        if self
+            .inputs
+            .send(Input::Plan(Box::new(places.clone())))
+            .is_ok()
+        {
             self.told = places;
         }
     }
@@ -158,39 +165,46 @@ fn upper_half(address: Ipv6Addr) -> [u8; 8] {
 
 type Cables = Option<Arc<Mutex<Carrier>>>;
 
-/// Hears of pulled cables as long as tokio runs; without it, missed hellos tell the same later.
-fn watch_cables(inputs: SyncSender<Input>) -> Cables {
-    let opened = Carrier::open().and_then(|carrier| {
-        use std::os::fd::AsFd as _;
+/// Hears of pulled cables on a thread of its own; without it, missed hellos tell the same later.
+fn watch_cables(plane: Weak<Dataplane>, inputs: SyncSender<Input>) -> Cables {
+    let begun = Carrier::open().and_then(|carrier| {
         let news = carrier.as_fd().try_clone_to_owned()?;
-        Ok((carrier, AsyncFd::new(news)?))
+        let carrier = Arc::new(Mutex::new(carrier));
+        let shared = Arc::clone(&carrier);
+        std::thread::Builder::new()
+            .name("cables".to_owned())
+            .spawn(move || watch(&plane, &news, &shared, &inputs))?;
+        Ok(carrier)
     });
-    let (carrier, news) = match opened {
-        Ok(opened) => opened,
-        Err(error) => {
-            tracing::warn!(%error, "the kernel will not tell of pulled cables");
-            return None;
-        }
-    };
-    let carrier = Arc::new(Mutex::new(carrier));
-    let shared = Arc::clone(&carrier);
-    tokio::spawn(async move {
-        while let Ok(mut ready) = news.readable().await {
-            let changed = shared
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .drain();
-            ready.clear_ready();
-            if changed && matches!(inputs.try_send(Input::Cables), Err(error) if is_over(&error)) {
-                return;
-            }
-        }
-    });
-    Some(carrier)
+    begun
+        .inspect_err(|error| tracing::warn!(%error, "the kernel will not tell of pulled cables"))
+        .ok()
 }
 
-fn is_over<T>(error: &std::sync::mpsc::TrySendError<T>) -> bool {
-    matches!(error, std::sync::mpsc::TrySendError::Disconnected(_))
+fn watch(
+    plane: &Weak<Dataplane>,
+    news: &OwnedFd,
+    carrier: &Mutex<Carrier>,
+    inputs: &SyncSender<Input>,
+) {
+    let pause = PollTimeout::try_from(CABLES_PAUSE).unwrap_or(PollTimeout::NONE);
+    while 0 < plane.strong_count() {
+        let _ = poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], pause);
+        let changed = lock(carrier).drain();
+        // With a full queue the thread looks soon anyway.
+        if changed
+            && matches!(
+                inputs.try_send(Input::Cables),
+                Err(TrySendError::Disconnected(_))
+            )
+        {
+            return;
+        }
+    }
+}
+
+fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {
+    carrier.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What the thread works with.
@@ -324,7 +338,7 @@ impl Thread {
         let Some(carrier) = self.carrier.clone() else {
             return;
         };
-        let carrier = carrier.lock().unwrap_or_else(PoisonError::into_inner);
+        let carrier = lock(&carrier);
         let neighbours: Vec<NodeId> = self.places.neighbours.iter().copied().collect();
         for node in neighbours {
             let endpoint = plane.link(node).and_then(|link| link.endpoint);
@@ -417,10 +431,7 @@ fn new_speaker(own: Ipv6Addr, now: Moment) -> Option<Speaker> {
 }
 
 /// Returns the change of the forwarding table that an event means, and logs what people read.
-fn change(
-    by_link: &BTreeMap<LinkId, NodeId>,
-    event: Event,
-) -> Option<([u8; 8], Option<NodeId>)> {
+fn change(by_link: &BTreeMap<LinkId, NodeId>, event: Event) -> Option<([u8; 8], Option<NodeId>)> {
     let name = |link: &LinkId| by_link.get(link).map(|node| node.key().short());
     match event {
         Event::RouteChanged { prefix, reach } if prefix.bits() == 64 => {
