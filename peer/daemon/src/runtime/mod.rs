@@ -53,6 +53,8 @@ pub mod workers;
 
 /// Inputs that wait for the node; then their senders wait.
 const INPUTS_MAX: usize = 1024;
+/// Neighbours whose loss waits for the control network: as many as there can be.
+const LOST_MAX: usize = 64;
 /// Longest wait for tasks that still run when everything else has ended.
 const TASKS_WAIT: Duration = Duration::from_secs(2);
 /// Threads of the asynchronous parts: they mostly wait.
@@ -101,7 +103,8 @@ fn start(
     })?;
     let recipes = catalog::recipes(home);
     let (journal, node) = open_node(home, config, secret, recipes.clone())?;
-    let overlay = start_overlay(home, config, secret, &ports)?;
+    let (lost, losses) = mpsc::channel(LOST_MAX);
+    let overlay = start_overlay(home, config, secret, &ports, lost)?;
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
     let reach = overlay.reach();
     let across = overlay.sockets();
@@ -121,6 +124,7 @@ fn start(
         let _ = inputs.try_send(input);
     }
     tasks.spawn(pumps::network(incoming, inputs.clone()));
+    tasks.spawn(pumps::lost(losses, network.clone()));
     tasks.spawn(pumps::door(visits, inputs.clone()));
     tasks.spawn(pumps::links(overlay.clone(), inputs.clone()));
     tasks.spawn(pumps::underlay(config.clone(), ports, inputs.clone()));
@@ -279,9 +283,11 @@ fn start_overlay(
     config: &Config,
     secret: &SecretKey,
     ports: &Ports,
+    lost: mpsc::Sender<NodeId>,
 ) -> Result<Overlay, Failure> {
     let own = NodeAddress::of(&NodeId(secret.public())).0;
-    Overlay::start(home, secret, own, config.tun, ports.wireguard).map_err(|error| {
+    let started = Overlay::start(home, secret, own, config.tun, ports.wireguard, lost);
+    started.map_err(|error| {
         let failure = Failure::caused("cannot start the overlay", &error);
         match error {
             OverlayError::Plane(_) => {

@@ -10,13 +10,14 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mesh_base::identity::SecretKey;
+use mesh_base::identity::{NodeId, SecretKey};
 use mesh_dataplane::forward::{Forwards, Target};
 use mesh_dataplane::netns::{Namespace, NamespaceError};
 use mesh_dataplane::plane::{self, Dataplane, HostAccess, PlaneError};
 use mesh_dataplane::tun::{self, TunError};
 use mesh_peer::port::{LinkSeen, Reach};
 use mesh_routing::plan::Plan;
+use tokio::sync::mpsc;
 
 use crate::config::TunPlace;
 use crate::home::Home;
@@ -63,13 +64,15 @@ struct Remembered {
 }
 
 impl Overlay {
-    /// Makes the TUN and starts the data plane on UDP port `port`. Runs inside tokio.
+    /// Makes the TUN and starts the data plane on UDP port `port`. Neighbours that are gone are told
+    /// to `lost`. Runs inside tokio.
     pub fn start(
         home: &Home,
         secret: &SecretKey,
         own: Ipv6Addr,
         place: TunPlace,
         port: u16,
+        lost: mpsc::Sender<NodeId>,
     ) -> Result<Self, OverlayError> {
         let (host_tun, namespace) = match place {
             TunPlace::Host => (tun::open(&tun::Spec::host(TUN_NAME, own))?, None),
@@ -91,7 +94,7 @@ impl Overlay {
             host_access: HostAccess::AnswersOnly,
             listener: Some(listener),
         })?);
-        let routing = routing.start(&plane).map_err(OverlayError::Prepare)?;
+        let routing = routing.start(&plane, lost).map_err(OverlayError::Prepare)?;
         let namespace = namespace.map(Arc::new);
         let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
             Sockets::Namespace(Arc::clone(namespace))

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mesh_base::codec;
+use mesh_base::identity::NodeId;
 use mesh_peer::message::{JoinRequest, Message};
 use mesh_peer::port::{Input, VisitId};
 use tokio::sync::mpsc;
@@ -17,7 +18,7 @@ use crate::runtime::overlay::Overlay;
 use crate::runtime::shared::Shared;
 use crate::swarm::door::Visit;
 use crate::swarm::lanes::Arrival;
-use crate::swarm::network::{Event, Incoming};
+use crate::swarm::network::{Event, Incoming, Network};
 use crate::underlay;
 
 /// How often the links are told to the node.
@@ -60,6 +61,13 @@ fn frame(arrival: Arrival) -> Input {
             }
         },
         Arrival::Oversized { from } => Input::Garbled { from },
+    }
+}
+
+/// Ends control connections over links that are gone, so that nobody waits for their silence.
+pub async fn lost(mut losses: mpsc::Receiver<NodeId>, network: Network) {
+    while let Some(peer) = losses.recv().await {
+        network.forsake(&peer);
     }
 }
 

@@ -30,6 +30,7 @@ use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
 use mesh_routing::plan::{Plan, Role};
 use mesh_routing::talk::{BABEL_GROUP, link_local};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use tokio::sync::mpsc;
 
 use crate::clock;
 
@@ -94,8 +95,8 @@ pub fn prepare() -> (Prepared, Box<dyn Listener>) {
 }
 
 impl Prepared {
-    /// Starts the thread; it ends with the data plane.
-    pub fn start(self, plane: &Arc<Dataplane>) -> io::Result<Routing> {
+    /// Starts the thread; it ends with the data plane. Neighbours that are gone are told to `lost`.
+    pub fn start(self, plane: &Arc<Dataplane>, lost: mpsc::Sender<NodeId>) -> io::Result<Routing> {
         let carrier = watch_cables(Arc::downgrade(plane), self.inputs.clone());
         let thread = Thread {
             plane: Arc::downgrade(plane),
@@ -106,6 +107,7 @@ impl Prepared {
             by_link: BTreeMap::new(),
             cut: BTreeMap::new(),
             next_link: 0,
+            lost,
         };
         let queue = self.queue;
         std::thread::Builder::new()
@@ -219,6 +221,7 @@ struct Thread {
     /// Links whose cable was pulled, and when.
     cut: BTreeMap<NodeId, Moment>,
     next_link: u32,
+    lost: mpsc::Sender<NodeId>,
 }
 
 impl Thread {
@@ -354,6 +357,8 @@ impl Thread {
                 tracing::info!(peer = %node.key().short(), "the link lost its cable");
                 self.lower(node, now);
                 self.cut.insert(node, now);
+                // If nobody takes it, connections time out by themselves.
+                let _ = self.lost.try_send(node);
             }
         }
     }
@@ -387,6 +392,11 @@ impl Thread {
             return;
         };
         while let Some(event) = speaker.poll_event() {
+            if let Event::NeighbourDown { link, .. } = event
+                && let Some(node) = self.by_link.get(&link)
+            {
+                let _ = self.lost.try_send(*node);
+            }
             changes.extend(change(&self.by_link, event));
         }
         // The table first: what is announced must be true when the neighbour acts on it.

@@ -5,6 +5,7 @@
 //! the connection limits below bound what can be in it. Decides how many connections there may be
 //! and when one is dead; whom to dial and keep is the node's choice.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use libp2p::core::transport::{Transport, TransportError};
 use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use libp2p_stream as stream;
 use mesh_base::address::is_overlay;
@@ -99,6 +100,9 @@ enum Command {
     Hangup {
         peer: PeerId,
     },
+    Forsake {
+        peer: PeerId,
+    },
 }
 
 #[derive(NetworkBehaviour)]
@@ -161,6 +165,7 @@ impl Network {
             outgoing: outgoing.clone(),
             orders,
             event,
+            direct: BTreeMap::new(),
         };
         tokio::spawn(task.run());
         let incoming = Incoming {
@@ -194,6 +199,14 @@ impl Network {
     pub fn hangup(&self, peer: &NodeId) {
         if let Some(peer) = identity::peer_id(peer) {
             self.command(Command::Hangup { peer });
+        }
+    }
+
+    /// Closes the connections to a peer over the underlay, because it does not lead there any more;
+    /// one across the overlay finds its own way.
+    pub fn forsake(&self, peer: &NodeId) {
+        if let Some(peer) = identity::peer_id(peer) {
+            self.command(Command::Forsake { peer });
         }
     }
 
@@ -279,6 +292,8 @@ struct Task {
     outgoing: Outgoing,
     orders: mpsc::Receiver<Command>,
     event: mpsc::UnboundedSender<Event>,
+    /// Connections over the underlay.
+    direct: BTreeMap<PeerId, Vec<ConnectionId>>,
 }
 
 impl Task {
@@ -299,6 +314,11 @@ impl Task {
             Command::Dial { peer, addresses } => self.dial(peer, &addresses),
             Command::Hangup { peer } => {
                 let _ = self.swarm.disconnect_peer_id(peer);
+            }
+            Command::Forsake { peer } => {
+                for connection in self.direct.get(&peer).into_iter().flatten() {
+                    self.swarm.close_connection(*connection);
+                }
             }
         }
     }
@@ -326,7 +346,38 @@ impl Task {
         }
     }
 
+    /// Keeps account of the connections over the underlay; the swarm's limits bound them.
+    fn note(&mut self, event: &SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } if !underlay_only::is_overlay_address(endpoint.get_remote_address()) => {
+                self.direct
+                    .entry(*peer_id)
+                    .or_default()
+                    .push(*connection_id);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                if let Some(known) = self.direct.get_mut(peer_id) {
+                    known.retain(|one| one != connection_id);
+                    if known.is_empty() {
+                        self.direct.remove(peer_id);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        self.note(&event);
         match event {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
