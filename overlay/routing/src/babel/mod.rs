@@ -17,6 +17,8 @@
 //! |---|---|
 //! | [`words`] | sequence numbers, metrics, router-ids, prefixes |
 //! | [`wire`] | packets and TLVs as bytes |
+//! | [`mac`] | packets that only who has the key can make |
 
+pub mod mac;
 pub mod wire;
 pub mod words;
