@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod by_hand;
+mod golden;
 mod properties;
 mod reference;
 mod values;
