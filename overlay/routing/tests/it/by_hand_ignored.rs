@@ -1,4 +1,4 @@
-//! What RFC 8966 asks to ignore, in bytes that were worked out by hand, and what that leaves behind.
+//! What RFC 8966 asks to ignore, in bytes worked out by hand, and what that leaves behind.
 
 use mesh_routing::babel::wire::ignored::{BadPacket, Ignored};
 use mesh_routing::babel::wire::reader::read;

@@ -219,7 +219,7 @@ fn timestamps_come_back_as_they_were_sent() {
                 Tlv::Ihu { echo, .. } => {
                     let (origin, received) = echo.unwrap();
                     assert!(sent[1 - from].contains(&origin));
-                    // Both have the clock of one machine here; the first were read while they started.
+                    // Both have one machine's clock; the first were read late, at start.
                     assert!(received.0.wrapping_sub(origin.0) < 20_000);
                     echo_count += 1;
                 }

@@ -93,7 +93,7 @@ impl Key {
         }
     }
 
-    /// Returns whether one of some MACs is that of a packet. Takes the same time for every wrong one.
+    /// Returns whether one of some MACs is that of a packet; every wrong one takes the same time.
     fn verify<'a>(
         &self,
         path: Path,
