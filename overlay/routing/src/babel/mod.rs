@@ -29,6 +29,7 @@
 //! | [`chance`] | jitter |
 //! | [`words`] | sequence numbers, metrics, router-ids, prefixes |
 //! | [`wire`] | packets and TLVs as bytes |
+//! | [`mac`] | packets that only who has the key can make |
 
 pub mod chance;
 pub mod cost;
@@ -48,5 +49,6 @@ pub mod rtt;
 pub mod select;
 pub mod source;
 pub mod speaker;
+pub mod mac;
 pub mod wire;
 pub mod words;
