@@ -160,7 +160,7 @@ impl Requests {
     }
 
     /// Returns what is due.
-    pub fn due(&mut self, now: Moment) -> Vec<(Prefix, RouterId)> {
+    pub fn due(&self, now: Moment) -> Vec<(Prefix, RouterId)> {
         if self.quiet_until.is_none_or(|quiet| now < quiet) {
             return Vec::new();
         }
@@ -169,8 +169,11 @@ impl Requests {
     }
 
     /// Looks again when something will be due; to be called after what is due was handled.
-    pub fn handle_done(&mut self) {
-        self.quiet_until = self.all.values().map(|request| request.due).min();
+    pub fn handle_done(&mut self, now: Moment) {
+        // What was answered meanwhile may leave a time here that means nothing any more.
+        if self.quiet_until.is_some_and(|quiet| quiet <= now) {
+            self.quiet_until = self.all.values().map(|request| request.due).min();
+        }
     }
 
     /// Returns when something is due at the earliest.
@@ -275,7 +278,7 @@ mod tests {
         let mut pauses = Vec::new();
         while !requests.get(about(1)).unwrap().is_over() {
             requests.handle_sent(about(1), now);
-            requests.handle_done();
+            requests.handle_done(now);
             let due = requests.quiet_until().unwrap();
             pauses.push(due.since(now).as_millis());
             assert!(requests.due(Moment(due.0 - 1)).is_empty());

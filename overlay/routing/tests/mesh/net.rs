@@ -70,6 +70,9 @@ pub struct Net {
     nodes: Vec<Node>,
     flights: BTreeMap<(Moment, u64), Flight>,
     sent: u64,
+    seed: u64,
+    second: u64,
+    events: u64,
     timeouts: BTreeSet<(Moment, NodeAt)>,
     timeout_of: Vec<Option<Moment>>,
     chance: Chance,
@@ -110,6 +113,9 @@ impl Net {
             nodes: Vec::new(),
             flights: BTreeMap::new(),
             sent: 0,
+            seed,
+            second: 0,
+            events: 0,
             timeouts: BTreeSet::new(),
             timeout_of: vec![None; count],
             chance: Chance::new(seed),
@@ -241,7 +247,11 @@ impl Net {
     ) -> Duration {
         let (start, end) = (self.now, self.now + most);
         while !is_true(self) {
-            assert!(self.event(end), "not within {most:?}: {what}");
+            assert!(
+                self.event(end),
+                "seed {}: not within {most:?}: {what}",
+                self.seed
+            );
         }
         self.now.since(start)
     }
@@ -263,6 +273,7 @@ impl Net {
         if end < at.unwrap() {
             return false;
         }
+        self.assert_pace(at.unwrap());
         self.now = self.now.max(at.unwrap());
         if timeout_first {
             let (_, node) = timeout.unwrap();
@@ -273,6 +284,18 @@ impl Net {
             self.arrive(flight);
         }
         true
+    }
+
+    /// Checks that no speaker keeps the machine busy: events per virtual second are bounded.
+    fn assert_pace(&mut self, at: Moment) {
+        let second = at.0 / 1_000_000;
+        if self.second != second {
+            self.second = second;
+            self.events = 0;
+        }
+        self.events += 1;
+        let most = 20_000 + 4000 * self.nodes.len() as u64;
+        assert!(self.events < most, "seed {}: a storm at {at:?}", self.seed);
     }
 
     fn arrive(&mut self, flight: Flight) {
@@ -368,7 +391,11 @@ impl Net {
                 }
             }
             let looped = self.hop(at, prefix).is_some();
-            assert!(!looped, "loop to {prefix} from {from} at {:?}", self.now);
+            assert!(
+                !looped,
+                "seed {}: loop to {prefix} from {from} at {:?}",
+                self.seed, self.now
+            );
         }
     }
 
@@ -390,25 +417,44 @@ impl Net {
         })
     }
 
-    /// Returns for each node the least metric to every other along wires that work.
-    pub fn distances(&self, cost: impl Fn(&Wire) -> u32) -> Vec<Vec<Option<u32>>> {
+    /// Returns for each node the least cost to every other along wires that are up; `cost` is told
+    /// the wire and which of its ends sends.
+    pub fn distances(&self, cost: impl Fn(usize, usize) -> u32) -> Vec<Vec<Option<u32>>> {
         let count = self.nodes.len();
         let mut all = vec![vec![None; count]; count];
-        for (from, row) in all.iter_mut().enumerate() {
-            row[from] = Some(0);
+        for (to, column) in (0..count).map(|to| (to, to)) {
+            let mut least = vec![None; count];
+            least[column] = Some(0);
             for _ in 0..count {
-                for wire in self.wires.iter().filter(|wire| wire.up) {
-                    let [a, b] = wire.ends;
-                    for (a, b) in [(a, b), (b, a)] {
-                        if let Some(known) = row[a] {
-                            let new = known + cost(wire);
-                            row[b] = Some(row[b].map_or(new, |old: u32| old.min(new)));
+                for (at, wire) in self.wires.iter().enumerate().filter(|(_, wire)| wire.up) {
+                    for end in 0..2 {
+                        let (near, far) = (wire.ends[end], wire.ends[1 - end]);
+                        if let Some(known) = least[far] {
+                            let new: u32 = known + cost(at, end);
+                            let old = least[near];
+                            least[near] = Some(old.map_or(new, |old: u32| old.min(new)));
                         }
                     }
                 }
             }
+            for (from, row) in all.iter_mut().enumerate() {
+                row[to] = least[from];
+            }
         }
         all
+    }
+
+    /// Returns the cost of the path that packets take.
+    pub fn path_cost(&self, from: NodeAt, to: NodeAt, cost: impl Fn(usize, usize) -> u32) -> u32 {
+        let mut sum = 0;
+        let mut at = from;
+        while let Some(Reach::Via(hop)) = self.nodes[at].hops.get(&prefix_of(to)) {
+            let wire = hop.link.0 as usize;
+            let end = usize::from(self.wires[wire].ends[0] != at);
+            sum += cost(wire, end);
+            at = self.wires[wire].ends[1 - end];
+        }
+        sum
     }
 
     /// Returns how many nodes there are.

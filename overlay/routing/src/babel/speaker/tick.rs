@@ -29,21 +29,7 @@ impl Speaker {
         for id in self.neighbours.keys().copied().collect::<Vec<_>>() {
             self.tick_neighbour(id, now);
         }
-        let due = self.requests.due(now);
-        if !due.is_empty() {
-            for about in due {
-                let request = self.requests.get(about);
-                let over = request.is_some_and(|request| request.is_over());
-                if !over {
-                    self.send_request(about, now);
-                } else if let Some(request) = self.requests.remove(about)
-                    && request.need != Need::None
-                {
-                    self.count(Count::RequestGivenUp);
-                }
-            }
-            self.requests.handle_done();
-        }
+        self.tick_requests(now);
         while let Some((_, prefix)) = self
             .challenges
             .first()
@@ -56,6 +42,20 @@ impl Speaker {
         if self.sweep_at <= now {
             self.sweep(now);
         }
+    }
+
+    fn tick_requests(&mut self, now: Moment) {
+        for about in self.requests.due(now) {
+            let request = self.requests.get(about);
+            if request.is_some_and(|request| !request.is_over()) {
+                self.send_request(about, now);
+            } else if let Some(request) = self.requests.remove(about)
+                && request.need != Need::None
+            {
+                self.count(Count::RequestGivenUp);
+            }
+        }
+        self.requests.handle_done(now);
     }
 
     pub(super) fn next_timeout(&self) -> Option<Moment> {
