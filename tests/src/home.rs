@@ -117,6 +117,16 @@ impl Home {
         self.say(program, Path::new(program), arguments)
     }
 
+    /// Starts any other program on this machine and lets it run.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn ask(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Asked> {
+        let typed = self.typed(program, arguments);
+        self.remember(&typed);
+        Asked::start(typed, self.command(Path::new(program), arguments))
+    }
+
     /// Asks a database a question with Debian's `psql`.
     ///
     /// # Errors

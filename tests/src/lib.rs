@@ -10,6 +10,7 @@
 //! | [`transcript`] | the first order from end to end, as the README tells it |
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
+//! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`figures`] | what a test measured, told to the scoreboard |
@@ -20,6 +21,7 @@ pub mod figures;
 pub mod ground;
 pub mod home;
 pub mod lab;
+pub mod pulse;
 pub mod runner;
 pub mod said;
 pub mod transcript;

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mesh_tests::cables::Cables;
-use mesh_tests::home::{Home, sees};
+use mesh_tests::home::sees;
 use mesh_tests::runner::Place;
 use mesh_tests::transcript::Cast;
 use mesh_tests::until::until;
 
+use crate::ring::address_of;
 use crate::street::Street;
 
 /// How long a mesh may take to find its ways after everything was rewired.
@@ -52,11 +53,4 @@ pub fn service_is_used_along_a_line(place: &Place) -> anyhow::Result<()> {
     ensure!(answer.ok()?.stdout.trim() == "42", "the database answers");
     drop(cables);
     Ok(())
-}
-
-/// Returns a node's overlay address.
-fn address_of(home: &Home) -> anyhow::Result<String> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-    let address = status.get("address").and_then(serde_json::Value::as_str);
-    Ok(address.unwrap_or_default().to_owned())
 }

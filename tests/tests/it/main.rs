@@ -9,6 +9,7 @@ mod idle;
 mod last_slot;
 mod lines;
 mod order_hot;
+mod ring;
 mod screens;
 mod street;
 mod survival;
@@ -68,6 +69,20 @@ const TESTS: &[Test] = &[
     Test {
         name: "service_is_used_along_a_line",
         run: lines::service_is_used_along_a_line,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ring_heals_from_pulled_cables",
+        deadline: minutes(8),
+        alone: true,
+        run: ring::failover_down,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ring_heals_from_silent_cables",
+        deadline: minutes(8),
+        alone: true,
+        run: ring::failover_silent,
         ..ON_A_STREET
     },
     Test {
