@@ -10,6 +10,7 @@
 //! | [`transcript`] | the first order from end to end, as the README tells it |
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`ground`] | which namespaces and which user a test runs under |
+//! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
@@ -18,6 +19,7 @@ pub mod figures;
 pub mod ground;
 pub mod home;
 pub mod lab;
+pub mod probe;
 pub mod runner;
 pub mod said;
 pub mod transcript;
