@@ -168,7 +168,8 @@ fn ping(to: IpAddr) -> anyhow::Result<()> {
     bail!("no reply")
 }
 
-fn checksum(bytes: &[u8]) -> u16 {
+/// Returns the checksum of RFC 1071 over bytes whose own field for it is zero.
+pub fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| match pair {
         [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
         [high] => u32::from(*high) << 8,

@@ -13,6 +13,7 @@ use std::time::Instant;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
+use mesh_routing::answer::answer;
 use mesh_routing::packet::Packet;
 use mesh_routing::table::{DropReason, Origin, Verdict};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -29,6 +30,7 @@ pub fn receive(shared: &Shared) {
     let [waker, _, _] = &shared.wakers;
     let mut datagram = vec![0; DATAGRAM_LEN_MAX];
     let mut plain = vec![0; DATAGRAM_LEN_MAX];
+    let mut sealed = vec![0; DATAGRAM_LEN_MAX];
     while !shared.stopping.load(Ordering::Relaxed) {
         let mut fds = [readable(waker), readable(&shared.wire)];
         let _ = poll(&mut fds, PollTimeout::NONE);
@@ -50,8 +52,8 @@ pub fn receive(shared: &Shared) {
                 continue;
             };
             if let Some(packet) = plain.get(..len) {
-                // From a peer nothing goes to a peer, so there is nothing to seal.
-                route(shared, &live, Origin::Peer(peer.node), packet, &mut [], now);
+                let origin = Origin::Peer(peer.node);
+                route(shared, &live, origin, packet, &mut sealed, now);
             }
         }
     }
@@ -169,7 +171,8 @@ fn find_peer<'a>(
     }
 }
 
-/// Carries one packet to where the table says, if the doors on its way agree.
+/// Carries one packet to where the table says, if the doors on its way agree; tells its sender if
+/// not.
 fn route(
     shared: &Shared,
     live: &Live,
@@ -180,7 +183,41 @@ fn route(
 ) {
     if let Err(reason) = carry(shared, live, origin, bytes, sealed, now) {
         shared.drop_packet(reason);
+        tell(shared, live, origin, (bytes, reason), sealed, now);
     }
+}
+
+/// Tells a lawful sender why its packet went nowhere, if that may be said. Whoever is denied or
+/// meets nobody has shown a source that it may use: the table looks at that first.
+fn tell(
+    shared: &Shared,
+    live: &Live,
+    origin: Origin,
+    (bytes, reason): (&[u8], DropReason),
+    sealed: &mut [u8],
+    now: Instant,
+) {
+    let is_for_us = reason != DropReason::Unreachable;
+    let peer = match origin {
+        Origin::Host => None,
+        Origin::Peer(node) if is_for_us => match live.peers.get(&node) {
+            Some(peer) => Some(peer),
+            None => return,
+        },
+        // An instance asks nobody.
+        Origin::Peer(_) | Origin::Instance(_) => return,
+    };
+    let Some(told) = answer(bytes, reason) else {
+        return;
+    };
+    if !lock(&shared.answers).take(shared.moment(now)) {
+        return;
+    }
+    // What cannot be sent is not sent: its sender then waits for its own timeout.
+    let _ = match peer {
+        Some(peer) => peer.send(&told, &shared.wire, sealed, now),
+        None => deliver(&shared.host, &told),
+    };
 }
 
 fn carry(

@@ -19,11 +19,13 @@
 //! | [`packet`] | a checked view of an IPv6 packet |
 //! | [`table`] | from origin and addresses to a verdict |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
+//! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`limits`] | the numbers, with where they come from |
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod answer;
 pub mod limits;
 pub mod packet;
 pub mod plan;

@@ -1,4 +1,4 @@
-//! Limits of the doors' memory, each with where its number comes from.
+//! Limits of the doors' memory and of what we say unasked, each with where its number comes from.
 
 use std::time::Duration;
 
@@ -20,3 +20,13 @@ pub const ECHO_IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// How much later an expiry must become before it is noted: saves work on each packet of a flow.
 pub const EXPIRY_STEP: Duration = Duration::from_secs(1);
+
+/// The largest packet in the overlay: what every IPv6 link carries (RFC 8200, 5).
+pub const MTU: usize = 1280;
+
+/// Most errors sent at once: as many as a browser opens connections, several times over.
+pub const ANSWERS_BURST: u32 = 64;
+
+/// How often one more error may be sent after a burst: at 1280 bytes each that is 0.7 Mbit/s, whoever
+/// knocks.
+pub const ANSWER_INTERVAL: Duration = Duration::from_micros(15_625);

@@ -57,8 +57,12 @@ fn order(home: &Home, name: &str, more: &[&str]) -> anyhow::Result<Ipv6Addr> {
     Ok(address.value()?.parse()?)
 }
 
+fn door(address: Ipv6Addr) -> String {
+    format!("open/{address}/{POSTGRES}")
+}
+
 fn open(address: Ipv6Addr) -> Vec<String> {
-    vec![format!("open/{address}/{POSTGRES}")]
+    vec![door(address)]
 }
 
 /// Returns how many packets a node has dropped for this reason.
@@ -84,14 +88,16 @@ fn strangers_are_kept_out(all: &Neighbourhood, crm: Ipv6Addr) -> anyhow::Result<
         all.reaches(&member.name, &all.overlay(member)?, &open(crm))?;
     }
     // The provider knows the way, so its packets come to the door; the mill does not even know it.
-    for (stranger, counting, word) in [
-        (provider, provider, "denied"),
-        (&all.cast.library_2, provider, "denied"),
-        (&all.mill, &all.mill, "unreachable"),
+    for (stranger, counting, word, told) in [
+        (provider, provider, "denied", "Permission denied"),
+        (&all.cast.library_2, provider, "denied", "Permission denied"),
+        (&all.mill, &all.mill, "unreachable", "No route to host"),
     ] {
         let before = dropped(counting, word)?;
-        all.reaches_nothing(&stranger.name, &all.overlay(stranger)?, &open(crm))?;
+        let from = all.overlay(stranger)?;
+        all.reaches_nothing(&stranger.name, &from, &open(crm))?;
         counted(counting, word, before, 1)?;
+        all.is_told(&from, &door(crm), told)?;
     }
     Ok(3)
 }
@@ -324,6 +330,8 @@ fn guest_is_let_in(all: &Neighbourhood, crm: Ipv6Addr) -> anyhow::Result<()> {
     }
     let allowed = customer.meshctl(&["show", "shop-db", "--field", "allowed"])?;
     ensure!(allowed.value()? == "bakery, mill", "show does not say it");
+    customer.meshctl(&["stop", "shop-db"])?.ok()?;
+    all.is_told(&mill, &door(shop), "No route to host")?;
     customer.meshctl(&["destroy", "shop-db", "--yes"])?.ok()?;
     for (who, from) in [("the mill", mill), ("the customer", all.overlay(customer)?)] {
         all.reaches_nothing(who, &from, &open(shop))?;

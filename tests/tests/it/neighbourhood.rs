@@ -181,6 +181,16 @@ impl Neighbourhood {
         Ok(knocks.len())
     }
 
+    /// Checks that a knock is refused at once and with these words, not by waiting in vain.
+    pub fn is_told(&self, from: &Home, knock: &str, words: &str) -> anyhow::Result<()> {
+        let said = from.run(&self.program, &["--probe", knock])?.ok()?;
+        ensure!(
+            said.stdout.starts_with("no ") && said.stdout.contains(words),
+            "not told `{words}`:\n{said}"
+        );
+        Ok(())
+    }
+
     /// Returns a home whose commands run where programs reach the overlay: the machine's network,
     /// or the node's own.
     pub fn overlay(&self, home: &Home) -> anyhow::Result<Home> {

@@ -3,6 +3,8 @@
 
 use std::net::Ipv6Addr;
 
+use mesh_tests::probe::checksum;
+
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const FRAGMENT: u8 = 44;
@@ -48,7 +50,7 @@ pub fn datagram(way: Way) -> Vec<u8> {
     bytes.extend_from_slice(&(8 + body.len() as u16).to_be_bytes());
     bytes.extend_from_slice(&[0, 0]);
     bytes.extend_from_slice(body);
-    let sum = checksum(way, UDP, &bytes);
+    let sum = pseudo_checksum(way, UDP, &bytes);
     bytes.splice(6..8, sum);
     ipv6(way, UDP, &bytes)
 }
@@ -58,7 +60,7 @@ fn syn_segment(way: Way) -> Vec<u8> {
     bytes.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 0]);
     // Five words of header, SYN, a window.
     bytes.extend_from_slice(&[0x50, 0x02, 0xff, 0xff, 0, 0, 0, 0]);
-    let sum = checksum(way, TCP, &bytes);
+    let sum = pseudo_checksum(way, TCP, &bytes);
     bytes.splice(16..18, sum);
     bytes
 }
@@ -74,16 +76,9 @@ fn ipv6(way: Way, next_header: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// RFC 8200, 8.1.
-fn checksum(way: Way, next_header: u8, body: &[u8]) -> [u8; 2] {
+fn pseudo_checksum(way: Way, next_header: u8, body: &[u8]) -> [u8; 2] {
     let length = (body.len() as u32).to_be_bytes();
     let tail = [&length[..], &[0, 0, 0, next_header], body].concat();
     let all = [&way.from.octets()[..], &way.to.octets()[..], &tail].concat();
-    let words = all
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let mut sum: u32 = words.sum();
-    while 0xffff < sum {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    (!(sum as u16)).to_be_bytes()
+    checksum(&all).to_be_bytes()
 }
