@@ -7,8 +7,8 @@
 //!   it --probe KNOCK…          tries all knocks at once; prints `yes KNOCK` or `no KNOCK: why`
 //! ```
 //! A knock is one word: `tcp/ADDRESS/PORT`, `udp/ADDRESS/PORT`, `ping/ADDRESS`, `abstract/NAME`.
-//! Only who answered was reached. For doors that are not ours: `open/ADDRESS/PORT`, which is content
-//! with a connection, and `raw/HEX`, a whole IPv6 packet for which nobody answers.
+//! Only who answered was reached. For doors that are not ours: `open/ADDRESS/PORT`, which is
+//! content with a connection, and `raw/HEX`, a whole IPv6 packet for which nobody answers.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -27,6 +27,6 @@ pub const MTU: usize = 1280;
 /// Most errors sent at once: as many as a browser opens connections, several times over.
 pub const ANSWERS_BURST: u32 = 64;
 
-/// How often one more error may be sent after a burst: at 1280 bytes each that is 0.7 Mbit/s, whoever
-/// knocks.
+/// How often one more error may be sent after a burst: at 1280 bytes each that is 0.7 Mbit/s,
+/// whoever knocks.
 pub const ANSWER_INTERVAL: Duration = Duration::from_micros(15_625);

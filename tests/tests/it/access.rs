@@ -38,6 +38,7 @@ fn prove(place: &Place, rights: Rights, part: &str) -> anyhow::Result<()> {
     refused += neighbours_are_kept_out(&all, crm, [wiki, flour])?;
     refused += instance_is_kept_in(&mut all, crm)?;
     refused += forged_packets_are_dropped(&all, crm, wiki)?;
+    refused += street_is_kept_out(&all, crm, rights)?;
     guest_is_let_in(&all, crm)?;
     ended_order_lets_nobody_in(&all, crm)?;
     Figure {
@@ -55,6 +56,13 @@ fn order(home: &Home, name: &str, more: &[&str]) -> anyhow::Result<Ipv6Addr> {
     home.meshctl(&[&words[..], more].concat())?.ok()?;
     let address = home.meshctl(&["show", name, "--field", "address"])?;
     Ok(address.value()?.parse()?)
+}
+
+/// Returns a node's address in the overlay.
+fn address_of(home: &Home) -> anyhow::Result<Ipv6Addr> {
+    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let address = status.get("address").and_then(|address| address.as_str());
+    Ok(address.context("no address")?.parse()?)
 }
 
 fn door(address: Ipv6Addr) -> String {
@@ -144,11 +152,6 @@ fn instance_is_kept_in(all: &mut Neighbourhood, crm: Ipv6Addr) -> anyhow::Result
     let provider = all.cast.library.clone();
     let machine = all.lab.home("library-1")?.clone();
     let (overlay, inside) = (all.overlay(&provider)?, all.instance(crm)?);
-    let node_of = |home: &Home| -> anyhow::Result<Ipv6Addr> {
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-        let address = status.get("address").and_then(|address| address.as_str());
-        Ok(address.context("no address")?.parse()?)
-    };
     let own = [
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
@@ -163,8 +166,8 @@ fn instance_is_kept_in(all: &mut Neighbourhood, crm: Ipv6Addr) -> anyhow::Result
     for address in INTERNET {
         beyond.extend(knocks_at(address.parse::<IpAddr>()?));
     }
-    let node = knocks_at(node_of(&provider)?);
-    let customer = knocks_at(node_of(&all.cast.bakery)?);
+    let node = knocks_at(address_of(&provider)?);
+    let customer = knocks_at(address_of(&all.cast.bakery)?);
 
     // Everything is there for those for whom it is there.
     all.reaches("the machine", &machine, &host)?;
@@ -234,12 +237,7 @@ fn forged_packets_are_dropped(
     wiki: Ipv6Addr,
 ) -> anyhow::Result<usize> {
     let (provider, customer) = (&all.cast.library, &all.cast.bakery);
-    let address = |home: &Home| -> anyhow::Result<Ipv6Addr> {
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-        let address = status.get("address").and_then(|address| address.as_str());
-        Ok(address.context("no address")?.parse()?)
-    };
-    let (lawful, member) = (address(customer)?, address(&all.cast.bakery_2)?);
+    let (lawful, member) = (address_of(customer)?, address_of(&all.cast.bakery_2)?);
     let victim = all.instance(crm)?;
     let way = |from, to, port| Way { from, to, port };
     let to_crm = |from| way(from, crm, POSTGRES);
@@ -263,7 +261,7 @@ fn forged_packets_are_dropped(
             vec![
                 syn(to_crm(lawful)),
                 datagram(to_crm(member)),
-                syn(to_crm(address(provider)?)),
+                syn(to_crm(address_of(provider)?)),
                 syn(to_host(crm, 7001)),
                 datagram(to_host(crm, 53)),
             ],
@@ -301,6 +299,45 @@ fn forged_packets_are_dropped(
         tried += knocks.len();
     }
     ensure!(victim.received()? == quiet, "a forged packet came through");
+    Ok(tried)
+}
+
+/// Somebody on the provider's own street, who uses its machine as a router into the overlay, openly
+/// and in the clothes of those who may.
+fn street_is_kept_out(all: &Neighbourhood, crm: Ipv6Addr, rights: Rights) -> anyhow::Result<usize> {
+    let (provider, machine) = (&all.cast.library, all.lab.home("library-1")?);
+    let (outsider, gate) = (all.lab.home("isp")?, lan_v6(&all.lab, "library-1")?);
+    let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
+    machine.run("sh", &["-c", forward])?.ok()?;
+    let route = format!("route add fd73::/16 via {gate}");
+    outsider
+        .run("ip", &route.split(' ').collect::<Vec<_>>())?
+        .ok()?;
+    let victim = all.instance(crm)?;
+    let quiet = at_rest(&victim)?;
+
+    let counts = ["foreign", "source", "denied"];
+    let before = counts.map(|word| dropped(provider, word));
+    let knocks = [door(crm), format!("ping/{crm}")];
+    let mut tried = all.reaches_nothing("the street", outsider, &knocks)?;
+    for from in [&all.cast.bakery, &all.cast.bakery_2, provider] {
+        let from = address_of(from)?;
+        let way = Way {
+            from,
+            to: crm,
+            port: POSTGRES,
+        };
+        let forged = [raw_knock(&syn(way)), raw_knock(&datagram(way))];
+        all.reaches("the street", outsider, &forged)?;
+        tried += forged.len();
+    }
+    // As root the machine's own table leads into the overlay, and the node sees who comes.
+    if rights == Rights::Root {
+        for ((word, before), more) in counts.into_iter().zip(before).zip([2, 4, 2]) {
+            counted(provider, word, before?, more)?;
+        }
+    }
+    ensure!(at_rest(&victim)? == quiet, "the street came through");
     Ok(tried)
 }
 
