@@ -73,7 +73,15 @@ fn order_body() -> Order {
         disk_mib: 1024,
         price_cap: Some(price()),
         nonce: [7; 16],
+        guests: BTreeSet::new(),
+    }
+}
+
+/// Returns the body of an order that lets others in.
+fn open_order_body() -> Order {
+    Order {
         guests: BTreeSet::from([Guest::Org(org(3)), Guest::Mesh]),
+        ..order_body()
     }
 }
 
@@ -199,6 +207,7 @@ fn bodies() -> Vec<(&'static str, DocId, Body)> {
     };
     bodies.extend([
         ("order", outbox(), order.record.body),
+        ("order-guests", outbox(), Body::Order(open_order_body())),
         ("ask", outbox(), ask),
         (
             "usage",
