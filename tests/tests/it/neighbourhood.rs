@@ -160,13 +160,14 @@ impl Neighbourhood {
 
     /// Checks that every knock is answered, so that a refusal elsewhere means something.
     pub fn reaches(&self, who: &str, from: &Home, knocks: &[String]) -> anyhow::Result<()> {
-        let answered = self.answered(from, knocks)?;
-        let missed: Vec<&String> = knocks
-            .iter()
-            .filter(|knock| !answered.contains(knock))
-            .collect();
-        ensure!(missed.is_empty(), "{who} does not reach {missed:?}");
-        Ok(())
+        // On a busy machine an answer may come too late: whoever can be reached is reached soon.
+        let mut missed = knocks.to_vec();
+        let what = format!("{who} reaches {missed:?}");
+        until(&what, SOON, || {
+            let answered = self.answered(from, &missed)?;
+            missed.retain(|knock| !answered.contains(knock));
+            Ok(missed.is_empty().then_some(()))
+        })
     }
 
     /// Checks that no knock is answered. Returns how many there were.
