@@ -1,6 +1,6 @@
 //! Keys, documents and bodies for the tests of this crate.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_base::digest::Digest;
@@ -69,6 +69,7 @@ pub fn order(name: &str) -> Order {
         disk_mib: 1024,
         price_cap: None,
         nonce: [7; 16],
+        guests: BTreeSet::new(),
     }
 }
 

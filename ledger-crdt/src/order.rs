@@ -6,9 +6,11 @@
 //! Invariant: one award per order and attempt; the next attempt begins only after the awarded node
 //! has signed a refusal or a release.
 
+use std::collections::BTreeSet;
+
 use mesh_base::codec;
 use mesh_base::digest::Digest;
-use mesh_base::identity::{Context, KeyError, NodeId, SecretKey, ServiceId, Signature};
+use mesh_base::identity::{Context, KeyError, NodeId, OrgId, SecretKey, ServiceId, Signature};
 use mesh_base::money::Price;
 use mesh_base::name::Name;
 use mesh_base::time::Wall;
@@ -18,6 +20,18 @@ use crate::record::{Body, BodyError, RecordId, SignedRecord, list_fits, text_fit
 
 /// Most nodes that hold one service at the same time.
 pub const HOLDERS_MAX: usize = 16;
+
+/// Most guests of one order: whoever lets in more partners than this means the whole mesh.
+pub const GUESTS_MAX: usize = 16;
+
+/// Whom an order lets in besides its customer's organisation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Guest {
+    /// The nodes of one organisation.
+    Org(OrgId),
+    /// Every node that the provider admits to the mesh.
+    Mesh,
+}
 
 /// What a customer wants. Its record id is the order's name everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,12 +59,17 @@ pub struct Order {
     /// Makes two equal orders two, and the parameters' digest unguessable.
     #[serde(with = "serde_bytes")]
     pub nonce: [u8; 16],
+    /// Who may reach the service besides the customer's organisation. Not written if there is
+    /// nobody: such an order has the bytes that it had before there were guests.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub guests: BTreeSet<Guest>,
 }
 
 impl Order {
     pub(crate) fn check(&self) -> Result<(), BodyError> {
         text_fits("recipe", &self.recipe)?;
-        text_fits("parameters_key", &self.parameters_key)
+        text_fits("parameters_key", &self.parameters_key)?;
+        list_fits("guests", self.guests.len(), GUESTS_MAX)
     }
 }
 
@@ -158,5 +177,56 @@ impl SignedHolder {
 
     pub(crate) fn check(&self) -> Result<(), BodyError> {
         list_fits("holders", self.holder.holders.len(), HOLDERS_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{order, org};
+
+    /// An order as it was written before there were guests.
+    #[derive(Serialize, Deserialize)]
+    struct Before {
+        name: Name,
+        recipe: String,
+        recipe_digest: Option<Digest>,
+        service: ServiceId,
+        parameters: Digest,
+        parameters_key: String,
+        memory_mib: u32,
+        cpu_millis: u32,
+        disk_mib: u32,
+        price_cap: Option<Price>,
+        #[serde(with = "serde_bytes")]
+        nonce: [u8; 16],
+    }
+
+    #[test]
+    fn order_without_guests_has_the_bytes_that_it_always_had() {
+        let bytes = codec::encode(&order("crm-db"));
+        let before: Before = codec::decode(&bytes, 4096).unwrap();
+        assert_eq!(codec::encode(&before), bytes);
+        assert_eq!(codec::decode(&bytes, 4096), Ok(order("crm-db")));
+    }
+
+    #[test]
+    fn guests_are_part_of_what_is_signed() {
+        let mut with = order("crm-db");
+        with.guests = BTreeSet::from([Guest::Org(org(3)), Guest::Mesh]);
+        let bytes = codec::encode(&with);
+        assert_ne!(bytes, codec::encode(&order("crm-db")));
+        assert_eq!(codec::decode(&bytes, 4096), Ok(with));
+    }
+
+    #[test]
+    fn guests_have_a_limit() {
+        let mut many = order("crm-db");
+        let orgs = (1..=16).map(|byte| Guest::Org(org(byte)));
+        many.guests = orgs.collect();
+        assert_eq!(many.check(), Ok(()));
+        many.guests.insert(Guest::Mesh);
+        let (field, len, max) = ("guests", 17, 16);
+        assert_eq!(many.check(), Err(BodyError::List { field, len, max }));
     }
 }

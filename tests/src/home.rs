@@ -66,6 +66,36 @@ impl Home {
         self
     }
 
+    /// Returns the same home, used by somebody without any right: in a user namespace where it is
+    /// not root.
+    pub fn without_rights(&self) -> Self {
+        let mut home = self.clone();
+        let words = [
+            "unshare",
+            "--user",
+            "--map-user=1000",
+            "--map-group=1000",
+            "--",
+        ];
+        home.entry.extend(words.map(str::to_owned));
+        home
+    }
+
+    /// Returns the same home, with its commands run in the network of a process of it.
+    pub fn in_network_of(&self, pid: Pid) -> Self {
+        let words = ["nsenter", "-t", &pid.to_string(), "-n", "--"].map(str::to_owned);
+        self.clone().entered_by(words.to_vec())
+    }
+
+    /// Starts any other program on this machine and does not wait for its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(&self, program: &str, arguments: &[&str]) -> anyhow::Result<Asked> {
+        let typed = self.typed(program, arguments);
+        Asked::start(typed, self.command(Path::new(program), arguments))
+    }
+
     /// Chooses who hears what is typed.
     pub fn heard(mut self, voice: Voice) -> Self {
         self.voice = voice;

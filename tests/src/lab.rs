@@ -11,6 +11,7 @@
 //! The test is root in a user namespace of its own, and needs no more: see [`crate::ground`].
 //! Namespaces end with their last process, so a lab needs no cleaning up.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -83,8 +84,9 @@ impl Lab {
     ///
     /// # Errors
     /// There is no such home.
-    pub fn address(&self, name: &str) -> anyhow::Result<String> {
-        Ok(format!("10.77.0.{}", self.number(name)?))
+    pub fn address(&self, name: &str) -> anyhow::Result<Ipv4Addr> {
+        let number = u8::try_from(self.number(name)?).context("a street has few homes")?;
+        Ok(Ipv4Addr::new(10, 77, 0, number))
     }
 
     /// Returns the process that holds a home's namespace open.

@@ -12,6 +12,7 @@
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`ground`] | which namespaces and which user a test runs under |
+//! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
@@ -21,6 +22,7 @@ pub mod figures;
 pub mod ground;
 pub mod home;
 pub mod lab;
+pub mod probe;
 pub mod pulse;
 pub mod runner;
 pub mod said;

@@ -19,6 +19,7 @@ use anyhow::{Context as _, ensure};
 
 use crate::figures::Figure;
 use crate::ground::{Ground, Network, Stage, init};
+use crate::probe;
 use crate::until::until;
 
 /// How many tests run at once: what two cores carry without missing deadlines.
@@ -74,6 +75,11 @@ pub fn main(tests: &[Test], warm_up: fn(&Place) -> anyhow::Result<()>) -> ExitCo
         Some("--init-apart") => {
             init(true, words.get(1..).unwrap_or_default()).map(|code| code == 0)
         }
+        Some("--listen") => probe::listen(&rest(&words)).map(|()| true),
+        Some("--probe") => {
+            probe::probe(&rest(&words));
+            Ok(true)
+        }
         Some("--inside") => inside(tests, warm_up, words.get(1)),
         _ => outside(tests, &words),
     };
@@ -85,6 +91,13 @@ pub fn main(tests: &[Test], warm_up: fn(&Place) -> anyhow::Result<()>) -> ExitCo
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the words behind the first.
+fn rest(words: &[OsString]) -> Vec<String> {
+    let rest = words.iter().skip(1);
+    rest.map(|word| word.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// Runs one test, in its own process.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use mesh_api::error::{ApiError, ErrorKind};
+use mesh_api::guest::Guest;
 use mesh_api::reply::Reply;
 use mesh_api::request::{OrderRequest, Request};
 use mesh_api::screen;
@@ -23,6 +24,7 @@ use crate::session::{Session, unexpected};
 ///   meshctl recipe ls
 ///   meshctl order postgres --name crm-db
 ///   meshctl order postgres --set database=crm --memory 512M --max-price 0.20EUR/month
+///   meshctl order postgres --name crm-db --allow org:library
 ///   meshctl order postgres --plan
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
@@ -56,6 +58,10 @@ pub struct OrderArguments {
     /// Pay at most this, for example 0.20EUR/month.
     #[arg(long, value_name = "PRICE")]
     max_price: Option<Price>,
+    /// Let others in besides our organisation: org:NAME, org:KEY, or mesh for every organisation
+    /// that the provider admits; may be given again. Final: order anew to change it.
+    #[arg(long, value_name = "WHO")]
+    allow: Vec<Guest>,
     /// Show the plan and do nothing.
     #[arg(long, conflicts_with = "plan_token")]
     plan: bool,
@@ -135,6 +141,7 @@ impl OrderArguments {
             cpu_millis: self.cpu,
             disk_mib: self.disk,
             price_cap: self.max_price,
+            allow: self.allow.iter().cloned().collect(),
             plan_only,
             plan: self.plan_token.clone(),
         })

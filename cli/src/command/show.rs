@@ -65,6 +65,7 @@ fn fields(service: &ShowReply) -> BTreeMap<&str, String> {
         ("address", Some(service.address.to_string())),
         ("price", service.price.map(|price| price.to_string())),
         ("cost", service.cost.map(|cost| cost.to_string())),
+        ("allowed", Some(service.allowed.join(", "))),
     ];
     let mut fields: BTreeMap<&str, String> = known
         .into_iter()
@@ -129,6 +130,7 @@ fn show_screen(service: &ShowReply, reveal: bool) -> String {
             },
         ),
         ("address", service.address.to_string()),
+        ("allowed", service.allowed.join(", ")),
     ];
     for (name, value) in &service.fields {
         rows.push((

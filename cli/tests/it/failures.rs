@@ -140,7 +140,7 @@ fn near_names_are_suggested() {
     let ran = node.run("show crm-db --field colour");
     assert!(
         ran.stderr
-            .contains("hint: it has: address, cost, host, name,")
+            .contains("hint: it has: address, allowed, cost, host, name,")
     );
 }
 
@@ -162,6 +162,13 @@ fn command_line_that_cannot_be_read_is_usage() {
         2,
         "error: invalid value 'none' for '--cpu <CORES>': \
          write processor cores, for example 0.5, 2 or 500m\n\
+         hint: see `meshctl order --help`\n",
+    );
+    check(
+        &Ran::of(meshctl("order postgres --allow library")),
+        2,
+        "error: invalid value 'library' for '--allow <WHO>': \"library\" is nobody who can be let \
+         in: write org:NAME, org:KEY or mesh\n\
          hint: see `meshctl order --help`\n",
     );
     let ran = Ran::of(meshctl("ordre --json"));

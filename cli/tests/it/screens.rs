@@ -54,7 +54,8 @@ fn every_option_of_an_order_reaches_the_node() {
     std::fs::write(&file, "a b\n").unwrap();
     let mut command = node.command(
         "order postgres --name crm-db -s database=crm --set motto=a=b --node library-1 \
-         --org library --memory 1G --cpu 0.5 --disk 2G --max-price 0.2EUR/month --plan-token p-7",
+         --org library --memory 1G --cpu 0.5 --disk 2G --max-price 0.2EUR/month --plan-token p-7 \
+         --allow mesh --allow org:attic",
     );
     command
         .arg("--set-file")
@@ -72,6 +73,7 @@ fn every_option_of_an_order_reaches_the_node() {
         cpu_millis: Some(500),
         disk_mib: Some(2048),
         price_cap: Some("0.2EUR/month".parse().unwrap()),
+        allow: ["mesh", "org:attic"].map(|one| one.parse().unwrap()).into(),
         plan_only: false,
         plan: Some("p-7".into()),
         ..OrderRequest::of("postgres".parse().unwrap())
@@ -108,6 +110,7 @@ ready        2026-11-23T06:00:00Z
 order        {order}
 safety       safe: 3 copies (bakery-1, bakery-2, library-1)
 address      fd73::7
+allowed      bakery, library
 host         fd73::7
 overlay_url  postgresql://crm:…@[fd73::7]:5432/crm
 password     …
@@ -332,6 +335,9 @@ services ordered
 
 refused
   2  foreign-org
+
+packets dropped
+  7  denied
 
 health
   ok    clock     within 1 s of every peer

@@ -180,6 +180,7 @@ pub fn status() -> Reply {
         reach: Reach::Address,
         peers: vec![peer()],
         refusals: BTreeMap::from([("foreign-org".into(), 2)]),
+        dropped: BTreeMap::from([("denied".into(), 7)]),
         heads: vec![head()],
         journal_position: 42,
         held: vec![],
@@ -384,6 +385,7 @@ fn show() -> Reply {
         node: Some("library-1".into()),
         org: Some("library".into()),
         address: "fd73::7".parse().unwrap(),
+        allowed: vec!["bakery".into(), "library".into()],
         fields: fields
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),

@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 
 use mesh_routing::access::Access;
+use mesh_routing::answer::answer;
+use mesh_routing::limits::MTU;
 use mesh_routing::packet::Packet;
-use mesh_routing::table::Origin;
+use mesh_routing::table::{DropReason, Origin};
 
 use crate::Outcome;
 use crate::lawful;
@@ -25,6 +27,12 @@ pub fn packet(data: &[u8]) -> Outcome {
         Origin::Peer(lawful::peer()),
     ] {
         let _ = lawful::packet::table().classify(&packet, origin);
+    }
+    for reason in DropReason::ALL {
+        if let Some(told) = answer(data, reason) {
+            assert!(told.len() <= MTU, "an answer is within every MTU");
+            assert!(answer(&told, reason).is_none(), "it is not answered");
+        }
     }
     let mut door = Access::new(BTreeSet::from([packet.source()]));
     let inward = door.ingress(&packet, now);

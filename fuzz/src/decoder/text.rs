@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use mesh_api::guest::Guest;
 use mesh_base::digest::Digest;
 use mesh_base::identity::PublicKey;
 use mesh_base::money::{Money, Price};
@@ -73,7 +74,7 @@ pub fn amount(data: &[u8]) -> Outcome {
     Outcome::Read
 }
 
-/// Reads a name, a key or a digest.
+/// Reads a name, a key, a digest or whom an order lets in.
 pub fn word(data: &[u8]) -> Outcome {
     let Ok(text) = std::str::from_utf8(data) else {
         return Outcome::Refused;
@@ -82,6 +83,7 @@ pub fn word(data: &[u8]) -> Outcome {
         survives::<Name>(text).is_ok(),
         survives::<PublicKey>(text).is_ok(),
         survives::<Digest>(text).is_ok(),
+        survives::<Guest>(text).is_ok(),
     ];
     if read.contains(&true) {
         Outcome::Read

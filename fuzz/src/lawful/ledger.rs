@@ -1,6 +1,6 @@
 //! A record of each body, changes of both sides of an order, a proof and an agreement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mesh_base::codec;
@@ -16,7 +16,7 @@ use mesh_ledger::grant::{
 };
 use mesh_ledger::invoice::{Invoice, InvoiceState, Line, Period};
 use mesh_ledger::ledger::{Delta, Ledger};
-use mesh_ledger::order::{Ask, Award, Desire, DesiredState, Holder, Order, SignedHolder};
+use mesh_ledger::order::{Ask, Award, Desire, DesiredState, Guest, Holder, Order, SignedHolder};
 use mesh_ledger::record::{Body, RECORD_VERSION, Record, RecordId, SignedRecord};
 use mesh_ledger::usage::{Usage, Why};
 use serde_bytes::ByteBuf;
@@ -73,6 +73,15 @@ fn order_body() -> Order {
         disk_mib: 1024,
         price_cap: Some(price()),
         nonce: [7; 16],
+        guests: BTreeSet::new(),
+    }
+}
+
+/// Returns the body of an order that lets others in.
+fn open_order_body() -> Order {
+    Order {
+        guests: BTreeSet::from([Guest::Org(org(3)), Guest::Mesh]),
+        ..order_body()
     }
 }
 
@@ -198,6 +207,7 @@ fn bodies() -> Vec<(&'static str, DocId, Body)> {
     };
     bodies.extend([
         ("order", outbox(), order.record.body),
+        ("order-guests", outbox(), Body::Order(open_order_body())),
         ("ask", outbox(), ask),
         (
             "usage",

@@ -38,6 +38,10 @@ const REQUESTS: &[(&str, &str)] = &[
          \"plan_only\":true,\"plan\":\"abc\"}",
     ),
     (
+        "order-guests",
+        "POST /v1/orders\n{\"recipe\":\"postgres\",\"allow\":[\"mesh\",\"org:library\"]}",
+    ),
+    (
         "state",
         "PUT /v1/services/crm-db/state\n{\"state\":\"stopped\"}",
     ),

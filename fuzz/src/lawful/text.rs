@@ -58,5 +58,6 @@ pub fn words() -> Vec<(&'static str, Vec<u8>)> {
         ("name", b"crm-db-2".to_vec()),
         ("key", node(11).to_string().into_bytes()),
         ("digest", digest(1).to_string().into_bytes()),
+        ("guest", b"org:library".to_vec()),
     ]
 }

@@ -21,6 +21,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
+use mesh_routing::answer::answer;
 use mesh_routing::packet::Packet;
 use mesh_routing::table::{DropReason, Origin, Verdict};
 use mesh_routing::talk;
@@ -92,11 +93,45 @@ impl<'a> Hands<'a> {
         self.plain = plain;
     }
 
-    /// Carries one packet to where the table says, if the doors on its way agree.
+    /// Carries one packet to where the table says, if the doors on its way agree; tells its sender
+    /// if not.
     pub fn route(&mut self, origin: Origin, bytes: &[u8], now: Instant) {
         if let Err(reason) = self.carry(origin, bytes, now) {
             self.shared.drop_packet(reason);
+            self.tell(origin, bytes, reason, now);
         }
+    }
+
+    /// Tells a lawful sender why its packet went nowhere, if that may be said. Whoever is denied or
+    /// meets nobody has shown a source that it may use: the table looks at that first.
+    fn tell(&mut self, origin: Origin, bytes: &[u8], reason: DropReason, now: Instant) {
+        let is_for_us = reason != DropReason::Unreachable;
+        let live = Arc::clone(&self.live);
+        let peer = match origin {
+            Origin::Host => None,
+            Origin::Peer(node) if is_for_us => match live.peers.get(&node) {
+                Some(peer) => Some(peer),
+                None => return,
+            },
+            // An instance asks nobody.
+            Origin::Peer(_) | Origin::Instance(_) => return,
+        };
+        let Some(told) = answer(bytes, reason) else {
+            return;
+        };
+        if !lock(&self.shared.answers).take(self.shared.moment(now)) {
+            return;
+        }
+        // What cannot be sent is not sent: its sender then waits for its own timeout.
+        let _ = match peer {
+            Some(peer) => {
+                let route = live.route(peer);
+                let sent = peer.send(&told, route, &mut self.exit, &mut self.sealed, now);
+                self.hand_on(now);
+                sent
+            }
+            None => deliver(&self.shared.host, &told),
+        };
     }
 
     /// Opens a datagram with the session that it belongs to; returns whose it is and the length of
@@ -133,7 +168,8 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from, talk);
         }
         if !transit::is_parcel(&packet) {
-            return self.carry(Origin::Peer(from), bytes, now);
+            self.route(Origin::Peer(from), bytes, now);
+            return Ok(());
         }
         let is_member = |address: &Ipv6Addr| live.table.is_peer(address);
         match transit::judge(&packet, from, live.own, &live.fib, is_member) {
@@ -169,7 +205,8 @@ impl<'a> Hands<'a> {
         if transit::is_parcel(&packet) {
             return Err(DropReason::Transit);
         }
-        self.carry(Origin::Peer(from), bytes, now)
+        self.route(Origin::Peer(from), bytes, now);
+        Ok(())
     }
 
     fn tell_listener(&self, from: NodeId, talk: talk::Talk<'_>) -> Result<(), DropReason> {

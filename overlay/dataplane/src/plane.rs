@@ -20,6 +20,7 @@ use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_routing::access::Access;
+use mesh_routing::answer::Budget;
 use mesh_routing::fib::Fib;
 use mesh_routing::plan::{PeerPlan, Plan};
 use mesh_routing::table::{DropReason, Table};
@@ -119,6 +120,8 @@ pub(crate) struct Shared {
     /// That of the newest picture.
     generation: AtomicU64,
     drops: [AtomicU64; DropReason::ALL.len()],
+    /// How many errors may still be sent.
+    pub(crate) answers: Mutex<Budget>,
     epoch: Instant,
 }
 
@@ -195,6 +198,7 @@ impl Dataplane {
             live: RwLock::new(Arc::new(Live::empty(&plan))),
             generation: AtomicU64::new(0),
             drops: Default::default(),
+            answers: Mutex::default(),
             epoch: Instant::now(),
         });
         let next_index = u32::try_from(scatter() & 0xff_ffff).unwrap_or(0);

@@ -23,11 +23,13 @@
 //! | [`transit`] | session datagrams that pass through us |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
+//! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`limits`] | the numbers, with where they come from |
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod answer;
 pub mod babel;
 pub mod fib;
 pub mod limits;

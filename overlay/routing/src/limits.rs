@@ -1,4 +1,4 @@
-//! Limits of doors and tables, each with where its number comes from.
+//! Limits of doors and tables, and of what we say unasked, each with where its number comes from.
 
 use std::time::Duration;
 
@@ -24,3 +24,13 @@ pub const EXPIRY_STEP: Duration = Duration::from_secs(1);
 /// Most destinations in the forwarding table: the honest size of one flat mesh. At the limit a new
 /// destination is refused and what is there stays.
 pub const ROUTES_MAX: usize = 10_000;
+
+/// The largest packet in the overlay: what every IPv6 link carries (RFC 8200, 5).
+pub const MTU: usize = 1280;
+
+/// Most errors sent at once: as many as a browser opens connections, several times over.
+pub const ANSWERS_BURST: u32 = 64;
+
+/// How often one more error may be sent after a burst: at 1280 bytes each that is 0.7 Mbit/s,
+/// whoever knocks.
+pub const ANSWER_INTERVAL: Duration = Duration::from_micros(15_625);

@@ -89,6 +89,11 @@ impl TcpFlags {
         self.0 & 0x02 != 0
     }
 
+    /// Returns whether RST is set.
+    pub fn resets(self) -> bool {
+        self.0 & 0x04 != 0
+    }
+
     /// Returns whether the segment ends a connection: FIN or RST.
     pub fn ends(self) -> bool {
         self.0 & 0x05 != 0

@@ -407,6 +407,9 @@ mod tests {
             cpu_millis: Some(500),
             disk_mib: Some(1024),
             price_cap: Some("0.12EUR/month".parse().unwrap()),
+            allow: ["mesh", "org:library"]
+                .map(|one| one.parse().unwrap())
+                .into(),
             plan_only: true,
             plan: Some("abc".into()),
             ..OrderRequest::of("postgres".parse().unwrap())

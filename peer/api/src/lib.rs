@@ -12,6 +12,7 @@
 pub mod document;
 pub mod error;
 pub mod event;
+pub mod guest;
 pub mod http;
 pub mod line;
 pub mod paths;

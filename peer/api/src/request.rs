@@ -1,11 +1,13 @@
 //! What programs may ask: one closed enum, so that a daemon that forgets a case does not compile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_base::certificate::Role;
 use mesh_base::money::{Money, Price};
 use mesh_base::name::Name;
 use serde::{Deserialize, Serialize};
+
+use crate::guest::Guest;
 
 /// Most bytes of a request's JSON body: an order with all its parameters fits many times.
 pub const BODY_LEN_MAX: usize = 256 * 1024;
@@ -173,6 +175,9 @@ pub struct OrderRequest {
     /// Pay at most this.
     #[serde(default)]
     pub price_cap: Option<Price>,
+    /// Who may reach the service besides our organisation.
+    #[serde(default)]
+    pub allow: BTreeSet<Guest>,
     /// Show the plan and do nothing.
     #[serde(default)]
     pub plan_only: bool,
@@ -194,6 +199,7 @@ impl OrderRequest {
             cpu_millis: None,
             disk_mib: None,
             price_cap: None,
+            allow: BTreeSet::new(),
             plan_only: false,
             plan: None,
         }

@@ -3,6 +3,8 @@
 //! Pure, so that both programs show the same thing. What comes from other nodes is made harmless
 //! here: control characters never reach a terminal. Invariant: no line ends with a space.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{ContentArrangement, presets};
 use mesh_base::time::Wall;
 
@@ -246,18 +248,16 @@ pub fn status(status: &StatusReply) -> String {
     part("peers", peers(&status.peers));
     part("services ordered", services_ordered(&status.ordered));
     part("services here", services_held(&status.held));
-    let refusals = status.refusals.iter();
-    part(
-        "refused",
-        columns(
-            refusals
-                .map(|(why, n)| vec![n.to_string(), why.clone()])
-                .collect(),
-            "",
-        ),
-    );
+    part("refused", counts(&status.refusals));
+    part("packets dropped", counts(&status.dropped));
     part("health", health(status));
     screen
+}
+
+fn counts(counts: &BTreeMap<String, u64>) -> String {
+    let rows = counts.iter();
+    let rows = rows.map(|(why, count)| vec![count.to_string(), why.clone()]);
+    columns(rows.collect(), "")
 }
 
 fn facts(status: &StatusReply) -> Vec<Vec<String>> {

@@ -202,6 +202,9 @@ pub struct ShowReply {
     pub org: Option<String>,
     /// The service's overlay address.
     pub address: Ipv6Addr,
+    /// Who may reach it: our organisation first, then guests; `mesh` for every organisation.
+    #[serde(default)]
+    pub allowed: Vec<String>,
     /// What the service publishes, by field: `url`, `overlay_url`, `host`, `port`, `user`, … Opened
     /// from the sealed connection; holds secrets.
     pub fields: BTreeMap<String, String>,

@@ -36,6 +36,9 @@ pub struct StatusReply {
     pub peers: Vec<PeerRow>,
     /// Strangers and messages refused since the start, by reason.
     pub refusals: BTreeMap<String, u64>,
+    /// Packets of the overlay that went nowhere since the start, by reason.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, u64>,
     /// Heads of the ledger documents held here.
     pub heads: Vec<HeadRow>,
     /// Entries of the journal that are on disk.

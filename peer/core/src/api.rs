@@ -132,15 +132,10 @@ impl Node {
             None => None,
         };
         let org = match &request.org {
-            Some(org) => Some(self.roster.org_named(org).ok_or_else(|| {
-                ApiError::new(
-                    ErrorKind::NotFound,
-                    format!("there is no organisation \"{org}\" here"),
-                    "list them: meshctl org ls",
-                )
-            })?),
+            Some(org) => Some(self.org_named(org)?),
             None => None,
         };
+        let guests = self.guests(&request.allow)?;
         let mut nonce = [0; 16];
         self.rng.fill_bytes(&mut nonce);
         let plain = codec::encode(&parameters);
@@ -156,6 +151,7 @@ impl Node {
             disk_mib: request.disk_mib.unwrap_or(DISK_MIB_DEFAULT),
             price_cap: request.price_cap,
             nonce,
+            guests,
         };
         Ok((
             order,

@@ -350,6 +350,7 @@ impl Node {
             node,
         };
         self.must_write(DocKind::Outbox, Some(org), vec![Body::Award(award)]);
+        self.tell_guests();
     }
 
     /// Asks the node of the newest attempt, with the parameters sealed to it.
@@ -416,6 +417,7 @@ impl Node {
         for org in self.concerned(view) {
             self.must_write(DocKind::Outbox, Some(org), vec![Body::Desire(desire)]);
         }
+        self.tell_guests();
     }
 
     /// Our own organisation and those whose nodes were asked.

@@ -16,7 +16,7 @@
 //! | `admission` | invites, members, agreements |
 //! | `standing` | certificates, revocations, keys that run twice |
 //! | [`refusal`] | what refusals are counted by |
-//! | `overlay` | the data plane's plan |
+//! | `overlay`, `guests` | the data plane's plan; who may reach a service |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
 
@@ -28,6 +28,7 @@ mod calls;
 mod customer;
 pub mod entry;
 pub mod genesis;
+mod guests;
 mod holding;
 pub mod limits;
 pub mod message;

@@ -61,5 +61,8 @@ pub const REMOTE_WAIT: Duration = Duration::from_secs(10);
 pub const DRAFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two readings of an instance's meters.
 pub const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(10);
+/// Most services of one partner that we are told of as guests: each costs a slow hash of 5 ms, so a
+/// partner who lies costs a third of a second, once; the rest are not reached from here.
+pub const GUEST_SERVICES_MAX: usize = 64;
 /// How long holder records are valid; renewed by the ordering node at half time.
 pub const HOLDER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);

@@ -34,6 +34,7 @@ use mesh_ledger::gate::Verifier;
 use mesh_ledger::ledger::{Ledger, LedgerError};
 use mesh_ledger::record::{Body, RecordId};
 use mesh_routing::access::CONTROL_PORT;
+use mesh_routing::table::DropReason;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -131,6 +132,8 @@ pub struct Node {
     pub(crate) forwards: BTreeMap<(Ipv6Addr, u16), u16>,
     pub(crate) underlay: Underlay,
     pub(crate) links: BTreeMap<NodeId, LinkSeen>,
+    /// Packets that the data plane dropped, by reason: as many as there are reasons.
+    pub(crate) dropped: Vec<(DropReason, u64)>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
@@ -187,6 +190,7 @@ impl Node {
             forwards: BTreeMap::new(),
             underlay: Underlay::default(),
             links: BTreeMap::new(),
+            dropped: Vec::new(),
             last_plan: None,
             last_trust: None,
             standing: Standing::default(),
@@ -269,6 +273,7 @@ impl Node {
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
             }
+            Input::Dropped(counts) => self.dropped = counts,
         }
         self.settle();
     }

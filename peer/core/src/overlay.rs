@@ -84,6 +84,7 @@ impl Node {
                 found.push((view.order.service, *node));
             }
         }
+        found.extend(self.visited_services());
         found
             .into_iter()
             .map(|(service, node)| (self.service_address(&service), node))
@@ -94,24 +95,12 @@ impl Node {
         let orders: Vec<RecordId> = self.provider.instances.keys().copied().collect();
         let mut instances = BTreeMap::new();
         for order in orders {
-            let Some((service, org)) = self
-                .view
-                .orders
-                .get(&order)
-                .map(|view| (view.order.service, view.org))
-            else {
+            let Some(view) = self.view.orders.get(&order) else {
                 continue;
             };
+            let allow = self.let_in(view.org, &view.order.guests);
+            let service = view.order.service;
             let address = self.service_address(&service);
-            // The customer's organisation only, until an order says otherwise.
-            let mut allow: BTreeSet<Ipv6Addr> = self
-                .roster
-                .members_of(&org)
-                .map(|(_, member)| member.address.0)
-                .collect();
-            if org == self.body.org {
-                allow.insert(self.address);
-            }
             instances.insert(order.0, InstancePlan { address, allow });
         }
         instances

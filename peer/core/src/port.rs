@@ -13,6 +13,7 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
 use mesh_compute::step;
 use mesh_federation::members::Roster;
+use mesh_routing::table::DropReason;
 
 use crate::message::{JoinReply, JoinRequest, Message};
 use crate::refusal::Reason;
@@ -130,6 +131,8 @@ pub enum Input {
     },
     /// What the data plane sees, about once a second.
     Links(Vec<LinkSeen>),
+    /// How many packets went nowhere since the start, by reason, when that changes.
+    Dropped(Vec<(DropReason, u64)>),
 }
 
 /// How programs on this machine reach the overlay.

@@ -63,6 +63,11 @@ impl Node {
             },
             peers: self.peer_rows(),
             refusals: self.refused.words(),
+            dropped: self
+                .dropped
+                .iter()
+                .map(|(reason, count)| (reason.name().to_owned(), *count))
+                .collect(),
             heads: self.head_rows(),
             journal_position: self.out.persisted().0,
             held: self.held_rows(),

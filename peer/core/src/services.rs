@@ -218,6 +218,7 @@ impl Node {
                 .and_then(|attempt| self.org_of(&attempt.node))
                 .map(|org| self.org_name(&org)),
             address: self.service_address(&view.order.service),
+            allowed: self.allowed_words(&view.org, &view.order.guests),
             fields,
             price: held.as_ref().map(|attempt| attempt.price),
             cost,

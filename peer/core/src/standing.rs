@@ -87,6 +87,8 @@ impl Node {
             self.renew_members();
             self.adopt_certificate();
             self.hang_up_on_ended();
+            // A guest may have become a partner only now.
+            self.tell_guests();
         }
         if self.standing.hello_next <= now {
             self.standing.hello_next = now + HELLO_INTERVAL;

@@ -128,6 +128,9 @@ pub struct View {
     waiting_by: BTreeMap<PublicKey, usize>,
     /// Holder records by service, the newest epoch of each.
     pub holders: BTreeMap<ServiceId, SignedHolder>,
+    /// Whom an organisation told where a service is, as (teller, told, service), with the newest
+    /// epoch.
+    pub told: BTreeMap<(OrgId, OrgId, ServiceId), u64>,
     /// Newest capacity by node.
     pub capacities: BTreeMap<NodeId, CapacityView>,
     /// Newest price by seller and recipe.
@@ -197,6 +200,11 @@ impl View {
             }
             Body::Holder(holder) => {
                 let service = holder.holder.service;
+                if let Some(reader) = record.doc.counterparty {
+                    let told = self.told.entry((record.doc.org, reader, service));
+                    let epoch = told.or_default();
+                    *epoch = holder.holder.epoch.max(*epoch);
+                }
                 let old = self.holders.get(&service).map(|old| old.holder.epoch);
                 if old.is_none_or(|old| old <= holder.holder.epoch) {
                     self.holders.insert(service, holder.clone());

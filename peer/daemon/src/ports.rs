@@ -85,8 +85,10 @@ impl Ports {
             _ => pick("TCP", 0, remembered.control, |port| free_tcp(&free, port))?,
         };
         let wireguard = pick("UDP", config.wireguard_port, remembered.wireguard, free_udp)?;
+        // Nobody is bound to the control port yet, so it still looks free; the door must not take
+        // it, or one of the two answers the other's visitors.
         let door = pick("TCP", config.door_port, remembered.door, |port| {
-            free_tcp(&ANY, port)
+            free_tcp(&ANY, port).filter(|port| *port != control)
         })?;
         let chosen = Self {
             control,
@@ -185,6 +187,17 @@ mod tests {
         let config = Config::resolve(folder.path(), &[], |_| None, "").unwrap();
         let first = Ports::choose(&config, &file).unwrap();
         assert_eq!(Ports::choose(&config, &file).unwrap(), first);
+    }
+
+    #[test]
+    fn door_and_control_network_never_share_a_port() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ports.toml");
+        let port = free_tcp(&ANY, 0).unwrap();
+        std::fs::write(&file, format!("control = {port}\ndoor = {port}\n")).unwrap();
+        let config = Config::resolve(folder.path(), &[], |_| None, "").unwrap();
+        let chosen = Ports::choose(&config, &file).unwrap();
+        assert_ne!(chosen.control, chosen.door);
     }
 
     #[test]

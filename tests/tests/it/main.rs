@@ -3,12 +3,15 @@
 //! `cargo test -p mesh-tests` runs them all, `… -- NAME` those whose name contains NAME. Needs no
 //! root; run by root, the tests of ordinary users drop to one.
 
+mod access;
 mod cut;
 mod gate;
 mod idle;
 mod last_slot;
 mod lines;
+mod neighbourhood;
 mod order_hot;
+mod packets;
 mod ring;
 mod screens;
 mod street;
@@ -100,6 +103,19 @@ const TESTS: &[Test] = &[
         deadline: minutes(5),
         bar: Some("first.gate"),
         run: gate::seven_are_refused,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "only_lawful_ways_are_open_as_root",
+        ground: Ground::Root,
+        deadline: minutes(5),
+        run: access::only_lawful_ways_are_open_as_root,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "only_lawful_ways_are_open_as_user",
+        deadline: minutes(5),
+        run: access::only_lawful_ways_are_open_as_user,
         ..ON_A_STREET
     },
     Test {

@@ -16,6 +16,7 @@ use mesh_base::identity::NodeId;
 use mesh_dataplane::limits::HANDSHAKES_PER_SECOND;
 use mesh_dataplane::session::{Local, Session, WireGuard};
 use mesh_dataplane::{Config, Dataplane, Forwards, HostAccess, Namespace};
+use mesh_routing::answer::answer;
 use mesh_routing::packet::build;
 use mesh_routing::plan::InstancePlan;
 use mesh_routing::table::DropReason;
@@ -181,16 +182,18 @@ fn instance_answers_its_customer_and_nobody_else() {
     let bytes = (syn.len() as u64, syn_ack.len() as u64);
     eventually("both are metered", || provider.plane.traffic(ITEM) == bytes);
 
-    neighbour
-        .host
-        .put(&build::tcp((neighbour.address, 40_000), server, 0x02));
+    let syn = build::tcp((neighbour.address, 40_000), server, 0x02);
+    neighbour.host.put(&syn);
     expect_drop(&provider.plane, DropReason::Denied);
-    provider
-        .host
-        .put(&build::tcp((provider.address, 40_000), server, 0x02));
+    let told = answer(&syn, DropReason::Denied).unwrap();
+    neighbour.host.expect(&told);
+    let syn = build::tcp((provider.address, 40_000), server, 0x02);
+    provider.host.put(&syn);
     eventually("its own machine is denied too", || {
         provider.plane.drops().contains(&(DropReason::Denied, 2))
     });
+    let told = answer(&syn, DropReason::Denied).unwrap();
+    provider.host.expect(&told);
     instance.put(&build::tcp(
         (provider.address, 1),
         (neighbour.address, 2),
@@ -210,6 +213,8 @@ fn instance_comes_back_after_its_tun_was_changed() {
     provider.plane.detach(ITEM);
     customer.host.put(&ask);
     expect_drop(&provider.plane, DropReason::Detached);
+    let told = answer(&ask, DropReason::Detached).unwrap();
+    customer.host.expect(&told);
     drop(instance);
     let (instance, tun) = Outside::pair();
     provider.plane.attach(ITEM, tun).unwrap();
@@ -241,10 +246,12 @@ fn withdrawn_peer_is_forgotten() {
     assert_eq!(alice.plane.links(), []);
     bob.host
         .put(&build::udp((bob.address, 1), (alice.address, 2), b"hello?"));
-    alice
-        .host
-        .put(&build::udp((alice.address, 1), (bob.address, 2), b"hello?"));
+    let hello = build::udp((alice.address, 1), (bob.address, 2), b"hello?");
+    alice.host.put(&hello);
     expect_drop(&alice.plane, DropReason::Unreachable);
+    // Alice's own program is told; what Bob said never comes.
+    let told = answer(&hello, DropReason::Unreachable).unwrap();
+    alice.host.expect(&told);
     assert_eq!(alice.host.take_within(Duration::ZERO), None);
 }
 

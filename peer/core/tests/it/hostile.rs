@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use mesh_api::{Reply, Request};
 use mesh_base::digest::Digest;
-use mesh_base::identity::{OrgId, SecretKey};
+use mesh_base::identity::{OrgId, SecretKey, ServiceId};
 use mesh_ledger::charter::OrgCharter;
 use mesh_ledger::document::{DocId, DocKind, Frontier};
 use mesh_ledger::gate::Equivocation;
 use mesh_ledger::grant::{Grant, ItemState, Progress, Ready};
 use mesh_ledger::ledger::{Delta, Ledger};
-use mesh_ledger::order::{Ask, Award};
+use mesh_ledger::order::{Ask, Award, Holder, SignedHolder};
 use mesh_ledger::record::{Body, RecordId};
 use mesh_ledger::usage::{Usage, Why};
+use mesh_peer::limits::GUEST_SERVICES_MAX;
 use mesh_peer::message::{Contact, Message, SignedContact};
 
 use crate::town::Town;
@@ -621,4 +622,28 @@ fn another_order_cannot_take_the_address_of_a_service() {
         refused.is_some_and(|why| why.contains("address")),
         "{attempt:?}"
     );
+}
+
+#[test]
+fn partner_tells_of_no_more_services_than_its_limit() {
+    let mut town = mesh();
+    let here = town.machines[LIBRARY].node.id();
+    let tell = |number: u8| {
+        let key = SecretKey::from_seed([number; 32]);
+        let holder = Holder {
+            service: ServiceId(key.public()),
+            holders: vec![here],
+            epoch: 1,
+            not_after: town.now().wall + Duration::from_secs(3600),
+        };
+        Body::Holder(SignedHolder::sign(holder, &key))
+    };
+    let bodies = (100..200).map(tell).collect();
+    let delta = forge(&town, LIBRARY, DocKind::Holders, BAKERY, bodies);
+    town.say(BAKERY, LIBRARY, changes(delta));
+    town.pass(Duration::from_secs(1));
+    let bakery = &town.machines[BAKERY];
+    assert_eq!(bakery.node.view().holders.len(), 100);
+    let plan = bakery.plan.as_ref().unwrap();
+    assert_eq!(plan.services.len(), GUEST_SERVICES_MAX);
 }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod crash;
+mod guests;
 mod hostile;
 mod screens;
 mod standing;

@@ -156,6 +156,23 @@ fn wrong_words(screens: &mut Screens) {
         NotFound,
         "there is no organisation \"castle\"",
     );
+    let allowing = |words: &[String]| {
+        let allow = words.iter().map(|word| word.parse().unwrap());
+        of(|order| order.allow = allow.collect())
+    };
+    let stranger = mesh_base::identity::SecretKey::from_seed([200; 32]).public();
+    for who in ["org:castle".to_owned(), format!("org:{stranger}")] {
+        screens.meet(
+            town,
+            0,
+            allowing(&[who]),
+            NotFound,
+            "there is no organisation",
+        );
+    }
+    let many: Vec<String> = (0..17).map(|number| format!("org:o{number}")).collect();
+    let cause = "lets in at most 16 others, not 17";
+    screens.meet(town, 0, allowing(&many), Usage, cause);
     for (parameter, value, cause) in [
         ("colour", "red", "has no parameter \"colour\""),
         ("database", "Not A Name", "parameter \"database\" must be"),

@@ -19,6 +19,7 @@ use mesh_peer::genesis;
 use mesh_peer::message::{JoinReply, JoinRequest, Message};
 use mesh_peer::node::{Node, NodeConfig, Setup};
 use mesh_peer::port::{CallId, Effect, Input, Position, VisitId};
+use mesh_routing::plan::Plan;
 
 /// One machine: its node and its disk.
 pub struct Machine {
@@ -36,6 +37,8 @@ pub struct Machine {
     /// Says nothing that others hear; it hears everything.
     pub silent: bool,
     pub dead: bool,
+    /// What its data plane was last told to do.
+    pub plan: Option<Plan>,
 }
 
 /// How drivers do their work.
@@ -162,6 +165,7 @@ impl Town {
             bare: false,
             silent: false,
             dead: false,
+            plan: None,
         });
         self.greet(index);
         self.run();
@@ -407,8 +411,8 @@ impl Town {
             Effect::Knock { .. }
             | Effect::Trust { .. }
             | Effect::Door { .. }
-            | Effect::ReadLog { .. }
-            | Effect::Overlay(_) => {}
+            | Effect::ReadLog { .. } => {}
+            Effect::Overlay(plan) => self.machines[index].plan = Some(*plan),
         }
     }
 

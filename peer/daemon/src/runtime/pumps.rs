@@ -98,7 +98,10 @@ pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
         let (links, drops) = overlay.with(|overlay| (overlay.links(), overlay.plane().drops()));
         if drops != dropped {
             tracing::debug!(?drops, "packets went nowhere since the start");
-            dropped = drops;
+            dropped.clone_from(&drops);
+            if inputs.send(Input::Dropped(drops)).await.is_err() {
+                return;
+            }
         }
         if inputs.send(Input::Links(links)).await.is_err() {
             return;
