@@ -1,8 +1,8 @@
 //! A look at TOML before memory is spent on it.
 //!
-//! The TOML reader goes on after a fault and keeps what it finds, so it only gets texts without; and
-//! a text of hardly anything but marks is refused before. Invariant: what passes costs the reader
-//! at most 64 times its bytes, and 64 KiB.
+//! The TOML reader goes on after a fault and keeps what it finds, so it only gets texts without;
+//! and a text of hardly anything but marks is refused before. Invariant: what passes costs the
+//! reader at most 64 times its bytes, and 64 KiB.
 
 use toml_parser::lexer::Token;
 use toml_parser::parser::{Event, EventKind, RecursionGuard, parse_document};

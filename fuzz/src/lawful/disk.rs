@@ -139,32 +139,6 @@ pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
         stdin: String::new(),
         timeout_ms: 5_000,
     };
-    let plan = Plan {
-        folder: "instances/a".into(),
-        tree: "software/b".into(),
-        root: "root".into(),
-        data: "data".into(),
-        data_inside: "/data".to_owned(),
-        hostname: "crm-db".to_owned(),
-        label: "a".to_owned(),
-        address: Some(Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1)),
-        inner: Ids { uid: 100, gid: 100 },
-        outer: Ids { uid: 0, gid: 0 },
-        env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
-        run: vec!["/usr/bin/postgres".to_owned()],
-        ready: Some(Ready {
-            path: "/data/postmaster.pid".to_owned(),
-            contains: "ready".to_owned(),
-            timeout_ms: 60_000,
-        }),
-        init: vec![run.clone()],
-        stop_signal: 15,
-        grace_ms: 10_000,
-        memory_mib: 256,
-        cpu_millis: 500,
-        pids: 64,
-        cpu_ms_before: 1,
-    };
     let status = Status {
         boot: "0f6b".to_owned(),
         state: words::State::Running,
@@ -184,7 +158,7 @@ pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
     };
     let id = 3;
     vec![
-        ("plan", json(&plan)),
+        ("plan", json(&plan(run.clone()))),
         ("status", json(&status)),
         ("stop", json(&ToShim::Stop)),
         (
@@ -200,6 +174,36 @@ pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
         ("run-inside", json(&ToInside::Run { id, run })),
         ("note", json(&FromInside::Note("no cgroup".to_owned()))),
     ]
+}
+
+/// Returns a plan whose first-start command is this one.
+fn plan(run: Run) -> Plan {
+    Plan {
+        folder: "instances/a".into(),
+        tree: "software/b".into(),
+        root: "root".into(),
+        data: "data".into(),
+        data_inside: "/data".to_owned(),
+        hostname: "crm-db".to_owned(),
+        label: "a".to_owned(),
+        address: Some(Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1)),
+        inner: Ids { uid: 100, gid: 100 },
+        outer: Ids { uid: 0, gid: 0 },
+        env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+        run: vec!["/usr/bin/postgres".to_owned()],
+        ready: Some(Ready {
+            path: "/data/postmaster.pid".to_owned(),
+            contains: "ready".to_owned(),
+            timeout_ms: 60_000,
+        }),
+        init: vec![run],
+        stop_signal: 15,
+        grace_ms: 10_000,
+        memory_mib: 256,
+        cpu_millis: 500,
+        pids: 64,
+        cpu_ms_before: 1,
+    }
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
