@@ -64,6 +64,9 @@ macro_rules! targets {
 pub const TARGETS: &[Target] = targets![
     delta: ledger::delta, lawful::ledger::deltas;
     sealed: disk::sealed, lawful::disk::sealed;
+    verdict: wire::verdict, lawful::wire::verdicts;
+    settings: text::settings, lawful::text::settings;
+    shim: disk::shim, lawful::disk::shims;
     chain: wire::chain, lawful::wire::chains;
     agreement: ledger::agreement, lawful::ledger::agreements;
     proof: ledger::proof, lawful::ledger::proofs;
@@ -114,8 +117,8 @@ mod tests {
     #[test]
     fn nothing_is_not_read() {
         for target in TARGETS {
-            // An empty journal is a new one.
-            if target.name != "journal" {
+            // An empty journal is a new one, and a node runs without settings.
+            if !["journal", "settings"].contains(&target.name) {
                 assert_eq!((target.run)(b""), Outcome::Refused, "{}", target.name);
             }
         }

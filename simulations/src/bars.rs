@@ -5,11 +5,14 @@ use std::{env, fs};
 
 use anyhow::Context;
 
+use crate::canary::Report;
 use crate::runner::{Plan, Summary};
 use crate::scenario::Scenario;
 
 /// Seeds that a bar asks for.
 const SEEDS_NEEDED: u64 = 100;
+/// Seeds within which each planted bug must be found.
+const CANARY_SEEDS_MAX: u64 = 200;
 
 /// Writes the bar of a run. A run of fewer seeds than the bar asks for leaves the file alone,
 /// unless it shows that a promise is broken.
@@ -22,10 +25,20 @@ pub fn write(plan: &Plan, summary: &Summary) -> anyhow::Result<()> {
     if plan.seeds < SEEDS_NEEDED && summary.failed().is_empty() {
         return Ok(());
     }
+    put(name, &summary.figure(), ok)
+}
+
+/// Writes the bar of the planted bugs; they must be found within [`CANARY_SEEDS_MAX`].
+pub fn write_canary(report: &Report, seeds: u64) -> anyhow::Result<()> {
+    let ok = report.is_good() && seeds <= CANARY_SEEDS_MAX;
+    put("first.canary", &report.figure(), ok)
+}
+
+fn put(name: &str, figure: &str, ok: bool) -> anyhow::Result<()> {
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(format!("{name}.json"));
-    let text = serde_json::json!({ "figure": summary.figure(), "ok": ok }).to_string();
+    let text = serde_json::json!({ "figure": figure, "ok": ok }).to_string();
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 

@@ -2,13 +2,16 @@
 //!
 //! Leaves to [`world`](crate::world) when; here is only what an effect means in this virtual place.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use mesh_base::certificate::Chain;
+use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
-use mesh_compute::step::Step;
+use mesh_compute::step::{InstanceSpec, ItemId, Step};
+use mesh_ledger::record::RecordId;
 use mesh_peer::message::{JoinReply, JoinRequest, Message};
 use mesh_peer::port::{CallId, Effect, Input, VisitId};
 use mesh_peer::refusal::Reason;
@@ -62,6 +65,11 @@ impl World {
                 let now = self.agenda.now();
                 self.trail
                     .say(now, "event", || format!("{id:?} {call:?} {event:?}"));
+                let daemon = self.host(id).and_then(|host| host.daemon.as_ref());
+                let waits = daemon.is_some_and(|daemon| daemon.calls.contains(&call));
+                if waits && matches!(*event, mesh_api::Event::Step { .. }) {
+                    self.happenings.push_back(Happening::Step { call });
+                }
             }
             Effect::ApiReply { call, reply } => self.reply(id, call, reply),
             Effect::Compute(step) => self.drive(id, step),
@@ -446,6 +454,34 @@ impl World {
             }
             _ => self.begin_step(id, step),
         }
+    }
+
+    /// A careless daemon makes and starts what it has just reserved: somebody will award it soon.
+    pub(crate) fn start_reserved(&mut self, id: HostId, order: RecordId) {
+        let Some(host) = self.host(id) else { return };
+        let view = host.daemon.as_ref().map(|daemon| daemon.node.view());
+        let Some(view) = view.and_then(|view| view.orders.get(&order)) else {
+            return;
+        };
+        let Some((_, attempt)) = view.last() else {
+            return;
+        };
+        if attempt.node != host.key() || !attempt.reserved || attempt.award.is_some() {
+            return;
+        }
+        let item = ItemId(order.0);
+        let spec = InstanceSpec {
+            item,
+            name: view.order.name.to_string(),
+            recipe: Digest::default(),
+            address: std::net::Ipv6Addr::LOCALHOST,
+            values: BTreeMap::new(),
+            memory_mib: view.order.memory_mib,
+            cpu_millis: view.order.cpu_millis,
+            pids: 1,
+        };
+        self.drive(id, Step::Create(Box::new(spec)));
+        self.drive(id, Step::Start { item });
     }
 
     fn begin_step(&mut self, id: HostId, step: Step) {

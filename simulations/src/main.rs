@@ -12,7 +12,8 @@
 //! | [`weather`], [`storm`] | what goes wrong |
 //! | [`founding`], [`notary`], [`scenario`] | stories |
 //! | [`check`], [`tally`], [`trail`] | what must hold, what happened |
-//! | [`plant`] | bugs on purpose, which the checkers must find |
+//! | [`plant`], [`canary`] | bugs on purpose, which the checkers must find |
+//! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
 use std::path::PathBuf;
@@ -21,11 +22,15 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 
+use crate::canary::Finish;
+use crate::plant::Plant;
 use crate::runner::{Plan, Verbosity};
-use crate::scenario::Scenario;
+use crate::scenario::{Case, Scenario};
+use crate::trim::Trim;
 
 mod agenda;
 mod bars;
+mod canary;
 mod chance;
 mod check;
 mod clock;
@@ -40,9 +45,11 @@ mod notary;
 mod plant;
 mod runner;
 mod scenario;
+mod shrink;
 mod storm;
 mod tally;
 mod trail;
+mod trim;
 mod weather;
 mod world;
 
@@ -85,15 +92,27 @@ enum Command {
         /// Print every event as it happens.
         #[arg(long)]
         trace: bool,
+        /// Place only these orders: 17 or 17..20.
+        #[arg(long)]
+        orders: Option<String>,
+        /// Leave these kinds of weather out, such as cuts,crashes.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<String>,
+        /// Plant this bug, by its name in the report of `canary`.
+        #[arg(long)]
+        plant: Option<String>,
     },
     /// Plant bugs in the shell and demand that each is found.
     Canary {
         /// Within so many seeds.
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 200)]
         seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
         from: u64,
+        /// Look for the smallest run that finds each, which takes a minute a bug.
+        #[arg(long)]
+        shrink: bool,
     },
     /// Run each seed twice and compare the event hashes.
     Twice {
@@ -142,15 +161,32 @@ fn main() -> anyhow::Result<ExitCode> {
             scenario,
             seed,
             trace,
+            orders,
+            without,
+            plant,
         } => {
             let verbosity = if trace {
                 Verbosity::Trace
             } else {
                 Verbosity::Last
             };
-            runner::replay(named(&scenario)?, seed, verbosity)
+            let case = case(&scenario, seed, (orders, without), plant)?;
+            runner::replay(case, verbosity)
         }
-        Command::Canary { seeds, from } => runner::canary(from, seeds),
+        Command::Canary {
+            seeds,
+            from,
+            shrink,
+        } => {
+            let finish = if shrink {
+                Finish::Shrunk
+            } else {
+                Finish::Found
+            };
+            let report = canary::run(from, seeds, finish);
+            bars::write_canary(&report, seeds)?;
+            report.is_good()
+        }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
     Ok(if good {
@@ -158,6 +194,25 @@ fn main() -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// Reads which run is meant: what it places and leaves out, and the bug in it.
+fn case(
+    scenario: &str,
+    seed: u64,
+    (orders, without): (Option<String>, Vec<String>),
+    plant: Option<String>,
+) -> anyhow::Result<Case> {
+    let mut case = Case::of(named(scenario)?, seed);
+    case.trim = Trim::parse(orders.as_deref(), &without).map_err(anyhow::Error::msg)?;
+    case.plant = plant.as_deref().map(planted).transpose()?;
+    Ok(case)
+}
+
+fn planted(name: &str) -> anyhow::Result<Plant> {
+    let known: Vec<String> = Plant::ALL.iter().map(ToString::to_string).collect();
+    Plant::named(name)
+        .with_context(|| format!("there is no bug \"{name}\"; there are {}", known.join(", ")))
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {

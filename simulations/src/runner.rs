@@ -1,7 +1,8 @@
 //! Many seeds on a few threads, and what people see of them.
 //!
-//! A seed runs silently; one that fails runs again with its last events kept, which also shows that
-//! it fails the same way. Invariant: the summary does not depend on how many threads there are.
+//! A seed runs silently; one that fails is shrunk and runs again with its last events kept, which
+//! also shows that it fails the same way. Invariant: the summary does not depend on how many
+//! threads there are.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,10 +15,11 @@ use std::{fs, io, thread};
 use mesh_base::digest::Digest;
 
 use crate::check::Violation;
-use crate::plant::Plant;
-use crate::scenario::{Outcome, Scenario};
+use crate::scenario::{Case, Outcome, Scenario};
+use crate::shrink::shrink;
 use crate::tally::Tally;
 use crate::trail::Voice;
+use crate::trim::Trim;
 
 /// How many last events a failure shows.
 const LINES_SHOWN: usize = 60;
@@ -73,7 +75,7 @@ pub fn run(plan: &Plan) -> Summary {
         for _ in 0..plan.jobs {
             scope.spawn(|| {
                 while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(plan.scenario, *seed, Voice::Silent, None);
+                    let outcome = one(&Case::of(plan.scenario, *seed));
                     show_progress(&outcome, started);
                     if let Ok(mut outcomes) = outcomes.lock() {
                         outcomes.insert(*seed, outcome);
@@ -92,7 +94,7 @@ pub fn run(plan: &Plan) -> Summary {
         .get(&plan.from)
         .map(|first| (first.hash, first.seed));
     let unequal = again
-        .filter(|(hash, seed)| one(plan.scenario, *seed, Voice::Silent, None).hash != *hash)
+        .filter(|(hash, seed)| one(&Case::of(plan.scenario, *seed)).hash != *hash)
         .map(|(_, seed)| seed);
     Summary {
         scenario: plan.scenario,
@@ -105,15 +107,15 @@ pub fn run(plan: &Plan) -> Summary {
 }
 
 /// Runs one seed; a panic of the core is a broken promise like any other.
-fn one(scenario: Scenario, seed: u64, voice: Voice, plant: Option<Plant>) -> Outcome {
-    catch_unwind(AssertUnwindSafe(|| scenario.run(seed, voice, plant))).unwrap_or_else(|panic| {
+pub(crate) fn one(case: &Case) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| case.run())).unwrap_or_else(|panic| {
         let text = panic
             .downcast_ref::<String>()
             .cloned()
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_default();
         Outcome {
-            seed,
+            seed: case.seed,
             parameters: String::new(),
             hash: Digest::default(),
             events: 0,
@@ -173,8 +175,14 @@ impl Summary {
 
     /// Prints what happened.
     pub fn print(&self) {
-        for seed in self.failed().into_iter().take(FAILURES_SHOWN) {
-            replay(self.scenario, seed, Verbosity::Last);
+        let failed = self.outcomes.values().filter_map(|outcome| {
+            let violation = outcome.violation.as_ref()?;
+            Some((outcome.seed, violation))
+        });
+        for (seed, violation) in failed.take(FAILURES_SHOWN) {
+            let mut case = Case::of(self.scenario, seed);
+            case.trim = smallest(&case, violation);
+            replay(case, Verbosity::Last);
         }
         print!("{}", self.tally);
         let seconds: u64 = self.outcomes.values().map(|outcome| outcome.seconds).sum();
@@ -189,15 +197,30 @@ impl Summary {
     }
 }
 
+/// Returns what the smallest run found leaves out and still breaks the same promise.
+pub fn smallest(case: &Case, violation: &Violation) -> Trim {
+    shrink(case.scenario.orders(), |trim| {
+        let mut case = case.clone();
+        case.trim = trim.clone();
+        let seen = one(&case).violation;
+        seen.is_some_and(|seen| seen.promise == violation.promise)
+    })
+}
+
 /// Runs one seed and shows it. Returns whether every promise held.
-pub fn replay(scenario: Scenario, seed: u64, verbosity: Verbosity) -> bool {
-    let voice = if verbosity == Verbosity::Trace {
+pub fn replay(mut case: Case, verbosity: Verbosity) -> bool {
+    case.voice = if verbosity == Verbosity::Trace {
         Voice::Print
     } else {
         Voice::Keep
     };
-    println!("seed {seed} of {}", scenario.name());
-    let outcome = one(scenario, seed, voice, None);
+    println!(
+        "seed {} of {}{}",
+        case.seed,
+        case.scenario.name(),
+        case.trim
+    );
+    let outcome = one(&case);
     println!("{}", outcome.parameters);
     if verbosity == Verbosity::Last {
         let hidden = outcome.lines.len().saturating_sub(LINES_SHOWN);
@@ -214,10 +237,7 @@ pub fn replay(scenario: Scenario, seed: u64, verbosity: Verbosity) -> bool {
         outcome.hash.short()
     );
     match &outcome.violation {
-        Some(violation) => println!(
-            "{violation}\n  again: meshsim replay {} {seed}",
-            scenario.name()
-        ),
+        Some(violation) => println!("{violation}\n  again: {}", case.command()),
         None => println!("every promise held"),
     }
     outcome.violation.is_none()
@@ -228,8 +248,11 @@ pub fn twice(from: u64, seeds: u64) -> bool {
     let mut good = true;
     for seed in from..from.saturating_add(seeds) {
         for scenario in [Scenario::First, Scenario::LastSlot] {
-            let [a, b] =
-                [Voice::Silent, Voice::Keep].map(|voice| one(scenario, seed, voice, None).hash);
+            let [a, b] = [Voice::Silent, Voice::Keep].map(|voice| {
+                let mut case = Case::of(scenario, seed);
+                case.voice = voice;
+                one(&case).hash
+            });
             let word = if a == b { "equal" } else { "UNEQUAL" };
             println!(
                 "{} {seed}: {} {} {word}",
@@ -239,23 +262,6 @@ pub fn twice(from: u64, seeds: u64) -> bool {
             );
             good &= a == b;
         }
-    }
-    good
-}
-
-/// Plants each bug in turn. Returns whether each was found within so many seeds.
-pub fn canary(from: u64, seeds: u64) -> bool {
-    let mut good = true;
-    for plant in Plant::ALL {
-        let found = (from..from.saturating_add(seeds)).find_map(|seed| {
-            let outcome = one(Scenario::First, seed, Voice::Silent, Some(plant));
-            Some((seed, outcome.violation?))
-        });
-        match &found {
-            Some((seed, violation)) => println!("{plant:<24} found by seed {seed}: {violation}"),
-            None => println!("{plant:<24} NOT FOUND within {seeds} seeds"),
-        }
-        good &= found.is_some();
     }
     good
 }

@@ -11,7 +11,7 @@ use mesh_base::time::Moment;
 /// Lines kept for the report of a failure.
 const LINES_KEPT: usize = 400;
 /// Longest line kept.
-const LINE_LEN_MAX: usize = 300;
+const LINE_LEN_MAX: usize = 160;
 
 /// Whether lines are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,9 @@ impl Trail {
         if self.voice == Voice::Print {
             println!("{text}");
         }
+        if is_routine(kind, &text) {
+            return;
+        }
         if self.lines.len() == LINES_KEPT {
             self.lines.pop_front();
         }
@@ -91,6 +94,12 @@ impl Trail {
     pub fn lines(&self) -> impl Iterator<Item = &str> {
         self.lines.iter().map(String::as_str)
     }
+}
+
+/// Returns whether a line tells of the talk that goes on when nothing happens.
+fn is_routine(kind: &str, line: &str) -> bool {
+    const TALK: [&str; 5] = [": Summary", ": Ping", ": Pong", ": Frontiers", ": Contacts"];
+    matches!(kind, "send" | "arrive") && TALK.iter().any(|talk| line.contains(talk))
 }
 
 #[cfg(test)]

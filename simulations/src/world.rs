@@ -12,6 +12,7 @@ use std::time::Duration;
 use mesh_api::{ApiError, Reply, Request};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
+use mesh_ledger::record::RecordId;
 use mesh_peer::message::{JoinReply, JoinRequest, Message};
 use mesh_peer::port::{CallId, Effect, Input, VisitId};
 
@@ -33,6 +34,9 @@ use crate::weather::Weather;
 
 /// Longest time between two ticks, as the shell promises to the core.
 const TICK_MAX: Duration = Duration::from_millis(250);
+
+/// Longest word for a message: a line of a report.
+const WORD_LEN_MAX: usize = 100;
 
 /// What may happen next.
 #[derive(Debug)]
@@ -109,6 +113,11 @@ pub enum Happening {
         call: CallId,
         /// The answer.
         reply: Box<Result<Reply, ApiError>>,
+    },
+    /// A daemon told its caller how far an order is.
+    Step {
+        /// Which call.
+        call: CallId,
     },
     /// The daemon died before it answered.
     CutOff {
@@ -364,7 +373,7 @@ impl World {
 
     /// Does every effect that may happen now and keeps the others.
     pub(crate) fn drain(&mut self, id: HostId) {
-        let hasty = self.plant == Some(Plant::AcknowledgeBeforeSync);
+        let plant = self.plant;
         loop {
             let Some(daemon) = self.host_mut(id).and_then(|host| host.daemon.as_mut()) else {
                 return;
@@ -372,7 +381,7 @@ impl World {
             let Some(mut output) = daemon.node.poll() else {
                 break;
             };
-            if hasty {
+            if plant.is_some_and(|plant| is_hasty(plant, &output.effect)) {
                 output.after = None;
             }
             if let Some(effect) = daemon.admit(output) {
@@ -441,11 +450,7 @@ impl World {
             return;
         };
         let seed = self.chances.core.bytes();
-        let extra = if self.plant == Some(Plant::ExtraSlots) {
-            2
-        } else {
-            0
-        };
+        let unchecked = self.plant == Some(Plant::GrantWithoutCheck);
         let wait = self
             .chances
             .driver
@@ -458,7 +463,11 @@ impl World {
         }
         host.life += 1;
         let (life, address) = (host.life, host.address);
-        let slots = host.identity.slots() + extra;
+        let slots = if unchecked {
+            Plant::SLOTS_WITHOUT_CHECK
+        } else {
+            host.identity.slots()
+        };
         let entries = host.disk.open();
         let count = entries.len() as u64;
         self.trail.note(now, "boot", &id.0.to_be_bytes(), || {
@@ -548,8 +557,10 @@ impl World {
             let what = message.as_ref().map_or("garbled".to_owned(), word);
             format!("{from:?} to {to:?}: {what}")
         });
+        let mut asked = None;
         let input = match message {
             Ok(message) => {
+                asked = reserve_of(&message);
                 self.count_changes(to, &message);
                 Input::Message {
                     from: sender,
@@ -559,6 +570,9 @@ impl World {
             Err(_) => Input::Garbled { from: sender },
         };
         self.input(to, input);
+        if let (Some(Plant::StartWithoutAward), Some(order)) = (self.plant, asked) {
+            self.start_reserved(to, order);
+        }
     }
 
     /// Counts changes that do not follow what the reader has, and those that it has already.
@@ -628,6 +642,25 @@ impl World {
     }
 }
 
+/// Returns whether a planted bug does not wait for the disk with an effect.
+fn is_hasty(plant: Plant, effect: &Effect) -> bool {
+    match plant {
+        Plant::AcknowledgeBeforeSync => true,
+        Plant::AnswerBeforeSync => {
+            matches!(effect, Effect::ApiReply { .. } | Effect::ApiEvent { .. })
+        }
+        _ => false,
+    }
+}
+
+/// Returns the order that a message asks to reserve for.
+fn reserve_of(message: &Message) -> Option<RecordId> {
+    match message {
+        Message::Reserve { order, .. } => Some(order.id()),
+        _ => None,
+    }
+}
+
 /// Returns whether a host has placed an order that nobody has taken yet.
 fn has_open_order(host: &Host) -> bool {
     let Some(daemon) = &host.daemon else {
@@ -641,11 +674,12 @@ fn has_open_order(host: &Host) -> bool {
 
 /// Says in a few words what a message is.
 pub(crate) fn word(message: &Message) -> String {
-    let mut text = format!("{message:?}");
-    let end = text
-        .char_indices()
-        .nth(200)
-        .map_or(text.len(), |(at, _)| at);
-    text.truncate(end);
-    text
+    match message {
+        Message::Changes(delta) => {
+            let to = delta.frontier().seq;
+            format!("Changes {} from {} to {to}", delta.doc, delta.from_seq)
+        }
+        Message::Reserve { order, .. } => format!("Reserve {}", order.id().short()),
+        other => format!("{other:?}").chars().take(WORD_LEN_MAX).collect(),
+    }
 }

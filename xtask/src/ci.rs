@@ -73,6 +73,11 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "canary",
+        work: Work::Run(canary),
+        needs: Some("simulator"),
+    },
+    Step {
         name: "decoders",
         work: Work::Run(decoders),
         needs: None,
@@ -208,6 +213,14 @@ fn last_slot() -> Command {
 fn simulated(scenario: &str) -> Command {
     let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
     command.args(["--", "run", scenario, "--seeds", "100"]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command
+}
+
+/// Bugs on purpose, each of which the simulator must find.
+fn canary() -> Command {
+    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
+    command.args(["--", "canary", "--seeds", "200"]);
     command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command
 }

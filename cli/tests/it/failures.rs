@@ -19,7 +19,7 @@ fn check(ran: &Ran, code: i32, stderr: &str) {
 
 #[test]
 fn every_kind_of_failure_has_its_exit_code_and_json() {
-    for kind in ErrorKind::ALL {
+    for kind in ErrorKind::ALL.iter().copied() {
         let node = Node::playing(move |_| ApiError::new(kind, "it rains", "wait").into());
         check(
             &node.run("ps"),

@@ -129,6 +129,70 @@ fn version_and_completions_need_no_node() {
     }
 }
 
+/// Returns the commands that a help screen lists.
+fn listed(help: &str) -> Vec<String> {
+    let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
+    let commands = commands.split("\n\n").next().unwrap_or_default();
+    let words = commands.lines().filter_map(|line| {
+        // A sentence that goes on is further in than a command.
+        let line = line
+            .strip_prefix("  ")
+            .filter(|line| !line.starts_with(' '))?;
+        line.split_whitespace().next()
+    });
+    words
+        .filter(|word| *word != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn every_command_has_its_manual_page_and_is_completed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = meshctl("man");
+    command.arg(folder.path());
+    assert_eq!(Ran::of(command).code, 0);
+    let scripts = ["bash", "zsh", "fish"].map(|shell| {
+        let ran = Ran::of(meshctl(&format!("completions {shell}")));
+        (shell, ran.stdout)
+    });
+    let mut open: Vec<Vec<String>> = vec![Vec::new()];
+    let mut pages = std::collections::BTreeSet::new();
+    while let Some(words) = open.pop() {
+        let line = words.join(" ");
+        let help = Ran::of(meshctl(&format!("{line} --help"))).stdout;
+        let name = format!(
+            "meshctl{}.1",
+            words.iter().map(|w| format!("-{w}")).collect::<String>()
+        );
+        let page = std::fs::read_to_string(folder.path().join(&name)).unwrap();
+        assert!(page.contains(".SH SYNOPSIS"), "{name}");
+        for option in help
+            .split_whitespace()
+            .filter(|word| word.starts_with("--"))
+        {
+            let option = option.trim_matches(|letter: char| !letter.is_ascii_lowercase());
+            let escaped = option.replace('-', "\\-");
+            assert!(page.contains(&escaped), "{name} lacks --{option}");
+        }
+        pages.insert(name);
+        if let Some(word) = words.last() {
+            for (shell, script) in &scripts {
+                assert!(script.contains(word.as_str()), "{shell} lacks {line}");
+            }
+        }
+        for command in listed(&help) {
+            let mut words = words.clone();
+            words.push(command);
+            open.push(words);
+        }
+    }
+    let written = std::fs::read_dir(folder.path()).unwrap();
+    let written = written.map(|file| file.unwrap().file_name().into_string().unwrap());
+    assert_eq!(written.collect::<std::collections::BTreeSet<_>>(), pages);
+    assert!(20 < pages.len(), "{pages:?}");
+}
+
 #[test]
 fn help_of_every_command_has_examples_or_is_a_group() {
     let groups = [

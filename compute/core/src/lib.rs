@@ -9,6 +9,8 @@
 //! | [`recipe`] | software that knows how it should be administered |
 //! | [`step`] | the vocabulary between the machines here and the drivers |
 //! | [`template`] | text with holes, filled strictly |
+//! | [`settings`] | the text of a settings file, by key |
+//! | [`words`] | what daemon, shim and the first process inside say to each other |
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +19,9 @@ pub mod meter;
 pub mod parameter;
 pub mod promise;
 pub mod recipe;
+pub mod settings;
+mod sparing;
 pub mod step;
 pub mod template;
 mod wire;
+pub mod words;

@@ -329,6 +329,16 @@ mod tests {
     }
 
     #[test]
+    fn default_that_names_what_there_is_not_cannot_be_filled() {
+        let mut parameter = text(Format::Line);
+        parameter.default = Some(Template::parse("{colour}").unwrap());
+        let parameters = BTreeMap::from([("motto".to_owned(), parameter)]);
+        let service = "crm-db".parse().unwrap();
+        let error = check_all("wiki", &parameters, &service, &BTreeMap::new()).unwrap_err();
+        assert!(matches!(error, ParameterError::Default { .. }), "{error}");
+    }
+
+    #[test]
     fn kept_values_are_refused() {
         let kept = |value: &str| ParameterError::Kept {
             name: "p".into(),

@@ -9,8 +9,8 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 
 use crate::error::{At, DriverError};
-use crate::plan::Ids;
 use crate::sys;
+use mesh_compute::words::Ids;
 
 /// Writes a file so that after a crash either the old or the new content is there.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), DriverError> {

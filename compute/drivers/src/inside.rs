@@ -20,8 +20,8 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::error::sentence;
 use crate::link::Link;
-use crate::plan::{FromInside, Outcome, Plan, Run, ToInside};
 use crate::{sandbox, seccomp, sys};
+use mesh_compute::words::{FromInside, Outcome, Plan, Run, ToInside};
 
 /// What a command may print before the rest is thrown away.
 const SAID_LEN_MAX: usize = 8 * 1024;

@@ -16,7 +16,6 @@
 //! | `files` | copying, removing, measuring folders; writing a file whole |
 //! | `slot` | the folder of one instance |
 //! | `spare` | copies of prepared data made beforehand |
-//! | `plan` | what daemon, shim and the first process inside say to each other |
 //! | `remote` | a living shim as the daemon sees it |
 //! | `link` | sockets that carry those words and descriptors |
 //! | `sandbox` | namespaces, mounts, identity, no way back |
@@ -39,7 +38,6 @@ mod files;
 mod inside;
 mod link;
 mod log;
-mod plan;
 mod remote;
 mod sandbox;
 mod seccomp;

@@ -97,7 +97,7 @@ impl Link {
         }
         let bytes = bytes.get(..len).unwrap_or_default();
         Ok(Some(Arrived {
-            message: serde_json::from_slice(bytes)?,
+            message: mesh_compute::words::read(bytes)?,
             fd,
         }))
     }

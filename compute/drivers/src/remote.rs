@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::link::Link;
-use crate::plan::{FromShim, Outcome, Run, SOCKET, State, ToShim};
+use mesh_compute::words::{FromShim, Outcome, Run, SOCKET, State, ToShim};
 
 /// How far a shim is, as far as we heard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,8 +17,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setresgid, setresuid};
 
-use crate::plan::Plan;
 use crate::{sys, tun};
+use mesh_compute::words::Plan;
 
 /// The namespaces of an instance.
 pub const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER

@@ -28,11 +28,11 @@ use crate::cgroup::Groups;
 use crate::files::write_whole;
 use crate::link::{Link, Listener};
 use crate::log::Writer;
-use crate::plan::{
-    FromInside, FromShim, Outcome, Plan, Run, SOCKET, STATUS, State, Status, ToInside, ToShim,
-};
 use crate::usage::{self, Depth};
 use crate::{inside, sandbox, sys};
+use mesh_compute::words::{
+    FromInside, FromShim, Outcome, Plan, Run, SOCKET, STATUS, State, Status, ToInside, ToShim,
+};
 
 /// The first argument that makes a program a shim.
 pub const SHIM: &str = "shim";
@@ -63,7 +63,7 @@ pub fn shim_main(arguments: Vec<OsString>) -> ! {
 fn read_plan() -> io::Result<Plan> {
     let mut bytes = Vec::new();
     io::stdin().take(PLAN_LEN_MAX).read_to_end(&mut bytes)?;
-    Ok(serde_json::from_slice(&bytes)?)
+    Ok(mesh_compute::words::read(&bytes)?)
 }
 
 /// Runs the plan's `init` commands in a sandbox of its own and waits for them.

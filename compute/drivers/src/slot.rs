@@ -23,8 +23,8 @@ use mesh_compute::template::{Template, TemplateError};
 
 use crate::error::{At, DriverError};
 use crate::files;
-use crate::plan::{Ids, Plan, Ready, Run, STATUS, State, Status};
 use crate::software::Software;
+use mesh_compute::words::{self, Ids, Plan, Ready, Run, STATUS, State, Status};
 
 /// First of the user ids that instances get when we are root: above what distributions hand out.
 const IDS_FIRST: u32 = 2_000_000_000;
@@ -145,7 +145,7 @@ impl Slot {
     pub fn spec(&self) -> Result<InstanceSpec, DriverError> {
         let path = self.folder.join(SPEC);
         let bytes = fs::read(&path).at("read", &path)?;
-        serde_json::from_slice(&bytes).map_err(|source| DriverError::Damaged { path, source })
+        words::read(&bytes).map_err(|source| DriverError::Damaged { path, source })
     }
 
     /// Writes what was ordered.
@@ -159,7 +159,7 @@ impl Slot {
 
     /// Reads what the shim left; none if it was never started.
     pub fn status(&self) -> Option<Status> {
-        serde_json::from_slice(&fs::read(self.folder.join(STATUS)).ok()?).ok()
+        words::read(&fs::read(self.folder.join(STATUS)).ok()?).ok()
     }
 
     /// Returns how the last run ended, as far as it can be known without a living shim.

@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::apt::{self, Package};
 use crate::error::{At, DriverError};
 use crate::files;
-use crate::plan::{Ids, Plan, Run};
 use crate::shim::SHIM;
 use crate::slot;
 use crate::tree;
+use mesh_compute::words::{Ids, Plan, Run};
 
 /// The software folder of a machine.
 #[derive(Debug, Clone)]

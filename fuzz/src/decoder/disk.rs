@@ -1,8 +1,9 @@
 //! Bytes of this machine's own disk, which tears, rots and is edited: journal, its entries, boxes,
-//! descriptions of instances.
+//! descriptions of instances; and what daemon and shim say to each other on it.
 
 use mesh_base::seal;
 use mesh_compute::step::InstanceSpec;
+use mesh_compute::words::{self, FromInside, FromShim, Plan, Status, ToInside, ToShim};
 use mesh_ledger::journal::Journal;
 use mesh_ledger::journal::memory::MemoryDisk;
 use mesh_peer::entry::Entry;
@@ -55,5 +56,22 @@ pub fn sealed(data: &[u8]) -> Outcome {
 
 /// Reads what was ordered, as it stands beside an instance.
 pub fn spec(data: &[u8]) -> Outcome {
-    Outcome::of(serde_json::from_slice::<InstanceSpec>(data))
+    Outcome::of(words::read::<InstanceSpec>(data))
+}
+
+/// Reads a word between daemon, shim and the first process inside, a shim's plan or its state file.
+pub fn shim(data: &[u8]) -> Outcome {
+    let read = [
+        words::read::<ToShim>(data).is_ok(),
+        words::read::<FromShim>(data).is_ok(),
+        words::read::<ToInside>(data).is_ok(),
+        words::read::<FromInside>(data).is_ok(),
+        words::read::<Status>(data).is_ok(),
+        words::read::<Plan>(data).is_ok(),
+    ];
+    if read.contains(&true) {
+        Outcome::Read
+    } else {
+        Outcome::Refused
+    }
 }

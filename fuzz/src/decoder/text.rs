@@ -1,4 +1,4 @@
-//! Texts that people hand over or write: invites, recipes, amounts, names, keys, digests.
+//! Texts that people hand over or write: invites, recipes, settings, amounts, names, keys, digests.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -54,6 +54,14 @@ pub fn recipe(data: &[u8]) -> Outcome {
     }
     let _ = recipe.lasting_names();
     Outcome::Read
+}
+
+/// Reads a settings file.
+pub fn settings(data: &[u8]) -> Outcome {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return Outcome::Refused;
+    };
+    Outcome::of(mesh_compute::settings::read(text))
 }
 
 /// Reads an amount of money or a price, and computes with it.

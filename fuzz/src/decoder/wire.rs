@@ -3,7 +3,9 @@
 
 use mesh_base::certificate::{CHAIN_LEN_MAX, Chain};
 use mesh_base::codec;
-use mesh_peer::message::{JoinReply, JoinRequest, Message, SignedContact};
+use mesh_peer::message::{
+    JoinReply, JoinRequest, Message, SignedContact, VERDICT_LEN_MAX, Verdict,
+};
 
 use crate::Outcome;
 use crate::lawful;
@@ -25,6 +27,11 @@ pub fn chain(data: &[u8]) -> Outcome {
     };
     let trusted = lawful::own_org();
     Outcome::of(chain.verify(&node, lawful::NOW.wall, |org| *org == trusted))
+}
+
+/// Reads what the other side of a gate says about our chain.
+pub fn verdict(data: &[u8]) -> Outcome {
+    Outcome::of(codec::decode::<Verdict>(data, VERDICT_LEN_MAX))
 }
 
 /// Reads a message between two admitted nodes.

@@ -7,6 +7,9 @@ use mesh_base::seal;
 use mesh_compute::instance::state::{Desire, Memory, State, Trouble};
 use mesh_compute::meter::Meter;
 use mesh_compute::step::{InstanceSpec, ItemId, Meters};
+use mesh_compute::words::{
+    self, FromInside, FromShim, Ids, Outcome, Plan, Ready, Run, Status, ToInside, ToShim,
+};
 use mesh_federation::invite::{BookEntry, Grants};
 use mesh_ledger::journal::Journal;
 use mesh_ledger::journal::memory::MemoryDisk;
@@ -122,7 +125,88 @@ pub fn specs() -> Vec<(&'static str, Vec<u8>)> {
         cpu_millis: 500,
         pids: 64,
     };
+    vec![("postgres", json(&spec))]
+}
+
+/// Returns words of daemon, shim and the first process inside, a plan and a state file.
+pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
+    let run = Run {
+        argv: vec![
+            "/usr/bin/psql".to_owned(),
+            "-c".to_owned(),
+            "select 1".to_owned(),
+        ],
+        stdin: String::new(),
+        timeout_ms: 5_000,
+    };
+    let status = Status {
+        boot: "0f6b".to_owned(),
+        state: words::State::Running,
+        how: String::new(),
+        initialised: true,
+        cpu_ms: 7,
+        notes: vec!["memory is only watched".to_owned()],
+        first: Some((17, 4711)),
+    };
+    let outcome = Outcome {
+        how: "exit 0".to_owned(),
+        said: "1\n".to_owned(),
+    };
+    let hello = FromShim::Hello {
+        state: words::State::Starting,
+        notes: status.notes.clone(),
+    };
+    let id = 3;
+    vec![
+        ("plan", json(&plan(run.clone()))),
+        ("status", json(&status)),
+        ("stop", json(&ToShim::Stop)),
+        (
+            "run",
+            json(&ToShim::Run {
+                id,
+                run: run.clone(),
+            }),
+        ),
+        ("hello", json(&hello)),
+        ("ran", json(&FromShim::Ran { id, outcome })),
+        ("signal", json(&ToInside::Signal(9))),
+        ("run-inside", json(&ToInside::Run { id, run })),
+        ("note", json(&FromInside::Note("no cgroup".to_owned()))),
+    ]
+}
+
+/// Returns a plan whose first-start command is this one.
+fn plan(run: Run) -> Plan {
+    Plan {
+        folder: "instances/a".into(),
+        tree: "software/b".into(),
+        root: "root".into(),
+        data: "data".into(),
+        data_inside: "/data".to_owned(),
+        hostname: "crm-db".to_owned(),
+        label: "a".to_owned(),
+        address: Some(Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1)),
+        inner: Ids { uid: 100, gid: 100 },
+        outer: Ids { uid: 0, gid: 0 },
+        env: BTreeMap::from([("LANG".to_owned(), "C.UTF-8".to_owned())]),
+        run: vec!["/usr/bin/postgres".to_owned()],
+        ready: Some(Ready {
+            path: "/data/postmaster.pid".to_owned(),
+            contains: "ready".to_owned(),
+            timeout_ms: 60_000,
+        }),
+        init: vec![run],
+        stop_signal: 15,
+        grace_ms: 10_000,
+        memory_mib: 256,
+        cpu_millis: 500,
+        pids: 64,
+        cpu_ms_before: 1,
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
     // Proof: all keys of the maps inside are text.
-    let bytes = serde_json::to_vec(&spec).expect("a description can be written as JSON");
-    vec![("postgres", bytes)]
+    serde_json::to_vec(value).expect("words can be written as JSON")
 }

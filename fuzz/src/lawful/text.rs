@@ -61,3 +61,14 @@ pub fn words() -> Vec<(&'static str, Vec<u8>)> {
         ("guest", b"org:library".to_vec()),
     ]
 }
+
+/// Returns settings files as a person writes them.
+pub fn settings() -> Vec<(&'static str, Vec<u8>)> {
+    let tables = "# Of this machine.\n[capacity]\nslots = 4\nmemory_mib = 2_048\n\n\
+                  [network]\nlisten = [\"[::]:4001\", \"0.0.0.0:4001\"]\nadvertise = []\n";
+    let dotted = "metering.period = \"1h\"\nlog = { level = 'info', format = \"json\" }\n";
+    vec![
+        ("tables", tables.as_bytes().to_vec()),
+        ("dotted", dotted.as_bytes().to_vec()),
+    ]
+}

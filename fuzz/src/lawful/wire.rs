@@ -3,7 +3,7 @@
 use mesh_base::certificate::Chain;
 use mesh_base::codec;
 use mesh_ledger::document::Frontier;
-use mesh_peer::message::{Contact, JoinReply, JoinRequest, Message, SignedContact};
+use mesh_peer::message::{Contact, JoinReply, JoinRequest, Message, SignedContact, Verdict};
 use serde_bytes::ByteBuf;
 
 use super::{NOW, digest, ledger, master_chain, name, node, node_key, org, own_chain};
@@ -13,6 +13,18 @@ pub fn chains() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("node", codec::encode::<Chain>(&own_chain())),
         ("master", codec::encode::<Chain>(&master_chain(1, 10))),
+    ]
+}
+
+/// Returns both verdicts of a gate.
+pub fn verdicts() -> Vec<(&'static str, Vec<u8>)> {
+    let reason = "the certificate was revoked at 2026-11-23T10:11:08Z: sold with its disk";
+    vec![
+        ("admitted", codec::encode(&Verdict::Admitted)),
+        (
+            "refused",
+            codec::encode(&Verdict::Refused(reason.to_owned())),
+        ),
     ]
 }
 

@@ -2,84 +2,60 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of a failure; fixes the exit code of programs and the HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ErrorKind {
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $exit_code:literal, $http_status:literal;)*) => {
+        /// The kind of a failure; fixes the exit code of programs and the HTTP status.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum ErrorKind { $($(#[$doc])* $variant,)* }
+
+        impl ErrorKind {
+            /// Every kind, in the order of the exit codes.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Returns the exit code of a program that ends with this failure.
+            pub const fn exit_code(self) -> u8 {
+                match self { $(Self::$variant => $exit_code,)* }
+            }
+
+            /// Returns the HTTP status of a response that ends with this failure and had no event
+            /// before it.
+            pub const fn http_status(self) -> u16 {
+                match self { $(Self::$variant => $http_status,)* }
+            }
+        }
+    };
+}
+
+// One list, so that no kind can lack in [`ErrorKind::ALL`], which the tests of screens go through.
+kinds! {
     /// It could not be done, for a reason that has no kind of its own.
-    Failure,
+    Failure = 1, 500;
     /// The request itself is wrong: a bad name, parameter or combination.
-    Usage,
+    Usage = 2, 400;
     /// The daemon, or the node that must act, cannot be reached.
-    Unreachable,
+    Unreachable = 3, 502;
     /// The caller, or our organisation, may not do this.
-    NotAuthorised,
+    NotAuthorised = 4, 403;
     /// There is no such thing.
-    NotFound,
+    NotFound = 5, 404;
     /// The name is taken, the state forbids it, or the plan that was shown is stale.
-    Conflict,
+    Conflict = 6, 409;
     /// It did not happen in time; it may still happen.
-    Timeout,
+    Timeout = 7, 504;
     /// It works, but worse than promised.
-    Degraded,
+    Degraded = 8, 503;
     /// No node can take the order.
-    CannotPlace,
+    CannotPlace = 9, 507;
     /// A plan was shown and it would change something.
-    PlanHasChanges,
+    PlanHasChanges = 10, 409;
 }
 
 impl ErrorKind {
-    /// Every kind, in the order of the exit codes.
-    pub const ALL: [Self; 10] = [
-        Self::Failure,
-        Self::Usage,
-        Self::Unreachable,
-        Self::NotAuthorised,
-        Self::NotFound,
-        Self::Conflict,
-        Self::Timeout,
-        Self::Degraded,
-        Self::CannotPlace,
-        Self::PlanHasChanges,
-    ];
-
-    /// Returns the exit code of a program that ends with this failure.
-    pub const fn exit_code(self) -> u8 {
-        match self {
-            Self::Failure => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 3,
-            Self::NotAuthorised => 4,
-            Self::NotFound => 5,
-            Self::Conflict => 6,
-            Self::Timeout => 7,
-            Self::Degraded => 8,
-            Self::CannotPlace => 9,
-            Self::PlanHasChanges => 10,
-        }
-    }
-
     /// Returns the kind that a program of ours told by its exit code.
     pub fn of_exit_code(code: i32) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| i32::from(kind.exit_code()) == code)
-    }
-
-    /// Returns the HTTP status of a response that ends with this failure and had no event before
-    /// it.
-    pub const fn http_status(self) -> u16 {
-        match self {
-            Self::Failure => 500,
-            Self::Usage => 400,
-            Self::Unreachable => 502,
-            Self::NotAuthorised => 403,
-            Self::NotFound => 404,
-            Self::Conflict | Self::PlanHasChanges => 409,
-            Self::Timeout => 504,
-            Self::Degraded => 503,
-            Self::CannotPlace => 507,
-        }
+        let mut all = Self::ALL.iter().copied();
+        all.find(|kind| i32::from(kind.exit_code()) == code)
     }
 }
 
@@ -118,7 +94,7 @@ mod tests {
 
     #[test]
     fn exit_code_leads_back_to_its_kind() {
-        for kind in ErrorKind::ALL {
+        for kind in ErrorKind::ALL.iter().copied() {
             let code = i32::from(kind.exit_code());
             assert_eq!(ErrorKind::of_exit_code(code), Some(kind));
         }

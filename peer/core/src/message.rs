@@ -82,6 +82,18 @@ pub const CONTACTS_MAX: usize = 64;
 /// Most frontiers in one message: at 200 bytes each they fill four fifths of it.
 pub const FRONTIERS_MAX: usize = 4096;
 
+/// Longest encoded verdict: a sentence.
+pub const VERDICT_LEN_MAX: usize = 512;
+
+/// What both sides of a gate say after they saw the other's chain, before any message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Messages may follow.
+    Admitted,
+    /// The connection ends; the sentence says why.
+    Refused(String),
+}
+
 /// One message between two admitted nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Message {

@@ -21,6 +21,7 @@ use mesh_ledger::charter::Capacity;
 use mesh_ledger::document::{DocId, DocKind};
 use mesh_ledger::ledger::{Delta, Ledger};
 use mesh_ledger::record::Body as Record;
+use mesh_peer::genesis::valid_for;
 use mesh_peer::message::Message;
 use meshnode::swarm::gate::Trust;
 use meshnode::swarm::lanes::Arrival;
@@ -133,7 +134,8 @@ fn shown(play: &Play) -> Chain {
         role: Role::Node,
         incarnation: 0,
         not_before: Wall(wall().0 - 2 * day),
-        not_after: Wall(wall().0 + day),
+        // As long as a fresh one: a leader renews what ends soon, and the ledger would change.
+        not_after: wall() + valid_for(Role::Node),
         issuer: play.root.public(),
     };
     match play.case {

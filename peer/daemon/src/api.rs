@@ -242,3 +242,96 @@ fn respond(status: u16, body: Body) -> Response {
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mesh_api::Request as Asked;
+
+    fn request(body: Vec<u8>) -> Request {
+        let mut request = Request::new(Body::from(body));
+        *request.uri_mut() = "/v1/status".parse().unwrap();
+        request
+    }
+
+    #[track_caller]
+    fn check(error: &ApiError, kind: ErrorKind, cause: &str) {
+        assert_eq!(error.kind, kind, "{error:?}");
+        assert!(error.cause.contains(cause), "{error:?}");
+        assert!(3 < error.hint.len(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn long_body_is_not_read() {
+        let (inputs, _node) = mpsc::channel(1);
+        let long = request(vec![b' '; BODY_LEN_MAX + 1]);
+        let Err(error) = call(&Calls::new(inputs), long).await else {
+            panic!("a body of any length is read")
+        };
+        check(&error, ErrorKind::Usage, "is longer than");
+    }
+
+    #[tokio::test]
+    async fn programs_have_a_limit() {
+        let (inputs, mut node) = mpsc::channel(1);
+        let calls = Calls::new(inputs);
+        let mut open: Vec<Call> = (0..CALLS_MAX).map_while(|_| calls.begin()).collect();
+        assert_eq!(open.len(), CALLS_MAX);
+        let Err(error) = call(&calls, request(Vec::new())).await else {
+            panic!("any number of programs is answered")
+        };
+        check(&error, ErrorKind::Unreachable, "128 programs already");
+        open.pop();
+        assert!(matches!(node.recv().await, Some(Input::ApiGone { .. })));
+        assert!(calls.begin().is_some());
+    }
+
+    #[tokio::test]
+    async fn node_that_stops_says_so() {
+        let (inputs, node) = mpsc::channel(1);
+        drop(node);
+        let Err(error) = call(&Calls::new(inputs), request(Vec::new())).await else {
+            panic!("a node that is gone answers")
+        };
+        check(&error, ErrorKind::Unreachable, "the node is stopping");
+    }
+
+    #[tokio::test]
+    async fn program_that_reads_too_slowly_is_told_and_loses_its_call() {
+        let (inputs, _node) = mpsc::channel(1);
+        let calls = Calls::new(inputs);
+        let mut call = calls.begin().unwrap();
+        let note = || Event::Note {
+            text: "x".to_owned(),
+        };
+        for _ in 0..2 * LINES_MAX {
+            calls.event(call.id, note());
+        }
+        assert!(calls.waiting().is_empty());
+        let mut last = None;
+        while let Some(line) = call.next().await {
+            last = Some(line);
+        }
+        let Some(Line::Error(error)) = last else {
+            panic!("the last line is no error: {last:?}")
+        };
+        check(&error, ErrorKind::Timeout, "too slowly");
+    }
+
+    #[tokio::test]
+    async fn request_reaches_the_node_and_its_first_line_comes_back() {
+        let (inputs, mut node) = mpsc::channel(1);
+        let calls = Calls::new(inputs);
+        let asked = call(&calls, request(Vec::new()));
+        let answered = async {
+            let Some(Input::Api { call, request }) = node.recv().await else {
+                panic!("nothing was asked")
+            };
+            assert_eq!(request, Asked::Status);
+            let error = ApiError::new(ErrorKind::Degraded, "it rains", "wait");
+            calls.reply(call, Err(error));
+        };
+        let (asked, ()) = tokio::join!(asked, answered);
+        assert!(matches!(asked, Ok((Line::Error(_), _))));
+    }
+}

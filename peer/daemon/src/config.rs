@@ -10,6 +10,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mesh_compute::settings::{self, SettingsError};
+
 use crate::machine;
 
 /// One known key.
@@ -187,7 +189,7 @@ pub enum ConfigError {
         /// Which.
         path: PathBuf,
         /// Where and why.
-        source: Box<toml::de::Error>,
+        source: SettingsError,
     },
     /// There is no such key.
     #[error("there is no setting \"{key}\" (from {place})")]
@@ -256,12 +258,11 @@ impl Config {
             said_by_flag.insert(known(key.trim(), "--set")?, value.trim().to_owned());
         }
         let path = home.join("config.toml");
-        let table: toml::Table = toml::from_str(file).map_err(|source| ConfigError::Toml {
-            path,
-            source: Box::new(source),
-        })?;
+        let values = settings::read(file).map_err(|source| ConfigError::Toml { path, source })?;
         let mut said_by_file = BTreeMap::new();
-        flatten("", &table, &mut said_by_file)?;
+        for (key, value) in values {
+            said_by_file.insert(known(&key, "config.toml")?, value);
+        }
         let mut settings = BTreeMap::new();
         for key in KEYS {
             let name = format!(
@@ -368,40 +369,6 @@ fn read<T>(
             .map_or("", |known| known.unit),
         place: setting.map_or_else(String::new, |setting| setting.source.to_string()),
     })
-}
-
-fn flatten(
-    prefix: &str,
-    table: &toml::Table,
-    into: &mut BTreeMap<&'static str, String>,
-) -> Result<(), ConfigError> {
-    for (name, value) in table {
-        let name = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}.{name}")
-        };
-        match value {
-            toml::Value::Table(inner) => flatten(&name, inner, into)?,
-            toml::Value::String(text) => {
-                into.insert(known(&name, "config.toml")?, text.clone());
-            }
-            toml::Value::Array(items) => {
-                let items: Vec<String> = items
-                    .iter()
-                    .map(|item| {
-                        item.as_str()
-                            .map_or_else(|| item.to_string(), str::to_owned)
-                    })
-                    .collect();
-                into.insert(known(&name, "config.toml")?, items.join(","));
-            }
-            other => {
-                into.insert(known(&name, "config.toml")?, other.to_string());
-            }
-        }
-    }
-    Ok(())
 }
 
 fn known(written: &str, place: &str) -> Result<&'static str, ConfigError> {

@@ -14,12 +14,17 @@ use crate::check::{Check, Seen, Violation};
 use crate::host::Host;
 use crate::tally::Tally;
 
-const PROMISE: &str = "nobody receives a document that it may not read";
+/// The promise.
+pub const PROMISE: &str = "nobody receives a document that it may not read";
 
 /// The checker.
 pub struct Audience;
 
 impl Check for Audience {
+    fn name(&self) -> &'static str {
+        "audience"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: Moment, _: &mut Tally) -> Result<(), Violation> {
         let Seen::Sent { from, to, message } = seen else {
             return Ok(());

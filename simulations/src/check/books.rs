@@ -27,6 +27,10 @@ pub struct Books {
 }
 
 impl Check for Books {
+    fn name(&self) -> &'static str {
+        "books"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, now: Moment, _: &mut Tally) -> Result<(), Violation> {
         let Seen::Looked { host } = seen else {
             return Ok(());

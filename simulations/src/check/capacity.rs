@@ -14,7 +14,8 @@ use crate::host::Host;
 use crate::network::HostId;
 use crate::tally::Tally;
 
-const PROMISE: &str = "no capacity is granted twice";
+/// The promise.
+pub const PROMISE: &str = "no capacity is granted twice";
 
 /// The checker.
 #[derive(Debug, Default)]
@@ -23,6 +24,10 @@ pub struct Capacity {
 }
 
 impl Check for Capacity {
+    fn name(&self) -> &'static str {
+        "capacity"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: Moment, _: &mut Tally) -> Result<(), Violation> {
         match seen {
             Seen::Driver {

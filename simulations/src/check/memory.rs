@@ -16,7 +16,8 @@ use crate::host::Host;
 use crate::network::HostId;
 use crate::tally::Tally;
 
-const PROMISE: &str = "what a node has said survives its crash";
+/// The promise.
+pub const PROMISE: &str = "what a node has said survives its crash";
 
 /// The checker.
 #[derive(Debug, Default)]
@@ -25,6 +26,10 @@ pub struct Memory {
 }
 
 impl Check for Memory {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: Moment, _: &mut Tally) -> Result<(), Violation> {
         match seen {
             Seen::Sent { from, message, .. } => {

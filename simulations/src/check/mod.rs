@@ -73,6 +73,8 @@ pub struct Violation {
     pub promise: &'static str,
     /// What was seen instead.
     pub seen: String,
+    /// Who saw it: a checker, or the story that was played.
+    pub checker: &'static str,
 }
 
 impl Violation {
@@ -81,6 +83,7 @@ impl Violation {
         Self {
             promise,
             seen: seen.to_string(),
+            checker: "story",
         }
     }
 }
@@ -93,6 +96,9 @@ impl fmt::Display for Violation {
 
 /// One promise.
 pub trait Check {
+    /// Returns its room's name.
+    fn name(&self) -> &'static str;
+
     /// Looks at something; says whether the promise still holds.
     fn see(&mut self, seen: &Seen<'_>, now: Moment, tally: &mut Tally) -> Result<(), Violation>;
 }
@@ -121,8 +127,12 @@ impl Watch {
         now: Moment,
         tally: &mut Tally,
     ) -> Result<(), Violation> {
-        self.0
-            .iter_mut()
-            .try_for_each(|check| check.see(seen, now, tally))
+        self.0.iter_mut().try_for_each(|check| {
+            let verdict = check.see(seen, now, tally);
+            verdict.map_err(|broken| Violation {
+                checker: check.name(),
+                ..broken
+            })
+        })
     }
 }

@@ -13,7 +13,8 @@ use crate::driver::Change;
 use crate::network::HostId;
 use crate::tally::Tally;
 
-const PROMISE: &str = "no order is executed twice";
+/// The promise.
+pub const PROMISE: &str = "no order is executed twice";
 
 /// The checker.
 #[derive(Debug, Default)]
@@ -22,6 +23,10 @@ pub struct Once {
 }
 
 impl Check for Once {
+    fn name(&self) -> &'static str {
+        "once"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: Moment, _: &mut Tally) -> Result<(), Violation> {
         match seen {
             Seen::Driver {

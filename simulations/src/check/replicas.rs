@@ -20,6 +20,10 @@ pub struct Replicas {
 }
 
 impl Check for Replicas {
+    fn name(&self) -> &'static str {
+        "replicas"
+    }
+
     fn see(&mut self, seen: &Seen<'_>, _: Moment, _: &mut Tally) -> Result<(), Violation> {
         let Seen::Looked { host } = seen else {
             return Ok(());

@@ -19,47 +19,48 @@ use crate::driver::Driver;
 use crate::founding::{Mesh, recipe_name};
 use crate::host::Host;
 use crate::network::HostId;
-use crate::plant::Plant;
-use crate::scenario::Outcome;
 use crate::scenario::play::Play;
-use crate::scenario::wishes::{Stage, Wish, Wishes};
+use crate::scenario::wishes::{AS_ASKED, Stage, Wish, Wishes};
+use crate::scenario::{Case, Outcome};
 use crate::tally::Sometimes;
-use crate::trail::Voice;
+use crate::trim::Trim;
 use crate::weather::Weather;
 use crate::world::World;
 
 /// Nodes of each organisation.
 const ORGS: [(&str, u16); 3] = [("bakery", 8), ("library", 7), ("school", 5)];
 /// How many orders are placed.
-const ORDERS: u64 = 200;
+pub const ORDERS: u64 = 200;
 /// How long the weather lasts.
 const STORM: Duration = Duration::from_secs(110);
 /// Within this after healing every order is settled and every replica equal.
 const LIVENESS: Duration = Duration::from_secs(180);
 
 /// Runs one seed.
-pub fn run(seed: u64, voice: Voice, plant: Option<Plant>) -> Outcome {
-    let weather = Weather::draw(&mut Chance::new(seed, "weather"));
+pub fn run(case: &Case) -> Outcome {
+    let seed = case.seed;
+    let drawn = Weather::draw(&mut Chance::new(seed, "weather"));
+    let weather = case.trim.weather(drawn);
     let mut chance = Chance::new(seed, "first");
     let mesh = Mesh::draw(&ORGS, weather.skew_max, &mut chance);
     let parameters = format!("{weather}\n  {mesh}");
-    let mut world = World::new(seed, voice, Watch::all());
-    world.plant = plant;
+    let mut world = World::new(seed, case.voice, Watch::all());
+    world.plant = case.plant;
     let masters = mesh.settle(&mut world);
     let wishes = Wishes::new(recipe_name(), Chance::new(seed, "wishes"));
     let mut play = Play::new(world, wishes);
-    let verdict = story(&mut play, &masters, weather, &mut chance);
+    let verdict = story(&mut play, &masters, (weather, &case.trim), &mut chance);
     Outcome::of(seed, parameters, &play.world, verdict)
 }
 
 fn story(
     play: &mut Play,
     masters: &[HostId],
-    weather: Weather,
+    (weather, trim): (Weather, &Trim),
     chance: &mut Chance,
 ) -> Result<(), Violation> {
     agree(play, masters)?;
-    place_orders(play, chance);
+    place_orders(play, trim, chance);
     play.world.storm(weather);
     play.pass(STORM, Duration::from_secs(5))?;
     play.world.calm();
@@ -78,16 +79,12 @@ fn story(
     play.until("replicas are equal after healing", LIVENESS, |world, _| {
         replicas::difference(world.hosts())
     })?;
-    play.until(
-        "what runs is what was asked for",
-        LIVENESS,
-        |world, wishes| {
-            wishes
-                .all()
-                .iter()
-                .find_map(|wish| wrong(world.hosts(), wish))
-        },
-    )?;
+    play.until(AS_ASKED, LIVENESS, |world, wishes| {
+        wishes
+            .all()
+            .iter()
+            .find_map(|wish| wrong(world.hosts(), wish))
+    })?;
     census(&mut play.world);
     crate::scenario::accounts::settle(play, masters)?;
     play.world.hosts().iter().try_for_each(books::settled)
@@ -188,7 +185,7 @@ fn strangers(world: &World) -> Option<String> {
     })
 }
 
-fn place_orders(play: &mut Play, chance: &mut Chance) {
+fn place_orders(play: &mut Play, trim: &Trim, chance: &mut Chance) {
     use DesiredState::{Destroyed, Running, Stopped};
     let hosts: Vec<HostId> = play.world.hosts().iter().map(|host| host.id).collect();
     for index in 0..ORDERS {
@@ -204,7 +201,9 @@ fn place_orders(play: &mut Play, chance: &mut Chance) {
         let name = format!("w{index}")
             .parse()
             .expect("a letter and digits are a name");
-        play.wishes.add(&mut play.world, host, name, changes, rest);
+        if trim.places(index) {
+            play.wishes.add(&mut play.world, host, name, changes, rest);
+        }
     }
 }
 

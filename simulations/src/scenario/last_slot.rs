@@ -11,12 +11,10 @@ use crate::chance::Chance;
 use crate::check::{Violation, Watch};
 use crate::founding::{Mesh, recipe_name};
 use crate::network::HostId;
-use crate::plant::Plant;
-use crate::scenario::Outcome;
 use crate::scenario::first::{agree, wrong};
 use crate::scenario::play::Play;
-use crate::scenario::wishes::{Stage, Wish, Wishes};
-use crate::trail::Voice;
+use crate::scenario::wishes::{AS_ASKED, Stage, Wish, Wishes};
+use crate::scenario::{Case, Outcome};
 use crate::weather::Weather;
 use crate::world::World;
 
@@ -33,14 +31,16 @@ const NO_ROOM: &str = "library-1: not enough slots";
 const PROMISE: &str = "the last slot is granted exactly once, and the other is told why";
 
 /// Runs one seed.
-pub fn run(seed: u64, voice: Voice, plant: Option<Plant>) -> Outcome {
-    let weather = Weather::draw(&mut Chance::new(seed, "weather"));
+pub fn run(case: &Case) -> Outcome {
+    let seed = case.seed;
+    let drawn = Weather::draw(&mut Chance::new(seed, "weather"));
+    let weather = case.trim.weather(drawn);
     let mut chance = Chance::new(seed, "last-slot");
     let mut mesh = Mesh::draw(&ORGS, weather.skew_max, &mut chance);
     mesh.leave_one_slot();
     let parameters = format!("{weather}\n  {mesh}");
-    let mut world = World::new(seed, voice, Watch::all());
-    world.plant = plant;
+    let mut world = World::new(seed, case.voice, Watch::all());
+    world.plant = case.plant;
     let masters = mesh.settle(&mut world);
     let wishes = Wishes::new(recipe_name(), Chance::new(seed, "wishes"));
     let mut play = Play::new(world, wishes);
@@ -85,16 +85,12 @@ fn story(
             ))
         },
     )?;
-    play.until(
-        "what runs is what was asked for",
-        LIVENESS,
-        |world, wishes| {
-            wishes
-                .all()
-                .iter()
-                .find_map(|wish| wrong(world.hosts(), wish))
-        },
-    )?;
+    play.until(AS_ASKED, LIVENESS, |world, wishes| {
+        wishes
+            .all()
+            .iter()
+            .find_map(|wish| wrong(world.hosts(), wish))
+    })?;
     let all = play.wishes.all();
     let has = |wish: &&Wish| wish.stage == Stage::Done;
     let told = |wish: &&Wish| wish.stage == Stage::Refused && wish.is_told();

@@ -14,6 +14,7 @@ use crate::check::Violation;
 use crate::plant::Plant;
 use crate::tally::Tally;
 use crate::trail::Voice;
+use crate::trim::Trim;
 use crate::world::World;
 
 pub mod accounts;
@@ -49,12 +50,57 @@ impl Scenario {
         }
     }
 
-    /// Runs one seed.
-    pub fn run(self, seed: u64, voice: Voice, plant: Option<Plant>) -> Outcome {
+    /// Returns how many orders it places, of those that can be left out.
+    pub fn orders(self) -> u64 {
         match self {
-            Self::First => first::run(seed, voice, plant),
-            Self::LastSlot => last_slot::run(seed, voice, plant),
+            Self::First => first::ORDERS,
+            Self::LastSlot => 0,
         }
+    }
+}
+
+/// One run to be.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The story.
+    pub scenario: Scenario,
+    /// The seed.
+    pub seed: u64,
+    /// Whether lines are made.
+    pub voice: Voice,
+    /// The bug that is planted, if one is.
+    pub plant: Option<Plant>,
+    /// What is left out.
+    pub trim: Trim,
+}
+
+impl Case {
+    /// Returns the silent, whole run of a seed.
+    pub fn of(scenario: Scenario, seed: u64) -> Self {
+        Self {
+            scenario,
+            seed,
+            voice: Voice::Silent,
+            plant: None,
+            trim: Trim::default(),
+        }
+    }
+
+    /// Runs it.
+    pub fn run(&self) -> Outcome {
+        match self.scenario {
+            Scenario::First => first::run(self),
+            Scenario::LastSlot => last_slot::run(self),
+        }
+    }
+
+    /// Returns the command that shows it again.
+    pub fn command(&self) -> String {
+        let (name, seed, trim) = (self.scenario.name(), self.seed, &self.trim);
+        let plant = self
+            .plant
+            .map_or_else(String::new, |plant| format!(" --plant \"{plant}\""));
+        format!("meshsim replay {name} {seed}{trim}{plant}")
     }
 }
 

@@ -19,6 +19,11 @@ use crate::network::HostId;
 use crate::tally::Sometimes;
 use crate::world::{Happening, World};
 
+/// What a customer who was told of an order may rely on.
+pub const SURVIVES: &str = "every acknowledged order survives";
+/// What a customer who was told of a change may rely on.
+pub const AS_ASKED: &str = "what runs is what was asked for";
+
 /// Alarm tags from here on belong to wishes.
 pub const TAG_FIRST: u64 = 1_000_000;
 
@@ -62,6 +67,8 @@ pub struct Wish {
     pub reason: String,
     /// Order again until somebody takes it or the reason holds these words.
     until_told: Option<String>,
+    /// Whether the customer was told that the order is on its way.
+    acknowledged: bool,
     /// Whether the caller was cut off since it last knew.
     cut_off: bool,
     /// Whether the customer was ever told that it is ready.
@@ -106,6 +113,7 @@ impl Wishes {
             desired: DesiredState::Running,
             reason: String::new(),
             until_told: None,
+            acknowledged: false,
             cut_off: false,
             was_ready: false,
         });
@@ -147,6 +155,16 @@ impl Wishes {
                 Some(index) => self.answered(world, index, *reply),
                 None => Ok(()),
             },
+            Happening::Step { call } => {
+                if let Some(wish) = self
+                    .calls
+                    .get(&call)
+                    .and_then(|at| self.wishes.get_mut(*at))
+                {
+                    wish.acknowledged |= wish.stage == Stage::Ordering;
+                }
+                Ok(())
+            }
             Happening::CutOff { call } => {
                 if let Some(index) = self.calls.remove(&call)
                     && let Some(wish) = self.wishes.get_mut(index)
@@ -303,7 +321,7 @@ fn known(wish: &mut Wish, state: ServiceState) -> Result<Stage, Violation> {
         (ServiceState::Failed, DesiredState::Running) => Stage::Refused,
         (ServiceState::Destroyed, DesiredState::Running) if wish.was_ready => {
             let seen = format!("{} is gone, and nobody wanted that", wish.name);
-            return Err(Violation::new("every acknowledged order survives", seen));
+            return Err(Violation::new(SURVIVES, seen));
         }
         // Nobody took it while its caller was cut off, and the node called it off.
         (ServiceState::Destroyed, DesiredState::Running) => called_off(wish),
@@ -315,6 +333,7 @@ fn known(wish: &mut Wish, state: ServiceState) -> Result<Stage, Violation> {
 
 fn called_off(wish: &mut Wish) -> Stage {
     wish.order = None;
+    wish.acknowledged = false;
     if wish.is_told() {
         Stage::Refused
     } else {
@@ -338,10 +357,11 @@ fn lost(wish: &mut Wish) -> Result<Stage, Violation> {
         return Ok(Stage::Done);
     }
     match wish.order {
-        None => Ok(Stage::Due),
-        Some(order) => {
-            let seen = format!("{} ({}) is not known any more", wish.name, order.short());
-            Err(Violation::new("every acknowledged order survives", seen))
+        None if !wish.acknowledged => Ok(Stage::Due),
+        order => {
+            let order = order.map_or_else(|| "on its way".to_owned(), |order| order.short());
+            let seen = format!("{} ({order}) is not known any more", wish.name);
+            Err(Violation::new(SURVIVES, seen))
         }
     }
 }

@@ -101,7 +101,6 @@ const TESTS: &[Test] = &[
     Test {
         name: "seven_are_refused",
         deadline: minutes(5),
-        bar: Some("first.gate"),
         run: gate::seven_are_refused,
         ..ON_A_STREET
     },

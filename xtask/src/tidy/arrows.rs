@@ -105,6 +105,8 @@ const OUT_OF_REACH: &[(&[&str], &[&str])] = &[
         &["tokio", "libp2p", "mio", "socket2", "async-io"],
     ),
     (&["meshctl"], &["libp2p"]),
+    // Bugs are planted in the simulator's shell; no program that users run may hold them.
+    (&["meshnode", "meshctl", "mesh-peer"], &["meshsim"]),
 ];
 
 /// Crates that only one crate of ours may import: linking the swarm is slow, and its one user.
@@ -117,6 +119,8 @@ pub struct Package {
     manifest: PathBuf,
     /// Whether it is a member of the workspace.
     is_ours: bool,
+    /// Its switches.
+    features: BTreeSet<String>,
     /// What it names in its manifest, tests included.
     names: BTreeSet<String>,
     /// What is built into it: names of packages, tests not included.
@@ -160,6 +164,12 @@ fn parse(metadata: &Value) -> Option<Graph> {
                 .unwrap_or(manifest)
                 .to_path_buf();
             entry.is_ours = true;
+            let features = package.get("features").and_then(Value::as_object);
+            entry.features = features
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.clone())
+                .collect();
             let named = package.get("dependencies")?.as_array()?.iter();
             entry.names = named
                 .filter_map(|one| Some(one.get("name")?.as_str()?.into()))
@@ -189,6 +199,14 @@ pub fn check(graph: &Graph) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (name, package) in graph.iter().filter(|(_, package)| package.is_ours) {
         findings.extend(check_arrows(name, package, graph));
+        for feature in &package.features {
+            findings.push(finding(
+                package,
+                format!("`{name}` has the feature `{feature}`"),
+                "a switch would let the simulator run other code than users do",
+                "make it a crate of its own, or a value that the shell gives",
+            ));
+        }
         for (banned, owner) in ONLY {
             if name != owner && package.names.contains(*banned) {
                 findings.push(finding(
@@ -289,6 +307,7 @@ mod tests {
             Package {
                 manifest: "Cargo.toml".into(),
                 is_ours,
+                features: BTreeSet::new(),
                 reaches: names.clone(),
                 names,
             }
@@ -352,6 +371,28 @@ mod tests {
     }
 
     #[test]
+    fn planted_bugs_are_out_of_reach_of_what_users_run() {
+        check_whats(
+            &[("meshnode", true, &["meshsim"]), ("meshsim", true, &[])],
+            &[
+                "new arrow: `meshnode` imports `meshsim`",
+                "`meshnode` reaches meshsim",
+            ],
+        );
+    }
+
+    #[test]
+    fn switch_in_a_crate_of_ours_is_found() {
+        let mut graph = graph(&[("mesh-base", true, &[]), ("serde", false, &[])]);
+        for package in graph.values_mut() {
+            package.features.insert("plant".to_owned());
+        }
+        let findings = check(&graph);
+        let whats: Vec<_> = findings.iter().map(|finding| &finding.what).collect();
+        assert_eq!(whats, ["`mesh-base` has the feature `plant`"]);
+    }
+
+    #[test]
     fn swarm_has_one_user() {
         check_whats(
             &[("meshctl", true, &["libp2p-stream"])],
@@ -366,7 +407,8 @@ mod tests {
             "workspace_members": ["one"],
             "packages": [
                 {"id": "one", "name": "mesh-base", "manifest_path": "/a/base/Cargo.toml",
-                 "dependencies": [{"name": "serde"}, {"name": "tokio"}]},
+                 "dependencies": [{"name": "serde"}, {"name": "tokio"}],
+                 "features": {"plant": []}},
                 {"id": "two", "name": "tokio", "manifest_path": "/b", "dependencies": []},
                 {"id": "three", "name": "serde", "manifest_path": "/c", "dependencies": []},
             ],
@@ -382,6 +424,7 @@ mod tests {
         let base = &graph["mesh-base"];
         assert_eq!(base.manifest, Path::new("base/Cargo.toml"));
         assert_eq!(base.names.len(), 2);
+        assert_eq!(base.features.iter().collect::<Vec<_>>(), ["plant"]);
         assert_eq!(base.reaches.iter().collect::<Vec<_>>(), ["serde"]);
     }
 }

@@ -121,10 +121,23 @@ const BANS: &[Ban] = &[
         mend: "take the random bytes or the generator as an argument",
     },
     Ban {
-        words: &["cfg(sim)", "cfg(not(sim))", "cfg(any(sim", "cfg(all(sim"],
+        words: &[
+            "cfg(sim)",
+            "cfg(not(sim))",
+            "cfg(any(sim",
+            "cfg(all(sim",
+            "cfg!(sim)",
+            "cfg_attr(sim",
+        ],
         place: Where::Everywhere,
         why: "the simulator must run the code that users run",
         mend: "put the difference into a shell",
+    },
+    Ban {
+        words: &["debug_assertions"],
+        place: Where::Pure,
+        why: "the simulator's profile has them on, the users' has not",
+        mend: "assert in both, or in neither",
     },
     Ban {
         words: &["#[ignore", "#![ignore"],
@@ -414,6 +427,12 @@ mod tests {
         check("cli/src/a.rs", "#[ignore]\nfn a() {}\n", &["`#[ignore`"]);
         check("cli/src/a.rs", "fn a() { todo!() }\n", &["`todo!`"]);
         check("cli/src/a.rs", "#[cfg(sim)]\nfn a() {}\n", &["`cfg(sim)`"]);
+        check("base/src/a.rs", "if cfg!(sim) {}\n", &["`cfg!(sim)`"]);
+        check(
+            "base/src/a.rs",
+            "#[cfg(debug_assertions)]\nfn a() {}\n",
+            &["`debug_assertions`"],
+        );
     }
 
     #[test]

@@ -3,7 +3,9 @@
 // Helpers of tests may stop the test: outside `#[test]` functions the lints do not know that.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod causes;
 mod crash;
+mod forged;
 mod guests;
 mod hostile;
 mod screens;

@@ -15,7 +15,7 @@ use mesh_peer::message::JoinReply;
 use mesh_peer::port::Input;
 
 use crate::town::{Drivers, Town};
-use crate::{mesh, order};
+use crate::{causes, forged, mesh, order};
 
 /// Causes that need a fault of our own to come true; nothing that anybody asks brings them about.
 const GUARDS: [&str; 4] = [
@@ -28,12 +28,12 @@ const GUARDS: [&str; 4] = [
 
 /// What was answered so far.
 #[derive(Default)]
-struct Screens(Vec<ApiError>);
+pub struct Screens(Vec<ApiError>);
 
 impl Screens {
     /// Asks, and takes the no that must come.
     #[track_caller]
-    fn meet(
+    pub fn meet(
         &mut self,
         town: &mut Town,
         node: usize,
@@ -475,55 +475,6 @@ fn patience(screens: &mut Screens) {
     screens.meet(&mut town, 0, follow, Failure, "too many programs wait");
 }
 
-/// Returns the texts that stand as causes in the core's sources: what follows a kind of failure.
-fn causes_in_sources() -> Vec<String> {
-    let folder = "src";
-    let mut causes = Vec::new();
-    for file in std::fs::read_dir(folder).unwrap() {
-        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
-        for after in text.split("ErrorKind::").skip(1) {
-            let after = after.trim_start_matches(char::is_alphabetic);
-            let Some(after) = after.strip_prefix(',') else {
-                continue;
-            };
-            let after = after.trim_start();
-            let after = after.strip_prefix("format!(").unwrap_or(after).trim_start();
-            // Where no text stands, the cause is an error's own sentence.
-            if let Some(literal) = after.strip_prefix('"') {
-                causes.push(literal.replace("\\\"", "\u{1}"));
-            }
-        }
-    }
-    let end = |text: &String| {
-        text.split('"')
-            .next()
-            .unwrap_or_default()
-            .replace('\u{1}', "\"")
-    };
-    causes.iter().map(end).collect()
-}
-
-/// Whether a cause was said that has all pieces of a text around its places in braces.
-fn was_said(text: &str, said: &[ApiError]) -> bool {
-    let mut pieces = Vec::new();
-    for (at, piece) in text.split(['{', '}']).enumerate() {
-        if at % 2 == 0 {
-            pieces.push(piece);
-        }
-    }
-    let has = |cause: &str| {
-        let mut rest = cause;
-        pieces.iter().all(|piece| match rest.split_once(piece) {
-            Some((_, after)) => {
-                rest = after;
-                true
-            }
-            None => false,
-        })
-    };
-    said.iter().any(|error| has(&error.cause))
-}
-
 #[test]
 fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     let mut screens = Screens::default();
@@ -532,15 +483,52 @@ fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     rights(&mut screens);
     invites(&mut screens);
     patience(&mut screens);
-    let all = causes_in_sources();
+    forged::all(&mut screens);
+    let all = causes::texts();
     assert!(20 < all.len(), "{all:?}");
     let is_guard = |cause: &&String| GUARDS.iter().any(|guard| cause.starts_with(guard));
     let missed: Vec<&String> = all
         .iter()
-        .filter(|cause| !was_said(cause, &screens.0) && !is_guard(cause))
+        .filter(|cause| !causes::was_said(cause, &screens.0) && !is_guard(cause))
         .collect();
     assert!(missed.is_empty(), "not caused by this test: {missed:#?}");
+    sentences_of_others(&screens.0);
+    every_kind(&screens.0);
     tell(&format!("{} refusals of the node caused", screens.0.len()));
+}
+
+/// Places whose cause is another type's sentence are the known ones, and each sentence was said or
+/// is caused by a test below.
+fn sentences_of_others(said: &[ApiError]) {
+    let mut found = causes::elsewhere();
+    for (file, word, count) in causes::ELSEWHERE {
+        for _ in 0..count {
+            let at = found.iter().position(|one| one.0 == file && one.1 == word);
+            found.remove(at.unwrap_or_else(|| panic!("{file} says {word} less often: {found:?}")));
+        }
+    }
+    assert!(found.is_empty(), "a new place: name its type: {found:?}");
+    let mut missed = Vec::new();
+    for (path, name) in causes::TYPES {
+        let sentences = causes::sentences(path, name).into_iter();
+        missed.extend(sentences.filter(|sentence| !causes::was_said(sentence, said)));
+    }
+    for (sentence, path, test) in causes::CAUSED_BELOW {
+        let at = missed.iter().position(|one| one == sentence);
+        missed.remove(at.unwrap_or_else(|| panic!("\"{sentence}\" is said by now")));
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(&format!("fn {test}()")), "{path}: {test}");
+    }
+    assert!(missed.is_empty(), "nobody causes: {missed:#?}");
+}
+
+/// Every kind of failure was met, but for those that only a program of ours ends with.
+fn every_kind(said: &[ApiError]) {
+    let of_programs = [ErrorKind::Degraded, ErrorKind::PlanHasChanges];
+    for kind in ErrorKind::ALL {
+        let met = said.iter().any(|error| error.kind == *kind);
+        assert_eq!(met, !of_programs.contains(kind), "{kind:?}");
+    }
 }
 
 /// Tells the scoreboard, if there is one.

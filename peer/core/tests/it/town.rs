@@ -71,14 +71,59 @@ pub struct Town {
     pub sent: u64,
 }
 
+/// A recipe that nobody sells and whose order must say a word.
+const BOTTLE: &str = r#"name = "bottle"
+title = "Bottle"
+version = "1"
+description = "Keeps a message."
+runbook = "Nothing to do."
+data = "/data"
+run = ["/usr/bin/bottle", "{word}"]
+
+[source]
+kind = "debian"
+suite = "bookworm"
+packages = ["coreutils"]
+
+[user]
+uid = 100
+gid = 100
+
+[stop]
+signal = "SIGTERM"
+grace_ms = 1000
+
+[limits]
+memory_mib = 64
+cpu_millis = 500
+pids = 16
+
+[ports]
+main = 7
+
+[parameters.word]
+title = "Word"
+kind = "string"
+
+[publishes]
+url = "bottle://{host}:{port}/{word}"
+"#;
+
 pub fn recipes() -> Vec<Recipe> {
     // Cargo starts tests in their package's folder, whichever checkout compiled them.
     let text = std::fs::read_to_string("../../catalog/postgres.toml");
-    vec![Recipe::parse(&text.expect("the shipped recipe is there")).expect("it is lawful")]
+    let postgres = text.expect("the shipped recipe is there");
+    let parse = |text: &str| Recipe::parse(text).expect("it is lawful");
+    vec![parse(&postgres), parse(BOTTLE)]
 }
 
 fn key(number: u8) -> SecretKey {
     SecretKey::from_seed([number; 32])
+}
+
+/// Returns the root key of the organisation that the n-th machine founded.
+pub fn root_of(index: usize) -> SecretKey {
+    key(u8::try_from(index + 1).unwrap() + 100)
 }
 
 impl Town {
@@ -204,6 +249,17 @@ impl Town {
                 .push_back((index, Input::Compute(Event::Started { item })));
         }
         self.greet(index);
+        self.run();
+    }
+
+    /// Nobody is connected with it any more.
+    pub fn leave(&mut self, index: usize) {
+        for (a, b) in self.links.clone() {
+            if a == index || b == index {
+                self.cut(a, b);
+            }
+        }
+        self.machines[index].dead = true;
         self.run();
     }
 

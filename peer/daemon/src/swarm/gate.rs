@@ -29,8 +29,8 @@ use mesh_base::codec;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Wall;
 use mesh_federation::members::Roster;
+use mesh_peer::message::{VERDICT_LEN_MAX, Verdict};
 use mesh_peer::refusal::{Reason, sentence};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::swarm::identity;
@@ -41,8 +41,6 @@ const PROTOCOL: &str = "/meshstead/gate/1";
 const PROLOGUE: &[u8] = b"meshstead/1";
 /// Time for Noise, chains and verdicts together; a slow line needs five round trips.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// Longest encoded verdict: a sentence.
-const VERDICT_LEN_MAX: usize = 512;
 /// Most admitted chains kept; more than the swarm's connection limit.
 const ADMITTED_MAX: usize = 1024;
 
@@ -84,13 +82,6 @@ pub enum GateError {
         /// Why, in its words.
         reason: String,
     },
-}
-
-/// What both sides say after they saw the other's chain.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-enum Verdict {
-    Admitted,
-    Refused(String),
 }
 
 struct Shared {

@@ -149,7 +149,16 @@ fn completions_and_manual_pages_are_written() {
     node.run(&["man", folder]).check(0);
     let page = std::fs::read_to_string(node.path("man/meshnode.1")).unwrap();
     assert!(page.contains(".TH meshnode 1"), "{page}");
-    assert!(node.path("man/meshnode-start.1").exists());
+    let help = node.run(&["--help"]).out;
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.split("\n\n").next().unwrap_or_default();
+    let script = said.out;
+    for line in commands.lines() {
+        let command = line.split_whitespace().next().unwrap_or_default();
+        let page = node.path(&format!("man/meshnode-{command}.1"));
+        assert!(page.exists() || command == "help", "{command}");
+        assert!(script.contains(command), "{command} is not completed");
+    }
     node.run(&["man", "/proc/nowhere"])
         .check_failure(1, "/proc/nowhere", "may write to");
 }

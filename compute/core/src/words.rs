@@ -1,4 +1,4 @@
-//! What daemon, shim and the first process inside say to each other.
+//! What daemon, shim and the first process inside say to each other, and how it is read.
 //!
 //! JSON on local sockets and pipes only, between builds of one version or neighbours; unknown
 //! variants end a connection, they never stop an instance.
@@ -7,12 +7,19 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Name of the control socket in an instance folder.
 pub const SOCKET: &str = "shim.sock";
 /// Name of the state file in an instance folder.
 pub const STATUS: &str = "status.json";
+
+/// Reads one word, a plan or a state file; the senders are programs of ours, on sockets and files
+/// that only our user may open.
+pub fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    serde_json::from_slice(bytes)
+}
 
 /// Everything a shim needs to run one instance; given on its standard input, never on disk.
 #[derive(Debug, Clone, Serialize, Deserialize)]
