@@ -72,8 +72,9 @@ pub const REQUEST_TRIES: u8 = 7;
 /// How often a request of another is sent: a lost packet is mended here, the rest by who asked.
 pub const FORWARD_TRIES: u8 = 3;
 
-/// After this a route that is better but unfeasible may be asked for again.
-pub const BETTER_AGAIN: Duration = Duration::from_secs(30);
+/// After this a route that is better but unfeasible is asked for again: half of the time in which a
+/// mesh that was mended should be back on its best paths.
+pub const BETTER_AGAIN: Duration = Duration::from_secs(5);
 
 /// Silence of a tunnel after which it is probed: the longest pause between two hellos of a
 /// neighbour, and a quarter.

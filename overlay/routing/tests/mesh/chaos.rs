@@ -117,7 +117,10 @@ fn check_short(net: &Net) {
             let slack = best / 4 + 32;
             if best + slack < sum {
                 for node in &path {
-                    eprintln!("{node}: {:#?}", net.speaker(*node).route(prefix_of(to), now));
+                    eprintln!(
+                        "{node}: {:#?}",
+                        net.speaker(*node).route(prefix_of(to), now)
+                    );
                 }
             }
             assert!(sum <= best + slack, "{path:?} costs {sum}, best {best}");

@@ -142,14 +142,20 @@ impl Speaker {
         }
         if entry.selected != Selected::None {
             let cost = |neighbour| cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
-            let wish = select::wish(entry, cost).filter(|_| entry.ask_again <= now);
-            if let Some(wish) = wish {
-                if let Some(entry) = self.table.get_mut(prefix) {
-                    entry.ask_again = now + BETTER_AGAIN;
-                }
-                let need = Need::Better(wish.neighbour);
-                self.ask((prefix, wish.router_id), wish.seqno, need, now);
+            let Some(wish) = select::wish(entry, cost) else {
+                return;
+            };
+            if now < entry.ask_again {
+                self.wishes.insert((entry.ask_again, prefix));
+                return;
             }
+            let again = now + BETTER_AGAIN;
+            if let Some(entry) = self.table.get_mut(prefix) {
+                entry.ask_again = again;
+            }
+            self.wishes.insert((again, prefix));
+            let need = Need::Better(wish.neighbour);
+            self.ask((prefix, wish.router_id), wish.seqno, need, now);
             return;
         }
         let unfeasible = entry.routes.iter().map(|route| route.router_id);

@@ -1,5 +1,7 @@
 //! What time alone changes: hellos, dumps, silence, resending, expiry.
 
+use std::collections::BTreeSet;
+
 use mesh_base::time::Moment;
 
 use super::Speaker;
@@ -13,6 +15,7 @@ use crate::babel::mail::{Unacked, UnackedQueue, Waiting};
 use crate::babel::neighbour::{Neighbour, NeighbourId};
 use crate::babel::request::Need;
 use crate::babel::route::Selected;
+use crate::babel::words::Prefix;
 
 /// Sources are looked at this often.
 const SWEEP_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -30,13 +33,10 @@ impl Speaker {
             self.tick_neighbour(id, now);
         }
         self.tick_requests(now);
-        while let Some((_, prefix)) = self
-            .challenges
-            .first()
-            .filter(|(due, _)| *due <= now)
-            .copied()
-        {
-            self.challenges.pop_first();
+        while let Some(prefix) = pop_due(&mut self.challenges, now) {
+            self.reconsider(prefix, now);
+        }
+        while let Some(prefix) = pop_due(&mut self.wishes, now) {
             self.reconsider(prefix, now);
         }
         if self.sweep_at <= now {
@@ -81,6 +81,7 @@ impl Speaker {
         let others = [
             self.requests.quiet_until(),
             self.challenges.first().map(|(due, _)| *due),
+            self.wishes.first().map(|(due, _)| *due),
             (!self.table.is_empty()).then_some(self.sweep_at),
         ];
         links.chain(neighbours).chain(others).flatten().min()
@@ -304,4 +305,13 @@ impl Speaker {
         self.table.forget_idle();
         self.sweep_at = next.max(now + SWEEP_STEP);
     }
+}
+
+fn pop_due(queue: &mut BTreeSet<(Moment, Prefix)>, now: Moment) -> Option<Prefix> {
+    let (due, prefix) = *queue.first()?;
+    if now < due {
+        return None;
+    }
+    queue.pop_first();
+    Some(prefix)
 }
