@@ -170,6 +170,27 @@ impl Speaker {
         }
     }
 
+    /// Sends a request that is under way also to a neighbour that told of a route only now: the
+    /// pause until it is sent again may be long.
+    pub(super) fn ask_also(&mut self, to: NeighbourId, about: (Prefix, RouterId), now: Moment) {
+        let entry = self.table.get(about.0);
+        let starved = entry.is_some_and(|entry| entry.selected == Selected::None);
+        let request = self.requests.get(about).filter(|request| {
+            starved && request.need == Need::Lost && !request.waiting.contains(&to)
+        });
+        let Some(request) = request else {
+            return;
+        };
+        let asking = Asking {
+            seqno: request.seqno,
+            hop_count: request.hop_count,
+        };
+        if let Some(mail) = self.mail_of(to) {
+            mail.request(about, asking, now);
+        }
+        self.count(Count::RequestSent);
+    }
+
     fn ask(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need, now: Moment) {
         match self.requests.begin(about, seqno, need) {
             Begun::Send => self.send_request(about, now),

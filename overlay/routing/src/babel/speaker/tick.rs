@@ -8,7 +8,7 @@ use super::Speaker;
 use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::limits::{
-    PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE, UPDATE_TRIES,
+    BETTER_AGAIN, PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
 };
 use crate::babel::link::LinkId;
 use crate::babel::mail::{Unacked, UnackedQueue, Waiting};
@@ -53,6 +53,8 @@ impl Speaker {
                 && request.need != Need::None
             {
                 self.count(Count::RequestGivenUp);
+                // Whoever has a route that is not feasible is asked anew after a pause.
+                self.wishes.insert((now + BETTER_AGAIN, about.0));
             }
         }
         self.requests.handle_done(now);
@@ -166,19 +168,13 @@ impl Speaker {
 
     /// Says again what was not acknowledged, as it is now; not what something newer replaced.
     fn resend(&mut self, id: LinkId, packet: &Unacked, now: Moment) {
-        let mut tried = false;
         for said in &packet.said {
             let entry = self.table.get(said.prefix);
             if entry.is_some_and(|entry| entry.version != said.version) {
                 continue;
             }
-            let tries = said.tries + 1;
-            if UPDATE_TRIES <= tries {
-                tried = true;
-                continue;
-            }
             let waiting = Waiting {
-                tries,
+                tries: said.tries.saturating_add(1),
                 forced: said.retraction,
             };
             let Some(link) = self.links.get_mut(&id) else {
@@ -194,13 +190,7 @@ impl Speaker {
                 }
             }
         }
-        if packet.opaque.is_some() {
-            self.count(if tried {
-                Count::Unacknowledged
-            } else {
-                Count::Resent
-            });
-        }
+        self.count(Count::Resent);
     }
 
     fn tick_neighbour(&mut self, id: NeighbourId, now: Moment) {
