@@ -6,7 +6,7 @@
 //!   requests, acks, probe ───┴─────────► all that fits; what does not fit stays for the next
 //!
 //!   sent ─► Unacked ─┬─ acknowledged by all ─► done
-//!                    └─ due ─► updates again, up to UPDATE_TRIES times
+//!                    └─ due ─► updates again, until they are acknowledged or replaced
 //! ```
 //! Only prefixes wait, never values: what is said is what is true when the packet is written.
 //! Invariant: all rooms are bounded; updates that are too many become one dump, which has no size.

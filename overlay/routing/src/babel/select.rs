@@ -83,7 +83,9 @@ pub fn wish(entry: &Entry, cost: impl Fn(NeighbourId) -> Metric) -> Option<Wish>
         Some(Wish {
             neighbour: route.neighbour,
             router_id: route.router_id,
-            seqno: entry.sources.wanted(route.router_id)?,
+            seqno: entry
+                .sources
+                .needed(route.router_id, route.claimed.metric)?,
         })
     };
     if current.is_stale() {
@@ -196,7 +198,7 @@ mod tests {
         let expect = Wish {
             neighbour: NeighbourId(0),
             router_id: id(),
-            seqno: Seqno(3),
+            seqno: Seqno(2),
         };
         assert_eq!(wish(&entry, |_| Metric(100)), Some(expect));
         entry.routes[0].claimed = far(1, 490);

@@ -154,7 +154,7 @@ fn run(weather: Weather, seed: u64) -> Net {
 #[test]
 fn random_meshes_never_loop_and_are_whole_again_in_seconds() {
     let mut changes = 0;
-    for seed in 0..60 {
+    for seed in 0..400 {
         let mut chance = Chance::new(seed ^ 0x5eed);
         let nodes = 3 + chance.below(10) as usize;
         let weather = Weather {

@@ -247,11 +247,10 @@ impl Net {
     ) -> Duration {
         let (start, end) = (self.now, self.now + most);
         while !is_true(self) {
-            assert!(
-                self.event(end),
-                "seed {}: not within {most:?}: {what}",
-                self.seed
-            );
+            if !self.event(end) {
+                self.explain_holes();
+                panic!("seed {}: not within {most:?}: {what}", self.seed);
+            }
         }
         self.now.since(start)
     }
@@ -415,6 +414,24 @@ impl Net {
                 at == to
             })
         })
+    }
+
+    /// Returns the pairs of nodes that are alive and whose packets do not arrive.
+    pub fn holes(&self) -> Vec<(NodeAt, NodeAt)> {
+        let alive = || (0..self.nodes.len()).filter(|node| self.nodes[*node].alive);
+        let pairs = alive().flat_map(|from| alive().map(move |to| (from, to)));
+        pairs
+            .filter(|(from, to)| self.path(*from, *to).last() != Some(to))
+            .collect()
+    }
+
+    /// Prints what nodes know about those that they do not reach.
+    fn explain_holes(&self) {
+        for (from, to) in self.holes() {
+            let speaker = self.speaker(from);
+            println!("{from} to {to} at {:?}: {:?}", self.now, speaker.counters());
+            println!("{:#?}", speaker.route(prefix_of(to), self.now));
+        }
     }
 
     /// Returns for each node the least cost to every other along wires that are up; `cost` is told

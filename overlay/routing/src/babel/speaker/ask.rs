@@ -142,14 +142,20 @@ impl Speaker {
         }
         if entry.selected != Selected::None {
             let cost = |neighbour| cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
-            let wish = select::wish(entry, cost).filter(|_| entry.ask_again <= now);
-            if let Some(wish) = wish {
-                if let Some(entry) = self.table.get_mut(prefix) {
-                    entry.ask_again = now + BETTER_AGAIN;
-                }
-                let need = Need::Better(wish.neighbour);
-                self.ask((prefix, wish.router_id), wish.seqno, need, now);
+            let Some(wish) = select::wish(entry, cost) else {
+                return;
+            };
+            if now < entry.ask_again {
+                self.wishes.insert((entry.ask_again, prefix));
+                return;
             }
+            let again = now + BETTER_AGAIN;
+            if let Some(entry) = self.table.get_mut(prefix) {
+                entry.ask_again = again;
+            }
+            self.wishes.insert((again, prefix));
+            let need = Need::Better(wish.neighbour);
+            self.ask((prefix, wish.router_id), wish.seqno, need, now);
             return;
         }
         let unfeasible = entry.routes.iter().map(|route| route.router_id);
@@ -162,6 +168,27 @@ impl Speaker {
         for (origin, seqno) in wanted {
             self.ask((prefix, origin), seqno, Need::Lost, now);
         }
+    }
+
+    /// Sends a request that is under way also to a neighbour that told of a route only now: the
+    /// pause until it is sent again may be long.
+    pub(super) fn ask_also(&mut self, to: NeighbourId, about: (Prefix, RouterId), now: Moment) {
+        let entry = self.table.get(about.0);
+        let starved = entry.is_some_and(|entry| entry.selected == Selected::None);
+        let request = self.requests.get(about).filter(|request| {
+            starved && request.need == Need::Lost && !request.waiting.contains(&to)
+        });
+        let Some(request) = request else {
+            return;
+        };
+        let asking = Asking {
+            seqno: request.seqno,
+            hop_count: request.hop_count,
+        };
+        if let Some(mail) = self.mail_of(to) {
+            mail.request(about, asking, now);
+        }
+        self.count(Count::RequestSent);
     }
 
     fn ask(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need, now: Moment) {

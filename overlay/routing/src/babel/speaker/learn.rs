@@ -200,6 +200,7 @@ impl Speaker {
             }
         }
         self.reconsider(news.prefix, now);
+        self.ask_also(from, (news.prefix, news.router_id), now);
     }
 
     fn learn_new(&mut self, from: NeighbourId, news: &News, expires: Moment, now: Moment) {
@@ -226,6 +227,7 @@ impl Speaker {
             self.count(Count::Unfeasible);
         }
         self.reconsider(news.prefix, now);
+        self.ask_also(from, (news.prefix, news.router_id), now);
     }
 
     fn prolong(&mut self, from: NeighbourId, news: &News, expires: Moment) {

@@ -78,7 +78,10 @@ pub struct Speaker {
     /// Prefixes refused for want of a certificate, to ask for when it comes.
     missed: BTreeSet<Prefix>,
     requests: Requests,
+    /// When something better than what is selected takes over.
     challenges: BTreeSet<(Moment, Prefix)>,
+    /// When to look whether a better route is still not feasible; at most one for each prefix.
+    wishes: BTreeSet<(Moment, Prefix)>,
     sweep_at: Moment,
     changed: BTreeSet<Prefix>,
     events: VecDeque<Event>,
@@ -106,6 +109,7 @@ impl Speaker {
             missed: BTreeSet::new(),
             requests: Requests::default(),
             challenges: BTreeSet::new(),
+            wishes: BTreeSet::new(),
             sweep_at: now + SWEEP_STEP,
             changed: BTreeSet::new(),
             events: VecDeque::new(),

@@ -16,7 +16,7 @@ use crate::babel::count::Count;
 use crate::babel::event::{To, Transmit};
 use crate::babel::filter::{Provenance, Telling};
 use crate::babel::limits::{
-    ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RTT_UNKNOWN, UNACKED_MAX,
+    ACK_DOUBLINGS, ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RTT_UNKNOWN, UNACKED_MAX,
 };
 use crate::babel::link::{Link, LinkId, centis};
 use crate::babel::mail::{Dump, Mail, Said, Unacked, Waiting};
@@ -470,7 +470,10 @@ impl Speaker {
         let tries = said.iter().map(|said| said.tries).max().unwrap_or_default();
         let pause = match opaque {
             None => BLIND_REPEAT,
-            Some(_) => (ACK_WITHIN + ACK_SLACK + 2 * patience) * 2_u32.pow(u32::from(tries.min(6))),
+            Some(_) => {
+                (ACK_WITHIN + ACK_SLACK + 2 * patience)
+                    * 2_u32.pow(u32::from(tries.min(ACK_DOUBLINGS)))
+            }
         };
         link.unacked.push_back(Unacked {
             opaque,
