@@ -8,6 +8,7 @@ mod gate;
 mod idle;
 mod last_slot;
 mod order_hot;
+mod reboot;
 mod screens;
 mod street;
 mod survival;
@@ -57,6 +58,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "instance_survives_daemon_restart",
         run: survival::instance_survives_daemon_restart,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "node_and_service_are_back_after_a_reboot",
+        run: reboot::node_and_service_are_back_after_a_reboot,
         ..ON_A_STREET
     },
     Test {
