@@ -85,8 +85,9 @@ impl Ports {
             _ => pick("TCP", 0, remembered.control, |port| free_tcp(&free, port))?,
         };
         let wireguard = pick("UDP", config.wireguard_port, remembered.wireguard, free_udp)?;
+        // Control has let its port go again; shared, a guest of the door would meet the gate.
         let door = pick("TCP", config.door_port, remembered.door, |port| {
-            free_tcp(&ANY, port)
+            free_tcp(&ANY, port).filter(|port| *port != control)
         })?;
         let chosen = Self {
             control,
@@ -185,6 +186,17 @@ mod tests {
         let config = Config::resolve(folder.path(), &[], |_| None, "").unwrap();
         let first = Ports::choose(&config, &file).unwrap();
         assert_eq!(Ports::choose(&config, &file).unwrap(), first);
+    }
+
+    #[test]
+    fn door_never_shares_the_port_of_other_nodes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ports.toml");
+        let free = free_tcp(&ANY, 0).unwrap();
+        std::fs::write(&file, format!("control = {free}\ndoor = {free}\n")).unwrap();
+        let config = Config::resolve(folder.path(), &[], |_| None, "").unwrap();
+        let chosen = Ports::choose(&config, &file).unwrap();
+        assert_ne!(chosen.control, chosen.door);
     }
 
     #[test]
