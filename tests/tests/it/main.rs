@@ -11,6 +11,7 @@ mod last_slot;
 mod neighbourhood;
 mod order_hot;
 mod packets;
+mod reboot;
 mod screens;
 mod street;
 mod survival;
@@ -60,6 +61,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "instance_survives_daemon_restart",
         run: survival::instance_survives_daemon_restart,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "node_and_service_are_back_after_a_reboot",
+        run: reboot::node_and_service_are_back_after_a_reboot,
         ..ON_A_STREET
     },
     Test {
