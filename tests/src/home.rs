@@ -139,6 +139,19 @@ impl Home {
         )
     }
 
+    /// Starts `meshnode` and does not wait for its end.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn meshnode_begin(&self, arguments: &[&str]) -> anyhow::Result<Asked> {
+        let typed = self.typed("meshnode", arguments);
+        self.remember(&typed);
+        Asked::start(
+            typed,
+            self.command(&self.programs.join("meshnode"), arguments),
+        )
+    }
+
     /// Runs any other program on this machine.
     ///
     /// # Errors

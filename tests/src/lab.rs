@@ -8,15 +8,20 @@
 //!  eth0       eth0        eth0        eth0     10.77.0.1 … 10.77.0.N
 //!  home 1     home 2      home 3      home 4
 //! ```
-//! The test is root in a user namespace of its own, and needs no more: see [`crate::ground`].
-//! Namespaces end with their last process, so a lab needs no cleaning up.
+//! A home is a network of its own, or a whole machine that can be pulled from its plug: processes
+//! and mounts of its own too, all gone at once, while its disk stays. The test is root in a user
+//! namespace of its own, and needs no more: see [`crate::ground`]. Namespaces end with their last
+//! process, so a lab needs no cleaning up.
 
+use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::home::Home;
 use crate::until::until;
@@ -24,12 +29,25 @@ use crate::until::until;
 /// Most homes on a street: what its /24 can number.
 const HOMES_MAX: usize = 250;
 
+/// How long a namespace may take to come or to go.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a home has of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A network.
+    Network,
+    /// A network, processes and mounts.
+    Machine,
+}
+
 /// A street of homes.
 #[derive(Debug)]
 pub struct Lab {
+    kind: Kind,
     homes: Vec<Home>,
     /// Processes that hold the homes' namespaces open.
-    holders: Vec<Child>,
+    holders: Vec<Holder>,
 }
 
 impl Lab {
@@ -38,6 +56,18 @@ impl Lab {
     /// # Errors
     /// A namespace or a link cannot be made.
     pub fn new(names: &[&str], folder: &Path, programs: &Path) -> anyhow::Result<Self> {
+        Self::of(Kind::Network, names, folder, programs)
+    }
+
+    /// Builds a street of homes that can be pulled from their plugs.
+    ///
+    /// # Errors
+    /// A namespace or a link cannot be made.
+    pub fn of_machines(names: &[&str], folder: &Path, programs: &Path) -> anyhow::Result<Self> {
+        Self::of(Kind::Machine, names, folder, programs)
+    }
+
+    fn of(kind: Kind, names: &[&str], folder: &Path, programs: &Path) -> anyhow::Result<Self> {
         ensure!(
             names.len() <= HOMES_MAX,
             "a street has at most {HOMES_MAX} homes"
@@ -46,6 +76,7 @@ impl Lab {
         ip("link add street type bridge")?;
         ip("link set street up")?;
         let mut lab = Self {
+            kind,
             homes: Vec::new(),
             holders: Vec::new(),
         };
@@ -93,9 +124,39 @@ impl Lab {
     ///
     /// # Errors
     /// There is no such home.
-    pub fn holder(&self, name: &str) -> anyhow::Result<u32> {
+    pub fn holder(&self, name: &str) -> anyhow::Result<&str> {
         let holder = self.holders.get(self.number(name)? - 1);
-        Ok(holder.context("a home has a holder")?.id())
+        Ok(&holder.context("a home has a holder")?.pid)
+    }
+
+    /// Pulls a machine from its plug: every process ends at once, its mounts and interfaces go.
+    ///
+    /// # Errors
+    /// There is no such machine, or it does not go.
+    pub fn pull(&mut self, name: &str) -> anyhow::Result<()> {
+        let number = self.number(name)?;
+        ensure!(self.kind == Kind::Machine, "{name} is no machine");
+        let holder = self.holders.get_mut(number - 1);
+        holder.context("a machine has a holder")?.pull()?;
+        // Its end of the cable goes with its network, which the kernel clears a little later.
+        until("the machine's network is gone", PATIENCE, || {
+            Ok(ip(&format!("link show v{number}")).is_err().then_some(()))
+        })
+    }
+
+    /// Boots a machine that was pulled: no process of a node runs there yet.
+    ///
+    /// # Errors
+    /// A namespace or a link cannot be made.
+    pub fn boot(&mut self, name: &str) -> anyhow::Result<()> {
+        let number = self.number(name)?;
+        let home = self.home(name)?.clone();
+        let holder = Holder::start(self.kind)?;
+        holder.lead_to(&home.folder)?;
+        wire(number, &holder.pid, &home)?;
+        let place = self.holders.get_mut(number - 1);
+        *place.context("a machine has a holder")? = holder;
+        Ok(())
     }
 
     fn number(&self, name: &str) -> anyhow::Result<usize> {
@@ -110,45 +171,123 @@ impl Lab {
         folder: PathBuf,
         programs: &Path,
     ) -> anyhow::Result<()> {
-        let holder = Command::new("unshare")
-            .args(["--net", "--", "sleep", "infinity"])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot run unshare")?;
-        let pid = holder.id();
-        self.holders.push(holder);
-        let net = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
-        until("a network namespace", Duration::from_secs(10), || {
-            Ok((net(&pid.to_string())? != net("self")?).then_some(()))
-        })?;
-        ip(&format!(
-            "link add v{number} type veth peer name eth0 netns {pid}"
-        ))?;
-        ip(&format!("link set v{number} master street up"))?;
-        let pid = pid.to_string();
-        let entry: Vec<String> = ["nsenter", "-t", &pid, "-n", "--"]
-            .map(str::to_owned)
-            .into_iter()
-            .collect();
+        let holder = Holder::start(self.kind)?;
+        holder.lead_to(&folder)?;
+        let way = |space: &str| format!("{}/{space}", way_into(&folder).display());
+        let mut entry = vec!["nsenter".to_owned(), format!("--net={}", way("net"))];
+        if self.kind == Kind::Machine {
+            entry.push(format!("--pid={}", way("pid")));
+            entry.push(format!("--mount={}", way("mnt")));
+        }
+        entry.push("--".to_owned());
         let home = Home::new(name, folder, programs).entered_by(entry);
-        let address = format!("10.77.0.{number}/24");
-        home.run("ip", &["link", "set", "lo", "up"])?.ok()?;
-        home.run("ip", &["address", "add", &address, "dev", "eth0"])?
-            .ok()?;
-        home.run("ip", &["link", "set", "eth0", "up"])?.ok()?;
+        wire(number, &holder.pid, &home)?;
+        self.holders.push(holder);
         self.homes.push(home);
         Ok(())
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        for holder in &mut self.holders {
-            // It may have gone already; then there is nothing left to do.
-            let _ = holder.kill();
-            let _ = holder.wait();
-        }
+/// A process that holds namespaces open; it ends with its lab.
+#[derive(Debug)]
+struct Holder {
+    child: Child,
+    /// A process inside, as seen by the test; of a machine its process 1.
+    pid: String,
+}
+
+impl Holder {
+    fn start(kind: Kind) -> anyhow::Result<Self> {
+        let mut command = Command::new("unshare");
+        command.arg("--net");
+        match kind {
+            Kind::Network => command.args(["--", "sleep", "infinity"]),
+            Kind::Machine => command
+                .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+                // Process 1 buries orphans.
+                .args(["--", "sh", "-c", "sleep infinity & wait"]),
+        };
+        let child = command
+            .stdin(Stdio::null())
+            // It has words for its end too, which is ours.
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run unshare")?;
+        let mut holder = Self {
+            pid: child.id().to_string(),
+            child,
+        };
+        let own = |space: &str| fs::read_link(format!("/proc/self/ns/{space}"));
+        let (net, mnt) = (own("net")?, own("mnt")?);
+        holder.pid = until("a home of its own", PATIENCE, || {
+            let pid = match kind {
+                Kind::Network => holder.pid.clone(),
+                Kind::Machine => child_of(&holder.pid),
+            };
+            let of = |space: &str| fs::read_link(format!("/proc/{pid}/ns/{space}"));
+            let has_net = of("net").is_ok_and(|of| of != net);
+            // The last that `unshare` does before it becomes the command is to mount /proc.
+            let is_whole = kind == Kind::Network
+                || of("mnt").is_ok_and(|of| of != mnt) && name_of(&pid) == "sh";
+            Ok((has_net && is_whole).then_some(pid))
+        })?;
+        Ok(holder)
     }
+
+    /// Leads the way into a home to these namespaces.
+    fn lead_to(&self, folder: &Path) -> anyhow::Result<()> {
+        let way = way_into(folder);
+        if way.is_symlink() {
+            fs::remove_file(&way).context("cannot turn the way into a home")?;
+        }
+        let target = format!("/proc/{}/ns", self.pid);
+        std::os::unix::fs::symlink(target, way).context("cannot make a way into a home")
+    }
+
+    fn pull(&mut self) -> anyhow::Result<()> {
+        let first = Pid::from_raw(self.pid.parse().context("not a process id")?);
+        kill(first, Signal::SIGKILL).context("cannot pull the plug")?;
+        // Its parent learns of process 1's end when all others of the machine are dead.
+        self.child.wait().context("cannot wait for the end")?;
+        Ok(())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // It may have gone already; then there is nothing left to do.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the way into a home lies: beside its folder, which is its node's.
+fn way_into(folder: &Path) -> PathBuf {
+    folder.with_extension("way")
+}
+
+fn child_of(pid: &str) -> String {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    children.unwrap_or_default().trim().to_owned()
+}
+
+fn name_of(pid: &str) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.unwrap_or_default().trim().to_owned()
+}
+
+/// Lays the cable between a home and the street.
+fn wire(number: usize, pid: &str, home: &Home) -> anyhow::Result<()> {
+    ip(&format!(
+        "link add v{number} type veth peer name eth0 netns {pid}"
+    ))?;
+    ip(&format!("link set v{number} master street up"))?;
+    let address = format!("10.77.0.{number}/24");
+    home.run("ip", &["link", "set", "lo", "up"])?.ok()?;
+    home.run("ip", &["address", "add", &address, "dev", "eth0"])?
+        .ok()?;
+    home.run("ip", &["link", "set", "eth0", "up"])?.ok()?;
+    Ok(())
 }
 
 /// Runs `ip` with words separated by spaces.

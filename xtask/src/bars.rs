@@ -19,6 +19,8 @@ struct Bar {
     limit: String,
     /// Whether a landing needs it.
     gate: bool,
+    /// Whether only root can measure it: from an ordinary user no landing asks for it.
+    root: bool,
     /// What it is put together from, each measured by a test of its own; none if it is one figure.
     parts: Vec<String>,
 }
@@ -34,11 +36,12 @@ struct Figure {
 pub fn run(gate: bool) -> anyhow::Result<bool> {
     let bars = read_bars(BARS)?;
     let folder = workspace::figures();
+    let is_root = nix::unistd::geteuid().is_root();
     let mut all_gates = true;
     for bar in &bars {
         let figure = figure_of(&folder, bar);
         println!("{}", line(bar, figure.as_ref()));
-        all_gates &= !bar.gate || figure.is_some_and(|figure| figure.holds);
+        all_gates &= !guards(bar, is_root) || figure.is_some_and(|figure| figure.holds);
     }
     if gate && !all_gates {
         println!("a bar that guards a landing is short");
@@ -54,6 +57,11 @@ pub fn forget() -> anyhow::Result<()> {
             .with_context(|| format!("cannot empty {}", folder.display()))?;
     }
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Tells whether a landing by this user needs the bar.
+fn guards(bar: &Bar, is_root: bool) -> bool {
+    bar.gate && (is_root || !bar.root)
 }
 
 fn line(bar: &Bar, figure: Option<&Figure>) -> String {
@@ -77,13 +85,12 @@ fn read_bars(text: &str) -> anyhow::Result<Vec<Bar>> {
 }
 
 fn read_bar(row: &toml::Value) -> Option<Bar> {
+    let is_set = |name: &str| row.get(name).and_then(toml::Value::as_bool) == Some(true);
     Some(Bar {
         name: row.get("name")?.as_str()?.to_owned(),
         limit: row.get("limit")?.as_str()?.to_owned(),
-        gate: row
-            .get("gate")
-            .and_then(toml::Value::as_bool)
-            .unwrap_or(false),
+        gate: is_set("gate"),
+        root: is_set("root"),
         parts: row
             .get("parts")
             .and_then(toml::Value::as_array)
@@ -151,9 +158,24 @@ mod tests {
             name: "a.b".into(),
             limit: "≤ 1 s".into(),
             gate: false,
+            root: false,
             parts: Vec::new(),
         };
         assert!(line(&bar, None).ends_with("short"));
+    }
+
+    #[test]
+    fn bar_of_root_guards_the_landings_of_root_only() {
+        let bar = Bar {
+            name: "a.b".into(),
+            limit: "all".into(),
+            gate: true,
+            root: true,
+            parts: Vec::new(),
+        };
+        assert!(guards(&bar, true));
+        assert!(!guards(&bar, false));
+        assert!(guards(&Bar { root: false, ..bar }, false));
     }
 
     #[test]
@@ -173,6 +195,7 @@ mod tests {
             name: "a.b".into(),
             limit: "all".into(),
             gate: false,
+            root: false,
             parts: vec!["one".into(), "two".into()],
         };
         assert!(figure_of(folder.path(), &bar).is_none());

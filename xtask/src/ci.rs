@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::step::{self, Outcome, Tally};
-use crate::{bars, tidy, unit, workspace};
+use crate::{bars, package, tidy, unit, workspace};
 
 /// A step of the gate.
 struct Step {
@@ -95,6 +95,12 @@ const STEPS: &[Step] = &[
     Step {
         name: "namespaces",
         work: Work::Run(namespaces),
+        needs: Some("programs"),
+    },
+    Step {
+        name: "package",
+        // After the namespaces, which fetch the software that is ordered in the tree.
+        work: Work::Call(package::gate),
         needs: Some("programs"),
     },
     Step {

@@ -48,9 +48,10 @@ enum Chore {
     Build,
     /// Build the Debian package and judge it
     Package {
-        /// Install and start it in this bare Debian tree, which is changed
+        /// Install and start it in this bare Debian tree, which is changed; in one made for it
+        /// if none is named
         #[arg(long, value_name = "TREE")]
-        check: Option<PathBuf>,
+        check: Option<Option<PathBuf>>,
     },
     /// Print how exposed the systemd unit is
     Unit,
@@ -63,7 +64,11 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Demo => demo::run(),
         Chore::Bars { gate } => bars::run(gate),
-        Chore::Package { check } => package::run(check.as_deref()),
+        Chore::Package { check } => package::run(match &check {
+            None => package::Place::Nowhere,
+            Some(None) => package::Place::Fresh,
+            Some(Some(tree)) => package::Place::In(tree),
+        }),
         Chore::Unit => unit::run(),
         Chore::Build => workspace::build_programs().map(|folder| {
             println!("{}", folder.display());

@@ -2,35 +2,55 @@
 //! in a bare Debian tree.
 //!
 //! ```text
-//!   programs ─► manual pages, completions ─► cargo-deb ─► lintian
-//!                                                      └─► dpkg -i in TREE ─► the unit's line
+//!   programs ─► manual pages, completions, notices ─► cargo-deb ─► lintian
+//!                                                          └─► bare tree: install, start, order,
+//!                                                              reboot, remove, purge (`trial`)
 //! ```
-//! The tree is the caller's (`debootstrap --variant=minbase bookworm TREE`); it is changed. Nothing
-//! is installed on this machine, and systemd is not needed anywhere.
+//! The programs are those of the gate's profile, which is release: the gate builds them anyway for
+//! the namespaces, so the package costs it no build of its own. Nothing is installed on this
+//! machine. Decides which of the judgements make the bar; `trial` decides what a trial is.
+
+mod notices;
+mod tree;
+mod trial;
 
 use std::fs;
-use std::io::Read as _;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use mesh_tests::figures::Figure;
-use mesh_tests::until::until;
 
 use crate::{unit, workspace};
+use tree::Tree;
 
-/// How long an installed node may take until it tells that it is ready.
-const READY_WAIT: Duration = Duration::from_secs(60);
+/// The bar that is measured here.
+const BAR: &str = "first.package";
 
-/// Where the tree's node keeps its things, and where it tells that it is ready.
-const HOME: &str = "/var/lib/meshstead";
-const NOTIFY: &str = "/run/notify";
+/// Where the package is tried out.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Nowhere: built and judged only.
+    Nowhere,
+    /// In this bare Debian tree, which is changed.
+    In(&'a Path),
+    /// In a tree of our own, made for this and removed.
+    Fresh,
+}
 
-/// Builds the package and judges it; with a tree, installs and starts it there. Returns true if all
-/// holds.
-pub fn run(tree: Option<&Path>) -> anyhow::Result<bool> {
+/// Is the gate's step: everything that this user may do. Returns true if all of it holds.
+pub fn gate() -> anyhow::Result<bool> {
+    if nix::unistd::geteuid().is_root() {
+        return run(Place::Fresh);
+    }
+    // An ordinary user can neither make a Debian tree nor give its files to several users.
+    println!("built and judged only: to install it in a bare tree needs root");
+    run(Place::Nowhere)
+}
+
+/// Builds the package and judges it; tries it out if there is a place. Returns true if what was
+/// asked for holds.
+pub fn run(place: Place<'_>) -> anyhow::Result<bool> {
     let programs = workspace::build_programs()?;
     write_generated(&programs)?;
     let package = build(&programs)?;
@@ -46,29 +66,34 @@ pub fn run(tree: Option<&Path>) -> anyhow::Result<bool> {
         },
         score.map_or("not scored".to_owned(), |score| format!("{score:.1}")),
     );
-    let mut holds = judged && score.is_some_and(unit::is_low);
-    if let Some(tree) = tree {
-        try_out(&package, tree)?;
-        text.push_str(", installs and starts in a bare tree");
-    } else {
-        text.push_str(", not installed anywhere");
-        holds = false;
-    }
-    let bar = "first.package".to_owned();
-    println!("{bar}  {text}");
+    let is_lawful = judged && score.is_some_and(unit::is_low);
+    let tried = match place {
+        Place::Nowhere => None,
+        Place::In(path) => Some(trial::run(&package, &Tree::at(path)?)),
+        Place::Fresh => Some(Tree::fresh().and_then(|tree| trial::run(&package, &tree))),
+    };
+    text.push_str(&match &tried {
+        None => ", not installed anywhere".to_owned(),
+        Some(Ok(seen)) => format!(", in a bare tree: {seen}"),
+        Some(Err(error)) => format!(", in a bare tree: {error:#}"),
+    });
+    let holds = is_lawful && matches!(tried, Some(Ok(_)));
+    println!("{BAR}  {text}");
+    let bar = BAR.to_owned();
     Figure { bar, text, holds }.write(&workspace::figures())?;
-    Ok(judged)
+    Ok(is_lawful && !matches!(tried, Some(Err(_))))
 }
 
-/// Lets the programs write their manual pages and completions.
+/// Lets the programs write their manual pages and completions, and adds the notices of what they
+/// contain.
 fn write_generated(programs: &Path) -> anyhow::Result<()> {
     let folder = programs.join("package");
     if folder.exists() {
         fs::remove_dir_all(&folder).context("cannot empty the folder of generated files")?;
     }
+    let man = folder.join("man");
     for name in ["meshnode", "meshctl"] {
         let program = programs.join(name);
-        let man = folder.join("man");
         succeed(Command::new(&program).arg("man").arg(&man))?;
         for (shell, file) in [
             ("bash", name.to_owned()),
@@ -80,24 +105,41 @@ fn write_generated(programs: &Path) -> anyhow::Result<()> {
                 .output()
                 .with_context(|| format!("cannot run {}", program.display()))?;
             ensure!(output.status.success(), "{name} completions {shell} failed");
-            let path = folder.join(shell).join(file);
-            fs::create_dir_all(folder.join(shell)).context("cannot make a folder")?;
-            fs::write(&path, output.stdout)
-                .with_context(|| format!("cannot write {}", path.display()))?;
+            write(&folder.join(shell), &file, &output.stdout)?;
         }
     }
+    let notices = notices::of_programs()?;
+    write(&folder.join("doc"), "third-party", notices.as_bytes())?;
+    // Debian wants manual pages packed, and cargo-deb packs no file that was built. Without name
+    // and time in it the same page gives the same bytes.
+    for folder in [man, folder.join("doc")] {
+        let mut pack = Command::new("gzip");
+        pack.arg("-9n");
+        for entry in fs::read_dir(&folder).context("cannot list what was generated")? {
+            pack.arg(entry.context("cannot list what was generated")?.path());
+        }
+        succeed(&mut pack)?;
+    }
     Ok(())
+}
+
+fn write(folder: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    fs::create_dir_all(folder).context("cannot make a folder")?;
+    let path = folder.join(name);
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn build(programs: &Path) -> anyhow::Result<PathBuf> {
     let package = programs.join("package").join("meshnode.deb");
     let mut command = Command::new(workspace::tool("cargo-deb"));
     command
-        .args(["--no-build", "--locked", "--profile"])
+        .args(["--no-build", "--locked", "--quiet", "--profile"])
         .arg(workspace::PROGRAMS_PROFILE)
         .args(["-p", "meshnode", "--output"])
         .arg(&package)
-        .current_dir(workspace::root());
+        .current_dir(workspace::root())
+        // It prints where the package is, as we do.
+        .stdout(Stdio::null());
     succeed(&mut command)?;
     Ok(package)
 }
@@ -116,109 +158,6 @@ fn lintian(package: &Path) -> anyhow::Result<bool> {
         .context("cannot run lintian; as root: apt-get install lintian")?;
     Ok(status.success())
 }
-
-/// Installs the package in a tree and starts a node there by the unit's own command line.
-fn try_out(package: &Path, tree: &Path) -> anyhow::Result<()> {
-    ensure!(
-        tree.join("var/lib/dpkg").is_dir(),
-        "{} is not a Debian tree; make one: debootstrap --variant=minbase bookworm TREE",
-        tree.display()
-    );
-    fs::copy(package, tree.join("tmp/meshnode.deb")).context("cannot copy the package")?;
-    // Its dependencies come from the tree's own sources; the package itself by plain dpkg.
-    succeed(inside(tree).args(["sh", "-c", INSTALL]))?;
-    let line = fs::read_to_string(tree.join("lib/systemd/system/meshnode.service"))
-        .context("the package has no unit")?;
-    let line = unit::value(&line, "ExecStart").context("the unit starts nothing")?;
-    succeed(
-        inside(tree)
-            .args(["meshnode", "init", "--org", "bakery"])
-            .env("MESHSTEAD_HOME", HOME),
-    )?;
-    // What StateDirectory and RuntimeDirectory do.
-    succeed(inside(tree).args(["chown", "-R", "meshstead:meshstead", HOME]))?;
-    let socket = tree.join(NOTIFY.trim_start_matches('/'));
-    let _ = fs::remove_file(&socket);
-    let told = UnixDatagram::bind(&socket).context("cannot listen for the node's word")?;
-    succeed(inside(tree).args(["chmod", "0666", NOTIFY]))?;
-    told.set_nonblocking(true)?;
-    let mut node = apart(tree)
-        .args([
-            "setpriv",
-            "--reuid=meshstead",
-            "--regid=meshstead",
-            "--clear-groups",
-        ])
-        .args([
-            "--inh-caps=-all,+net_admin",
-            "--ambient-caps=-all,+net_admin",
-        ])
-        .args(["--bounding-set=-all,+net_admin", "--no-new-privs", "--"])
-        .args(line.split(' '))
-        .env("MESHSTEAD_HOME", HOME)
-        .env("NOTIFY_SOCKET", NOTIFY)
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("cannot start the node")?;
-    let ready = until("the node is ready", READY_WAIT, || {
-        let mut word = [0; 256];
-        let said = told.recv(&mut word).ok().and_then(|len| word.get(..len));
-        Ok(said.filter(|said| said.starts_with(b"READY=1")).map(drop))
-    });
-    let _ = node.kill();
-    node.wait().context("cannot end the node")?;
-    let mut log = String::new();
-    if let Some(mut stderr) = node.stderr.take() {
-        stderr.read_to_string(&mut log)?;
-    }
-    ready.with_context(|| format!("`{line}` in the tree\n{log}"))?;
-    succeed(inside(tree).args(["dpkg", "--purge", "meshnode"]))
-}
-
-/// Installs what the package depends on, then the package, twice: the second time is an upgrade.
-const INSTALL: &str = "export DEBIAN_FRONTEND=noninteractive
-    set -e
-    wanted=$(dpkg-deb -f /tmp/meshnode.deb Depends | sed 's/([^)]*)//g; s/,/ /g; s/|.*//')
-    apt-get update -qq
-    apt-get install -y -qq --no-install-recommends $wanted
-    dpkg -i /tmp/meshnode.deb
-    dpkg -i /tmp/meshnode.deb";
-
-/// A command whose root is the tree, with processes of its own.
-fn inside(tree: &Path) -> Command {
-    entered(tree, &[])
-}
-
-/// As [`inside`], with a network of its own too: what it listens on, nobody else sees.
-fn apart(tree: &Path) -> Command {
-    entered(tree, &["--net"])
-}
-
-fn entered(tree: &Path, more: &[&str]) -> Command {
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--pid", "--fork", "--kill-child"])
-        .args(more)
-        .arg("--")
-        .args(["sh", "-c", ENTER, "sh"])
-        .arg(tree);
-    command
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command
-}
-
-/// Mounts what a machine has besides its files, makes the tree the root, becomes the command. A
-/// changed root will not do: Linux makes no user namespaces there.
-const ENTER: &str = "tree=$1; shift; set -e
-    mount --bind \"$tree\" \"$tree\"
-    cp /etc/resolv.conf /etc/hosts \"$tree/etc/\"
-    mount -t proc proc \"$tree/proc\"
-    mount --rbind /dev \"$tree/dev\"
-    cd \"$tree\"
-    pivot_root . .
-    umount -l .
-    exec \"$@\"";
 
 fn succeed(command: &mut Command) -> anyhow::Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();

@@ -87,8 +87,10 @@ impl<'a> Inside<'a> {
         // A second way to end with the shim, beside the end of the connection. After the change of
         // user, which would have cleared it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if let Err(error) = sandbox::seal() {
-            return Err(fail(&shim, &sentence(&error)));
+        match sandbox::seal() {
+            Ok(None) => {}
+            Ok(Some(note)) => shim.send(&FromInside::Note(note), None)?,
+            Err(error) => return Err(fail(&shim, &sentence(&error))),
         }
         let mut inside = Self {
             plan,

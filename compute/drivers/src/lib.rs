@@ -23,6 +23,7 @@
 //! | `cgroup` | limits, where the system lets us set them |
 //! | `usage` | processor time and memory of everything inside |
 //! | `log` | what the instance printed, bounded |
+//! | `wall` | no file but those below the instance's root, whoever its user is outside |
 //! | `seccomp` | system calls that no service needs |
 //! | `sys` | the few system calls that need `unsafe` |
 
@@ -46,3 +47,4 @@ mod spare;
 mod sys;
 mod tree;
 mod usage;
+mod wall;

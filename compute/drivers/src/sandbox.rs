@@ -12,13 +12,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use mesh_compute::words::Plan;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setresgid, setresuid};
 
-use crate::{sys, tun};
-use mesh_compute::words::Plan;
+use crate::error::sentence;
+use crate::{sys, tun, wall};
 
 /// The namespaces of an instance.
 pub const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
@@ -76,12 +77,17 @@ pub fn enter(plan: &Plan) -> Result<Sandbox, SandboxError> {
     Ok(Sandbox { tun, notes })
 }
 
-/// Gives up every power for good.
-pub fn seal() -> Result<(), SandboxError> {
+/// Gives up every power for good. Returns a note if the kernel lacks the second wall.
+pub fn seal() -> Result<Option<String>, SandboxError> {
     nix::sys::prctl::set_no_new_privs().doing("forbid new privileges")?;
     sys::drop_capabilities().doing("drop capabilities")?;
     // Others of the same user inside can then neither trace this process nor open its descriptors.
-    nix::sys::prctl::set_dumpable(false).doing("forbid tracing")
+    nix::sys::prctl::set_dumpable(false).doing("forbid tracing")?;
+    let walled = wall::shut_in(Path::new("/"));
+    Ok(walled.err().map(|error| {
+        let cause = sentence(&error);
+        format!("files of this machine are hidden from it by mounts only ({cause})")
+    }))
 }
 
 fn bind(from: &Path, to: &Path, extra: MsFlags) -> io::Result<()> {

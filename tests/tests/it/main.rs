@@ -12,6 +12,7 @@ mod lines;
 mod neighbourhood;
 mod order_hot;
 mod packets;
+mod reboot;
 mod ring;
 mod screens;
 mod street;
@@ -62,6 +63,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "instance_survives_daemon_restart",
         run: survival::instance_survives_daemon_restart,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "node_and_service_are_back_after_a_reboot",
+        run: reboot::node_and_service_are_back_after_a_reboot,
         ..ON_A_STREET
     },
     Test {

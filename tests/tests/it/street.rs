@@ -21,6 +21,14 @@ impl Street {
         configure: impl Fn(&Home) -> anyhow::Result<()>,
     ) -> anyhow::Result<Self> {
         let lab = Lab::new(&Cast::NAMES, &place.folder, &place.programs)?;
+        Self::raise_on(lab, configure)
+    }
+
+    /// Raises a mesh on a lab where the cast lives.
+    pub fn raise_on(
+        lab: Lab,
+        configure: impl Fn(&Home) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Self> {
         let cast = Cast::of(|name| lab.home(name).cloned())?;
         for home in cast.all() {
             configure(home)?;
