@@ -16,7 +16,7 @@
 //! | `admission` | invites, members, agreements |
 //! | `standing` | certificates, revocations, keys that run twice |
 //! | [`refusal`] | what refusals are counted by |
-//! | `overlay` | the data plane's plan |
+//! | `overlay`, `neighbours` | the data plane's plan, whom we keep links with |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
 
@@ -32,6 +32,7 @@ mod holding;
 pub mod limits;
 pub mod message;
 mod metering;
+mod neighbours;
 pub mod node;
 mod outbox;
 mod overlay;

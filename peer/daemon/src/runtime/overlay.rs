@@ -133,6 +133,7 @@ impl Overlay {
             peer: link.peer,
             endpoint: link.endpoint,
             silent_ms: link.silent_ms,
+            link_silent_ms: link.link_silent_ms,
             received_bytes: link.received_bytes,
             sent_bytes: link.sent_bytes,
         });
