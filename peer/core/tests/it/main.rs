@@ -5,6 +5,7 @@
 
 mod crash;
 mod hostile;
+mod neighbours;
 mod screens;
 mod standing;
 mod town;
