@@ -1,11 +1,12 @@
 //! Whether what is sent to a node over a neighbour arrives: judged from end to end, by answers.
 //!
 //! ```text
-//!            UNANSWERED_COUNT sent, nothing back for SILENCE_MAX
-//!   Trusted ───────────────────────────────────────────────────► Suspected ── heard over another ──► Proven
-//!      ▲                                                            │                                  │
-//!      ├── over all others silent too: the destination is off ──────┤                                  │
-//!      └── answers again, or hold and decay are over ───────────────┴──────────────────────────────────┘
+//!            UNANSWERED_COUNT sent,                heard over
+//!            nothing for SILENCE_MAX               another
+//!   Trusted ────────────────────────► Suspected ─────────────► Proven
+//!      ▲                                  │                       │
+//!      ├── silent over another too: off ──┤                       │
+//!      └── answers again, or decayed ─────┴───────────────────────┘
 //! ```
 //! Babel believes metrics. A neighbour that claims to be near to everything and drops what it gets
 //! keeps a perfect link and perfect routes; only the ends notice, for nothing comes back. So each
@@ -16,9 +17,9 @@
 //!
 //! Penalties hold, then halve; each new one for the same pair holds twice as long, so that a liar
 //! gets traffic back ever more seldom. Lost packets are no evidence: one answer among many
-//! questions is enough to be trusted. Leaves the effect of a penalty to the speaker, and what counts
-//! as an answer to the session: only what its keys prove to be from the other end and in reply to
-//! us. Invariants: at most [`RECORDS_MAX`] records; nothing is said twice in a row.
+//! questions is enough to be trusted. Leaves the effect of a penalty to the speaker, and what
+//! counts as an answer to the session: only what its keys prove to be from the other end and in
+//! reply to us. Invariants: at most [`RECORDS_MAX`] records; nothing is said twice in a row.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -272,7 +273,9 @@ impl Paths {
             return;
         }
         if let Some(record) = ways.get_mut(&via) {
-            record.standing = Standing::Suspected;
+            if record.standing == Standing::Trusted {
+                record.standing = Standing::Suspected;
+            }
             record.hold = (record.hold * 2).clamp(HOLD_MIN, HOLD_MAX);
             record.change = now + record.hold;
             record.start_again();
@@ -422,7 +425,8 @@ impl Record {
         let long = self
             .open_since
             .is_some_and(|since| since + SILENCE_MAX <= now);
-        long && UNANSWERED_COUNT <= self.unanswered_count && !self.is_penalised()
+        // What is still used while its penalty fades is at fault again, not still.
+        long && UNANSWERED_COUNT <= self.unanswered_count && self.penalty < PENALTY
     }
 
     fn is_penalised(&self) -> bool {

@@ -13,7 +13,8 @@
 //!
 //! Rooms: `replicate` (messages and records), `customer` (orders that we placed), `provider`
 //! (orders that we grant), `metering` (usage and invoices), `admission` (invites, agreements),
-//! `overlay` (the data plane's plan), `neighbours` (whom we keep links with), `calls` (programs that wait), `report` (what they see).
+//! `overlay` (the data plane's plan), `neighbours` (whom we keep links with), `calls` (programs
+//! that wait), `report` (what they see).
 //!
 //! Invariant: `fresh` is empty and every reaction is written when `handle` returns.
 

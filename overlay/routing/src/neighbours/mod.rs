@@ -11,18 +11,19 @@
 //! ```
 //! In a mesh of up to [`EVERYBODY_MAX`] others, everybody is a neighbour. In a larger one we choose
 //! [`NEAR_COUNT`] of a sample and [`RANDOM_COUNT`] by chance, and take up to [`INBOUND_MAX`] who
-//! chose us; whoever comes then is told of others. Each [`TURN`](limits::TURN) one place is given to another: the
-//! new link is up and routed over before the old one drains, and the old one is given up only when
-//! nothing needs it. The last [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links are never given up by choice: near ones
-//! may all stand in one city. A neighbour that stays silent is replaced and avoided for a while.
+//! chose us; whoever comes then is told of others. Each [`TURN`](limits::TURN) one place is given
+//! to another: the new link is up and routed over before the old one drains, and the old one is
+//! given up only when nothing needs it. The last [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links
+//! are never given up by choice: near ones may all stand in one city. A neighbour that stays silent
+//! is replaced and avoided for a while.
 //!
 //! Where candidates come from makes no difference: contacts, invites and mDNS are sets of nodes. So
 //! a mesh outlives everybody through whom its nodes first joined.
 //!
 //! Decides with whom; how a link is made is the data plane's matter, which cost it has the
-//! speaker's. Invariants: whoever has a link is known; there are at most [`OURS_MAX`](limits::OURS_MAX) links of our
-//! own choice and [`INBOUND_MAX`] of others'; [`Neighbours::poll_timeout`] lies after the last
-//! `now`.
+//! speaker's. Invariants: whoever has a link is known; there are at most
+//! [`OURS_MAX`](limits::OURS_MAX) links of our own choice and [`INBOUND_MAX`] of others';
+//! [`Neighbours::poll_timeout`] lies after the last `now`.
 //!
 //! | room | idea |
 //! |---|---|

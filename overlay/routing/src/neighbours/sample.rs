@@ -79,8 +79,9 @@ impl Sample {
 
     /// Draws a known node that is `wanted`; none if there is none.
     pub fn draw(&self, chance: &mut Chance, wanted: impl Fn(&NodeId) -> bool) -> Option<NodeId> {
-        // From a place by chance to the end, and around: one look at each is the most that it takes.
-        // Some luck first, or a node behind many unwanted ones would be drawn more often than others.
+        // From a place by chance to the end, and around: one look at each is the most that it
+        // takes. Some luck first, or a node behind many unwanted ones would be drawn more often
+        // than others.
         for _ in 0..16 {
             let node = self.known.get(chance.index(self.known.len()))?;
             if wanted(node) {
