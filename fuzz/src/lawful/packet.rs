@@ -17,6 +17,7 @@ const SERVICE: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 3);
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let peer_plan = PeerPlan {
         role: Role::Neighbour,
+        drains: false,
         address: PEER,
         x25519: [1; 32],
         endpoints: Vec::new(),

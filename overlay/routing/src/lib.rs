@@ -24,6 +24,9 @@
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
+//! | [`neighbours`] | which nodes we keep a link with |
+//! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
+//! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
 
 #![forbid(unsafe_code)]
@@ -31,9 +34,12 @@
 pub mod access;
 pub mod answer;
 pub mod babel;
+pub mod chance;
 pub mod fib;
 pub mod limits;
+pub mod neighbours;
 pub mod packet;
+pub mod paths;
 pub mod plan;
 pub mod table;
 pub mod talk;

@@ -40,6 +40,8 @@ pub enum Role {
 pub struct PeerPlan {
     /// Whether it is to be a neighbour.
     pub role: Role,
+    /// Whether the link is to cost so much that everything finds another way: it will be given up.
+    pub drains: bool,
     /// Its overlay address: the only source it may use, besides services that it holds.
     pub address: Ipv6Addr,
     /// Its WireGuard public key.

@@ -251,6 +251,7 @@ mod tests {
     fn table() -> Table {
         let peer = |address| PeerPlan {
             role: Role::Neighbour,
+            drains: false,
             address,
             x25519: [0; 32],
             endpoints: Vec::new(),

@@ -17,6 +17,7 @@
 //! | `standing` | certificates, revocations, keys that run twice |
 //! | [`refusal`] | what refusals are counted by |
 //! | `overlay`, `guests` | the data plane's plan; who may reach a service |
+//! | `neighbours` | whom we keep links with |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
 
@@ -33,6 +34,7 @@ mod holding;
 pub mod limits;
 pub mod message;
 mod metering;
+mod neighbours;
 pub mod node;
 mod outbox;
 mod overlay;

@@ -37,6 +37,11 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a node tells its peers which run of it this is: a key on two machines is noticed
 /// within two of these.
 pub const HELLO_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a node repeats to its chosen neighbours that it wants them: three times within the
+/// time that a wish is believed.
+pub const WISH_INTERVAL: Duration = Duration::from_secs(30);
+/// Longest silence on its own underlay of a link that is up: two keepalives lost, and a bit.
+pub const LINK_SILENT_MS_MAX: u64 = 5000;
 /// First wait after a failed dial; doubles up to [`DIAL_WAIT_MAX`].
 pub const DIAL_WAIT_MIN: Duration = Duration::from_millis(500);
 /// Longest wait between two dials of one peer: a home that returns is found within this.

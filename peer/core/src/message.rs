@@ -182,6 +182,19 @@ pub enum Message {
         /// Drawn by chance at each start.
         run: u64,
     },
+    /// What the sender wants of the overlay link between the two; repeated while it holds.
+    Link(LinkWish),
+}
+
+/// What a node wants of the link with the one that it tells.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkWish {
+    /// It chose the other as a neighbour.
+    Wanted,
+    /// It does not need the link any more.
+    Unwanted,
+    /// It has no room for the other's choice; these may have some.
+    Redirect(Vec<NodeId>),
 }
 
 impl Message {

@@ -13,7 +13,8 @@
 //!
 //! Rooms: `replicate` (messages and records), `customer` (orders that we placed), `provider`
 //! (orders that we grant), `metering` (usage and invoices), `admission` (invites, agreements),
-//! `overlay` (the data plane's plan), `calls` (programs that wait), `report` (what they see).
+//! `overlay` (the data plane's plan), `neighbours` (whom we keep links with), `calls` (programs
+//! that wait), `report` (what they see).
 //!
 //! Invariant: `fresh` is empty and every reaction is written when `handle` returns.
 
@@ -34,6 +35,7 @@ use mesh_ledger::gate::Verifier;
 use mesh_ledger::ledger::{Ledger, LedgerError};
 use mesh_ledger::record::{Body, RecordId};
 use mesh_routing::access::CONTROL_PORT;
+use mesh_routing::neighbours::Neighbours;
 use mesh_routing::table::DropReason;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -134,6 +136,11 @@ pub struct Node {
     pub(crate) links: BTreeMap<NodeId, LinkSeen>,
     /// Packets that the data plane dropped, by reason: as many as there are reasons.
     pub(crate) dropped: Vec<(DropReason, u64)>,
+    pub(crate) neighbours: Neighbours,
+    /// Whom the neighbours may be chosen from, as last told.
+    pub(crate) eligible: BTreeSet<NodeId>,
+    /// When chosen neighbours are told again that they are.
+    pub(crate) wish_next: Moment,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
@@ -191,6 +198,9 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             dropped: Vec::new(),
+            neighbours: Neighbours::new(id, seed_of_neighbours(&setup.seed)),
+            eligible: BTreeSet::new(),
+            wish_next: now.mono,
             last_plan: None,
             last_trust: None,
             standing: Standing::default(),
@@ -272,6 +282,7 @@ impl Node {
             }
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
+                self.links_seen();
             }
             Input::Dropped(counts) => self.dropped = counts,
         }
@@ -362,6 +373,7 @@ impl Node {
             self.out.send_durable(peer, message);
         }
         self.standing_timers();
+        self.neighbours_timers();
         self.customer_timers();
         self.provider_timers();
         self.draft_invoices();
@@ -601,6 +613,12 @@ impl Node {
     pub fn trusted(&self) -> BTreeSet<OrgId> {
         self.roster.orgs().keys().copied().collect()
     }
+}
+
+/// The choice of neighbours has a seed of its own: what it draws changes nothing elsewhere.
+fn seed_of_neighbours(seed: &[u8; 32]) -> u64 {
+    let [.., a, b, c, d, e, f, g, h] = *seed;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// Whether a kind of document is written by an organisation's leader, under its term.

@@ -1,7 +1,8 @@
 //! The data plane's plan, made from roster, contacts, holder records and instances; told when it
 //! changed.
 //!
-//! First form: one WireGuard session with every admitted node whose addresses are known.
+//! One WireGuard session with every admitted node whose addresses are known; which of them are
+//! neighbours, with a link that is kept alive, is chosen by [`crate::neighbours`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
@@ -9,6 +10,7 @@ use std::net::Ipv6Addr;
 use mesh_base::identity::NodeId;
 use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
+use mesh_routing::neighbours::Place;
 use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
 
 use crate::node::Node;
@@ -17,6 +19,7 @@ use crate::port::{Effect, Reach};
 impl Node {
     /// Tells the data plane what it should be doing, if that changed.
     pub(crate) fn publish_overlay(&mut self) {
+        self.know_neighbours();
         let plan = self.overlay_plan();
         if self.last_plan.as_ref() != Some(&plan) {
             self.last_plan = Some(plan.clone());
@@ -45,8 +48,10 @@ impl Node {
             if node == self.id || !self.in_standing(&node) {
                 continue;
             }
+            let place = self.neighbours.role(&node);
             let plan = PeerPlan {
-                role: Role::Neighbour,
+                role: place.map_or(Role::Far, |_| Role::Neighbour),
+                drains: place == Some(Place::Draining),
                 address: member.address.0,
                 x25519: node.key().to_x25519(),
                 endpoints: contact.contact.wireguard.clone(),

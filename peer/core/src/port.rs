@@ -153,6 +153,8 @@ pub struct LinkSeen {
     pub endpoint: Option<SocketAddr>,
     /// Milliseconds since its last authenticated packet; none if never.
     pub silent_ms: Option<u64>,
+    /// Milliseconds since one came over the underlay, not over other nodes; none if never.
+    pub link_silent_ms: Option<u64>,
     /// Bytes of payload from it.
     pub received_bytes: u64,
     /// Bytes of payload to it.

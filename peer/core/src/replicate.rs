@@ -249,6 +249,7 @@ impl Node {
             Message::UsageNow { order } => self.remote_usage_now(from, peer_org, RecordId(order)),
             Message::Proof(proof) => self.proof(from, &proof),
             Message::Hello { run } => self.hello(from, run),
+            Message::Link(wish) => self.link_wish(from, wish),
             Message::Ping { token } => self.out.send(from, Message::Pong { token }),
             Message::Pong { token } => self.peers.handle_pong(&from, token, now),
             Message::Refused { what, reason } => {

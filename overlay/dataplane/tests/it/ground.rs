@@ -101,6 +101,7 @@ pub fn plan(own: u8, peers: &[(u8, Option<u16>)]) -> Plan {
         let endpoints = port.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let peer = PeerPlan {
             role: Role::Neighbour,
+            drains: false,
             address: address(*number),
             x25519: secret(*number).public().to_x25519(),
             endpoints: endpoints.into_iter().collect(),

@@ -36,7 +36,8 @@ pub struct LinkConfig {
     pub base_cost: Metric,
     /// What round trips cost.
     pub rtt: RttCost,
-    /// Whether a route is not told to where it came from; lawful if all who hear us hear each other.
+    /// Whether a route is not told to where it came from; lawful if all who hear us hear each
+    /// other.
     pub split_horizon: bool,
     /// Whether updates ask for acknowledgements; else retractions are said twice.
     pub acked: bool,

@@ -6,8 +6,8 @@
 //!                      │                       │   IHU of infinity
 //!                      └── no hello for long ──┴── tunnel: silent 1.25 s, four probes unanswered ─► forgotten
 //! ```
-//! Usable means that both directions work: a finite cost. Routes of a neighbour that is merely heard
-//! are kept, so that they are there when it becomes usable.
+//! Usable means that both directions work: a finite cost. Routes of a neighbour that is merely
+//! heard are kept, so that they are there when it becomes usable.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;

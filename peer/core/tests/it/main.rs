@@ -8,6 +8,7 @@ mod crash;
 mod forged;
 mod guests;
 mod hostile;
+mod neighbours;
 mod screens;
 mod standing;
 mod town;

@@ -18,8 +18,8 @@ use mesh_ledger::gate::Direct;
 use mesh_peer::genesis;
 use mesh_peer::message::{JoinReply, JoinRequest, Message};
 use mesh_peer::node::{Node, NodeConfig, Setup};
-use mesh_peer::port::{CallId, Effect, Input, Position, VisitId};
-use mesh_routing::plan::Plan;
+use mesh_peer::port::{CallId, Effect, Input, LinkSeen, Position, VisitId};
+use mesh_routing::plan::{PeerPlan, Plan, Role};
 
 /// One machine: its node and its disk.
 pub struct Machine {
@@ -313,6 +313,42 @@ impl Town {
             self.pass(Duration::from_millis(250));
         }
         None
+    }
+
+    /// Returns what a machine's data plane was told about another machine.
+    pub fn peer_plan(&self, index: usize, other: usize) -> Option<&PeerPlan> {
+        let plan = self.machines[index].plan.as_ref()?;
+        plan.peers.get(&self.machines[other].node.id())
+    }
+
+    /// Whether a machine keeps a link with another.
+    pub fn is_neighbour(&self, index: usize, other: usize) -> bool {
+        self.peer_plan(index, other)
+            .is_some_and(|peer| peer.role == Role::Neighbour)
+    }
+
+    /// Tells every machine what its data plane sees: a link works if both keep it and neither is
+    /// `off`.
+    pub fn see_links(&mut self, off: &[usize]) {
+        for index in 0..self.machines.len() {
+            let others = (0..self.machines.len()).filter(|other| *other != index);
+            let seen = others.map(|other| {
+                let kept = self.is_neighbour(index, other) && self.is_neighbour(other, index);
+                let up = kept && !off.contains(&index) && !off.contains(&other);
+                let silent = Some(if up { 100 } else { 60_000 });
+                LinkSeen {
+                    peer: self.machines[other].node.id(),
+                    endpoint: None,
+                    silent_ms: silent,
+                    link_silent_ms: silent,
+                    received_bytes: 0,
+                    sent_bytes: 0,
+                }
+            });
+            let seen = seen.collect();
+            self.inbox.push_back((index, Input::Links(seen)));
+        }
+        self.run();
     }
 
     /// Says something to a machine as if it came from its connection with another.

@@ -64,8 +64,8 @@ struct Remembered {
 }
 
 impl Overlay {
-    /// Makes the TUN and starts the data plane on UDP port `port`. Neighbours that are gone are told
-    /// to `lost`. Runs inside tokio.
+    /// Makes the TUN and starts the data plane on UDP port `port`. Neighbours that are gone are
+    /// told to `lost`. Runs inside tokio.
     pub fn start(
         home: &Home,
         secret: &SecretKey,
@@ -142,6 +142,7 @@ impl Overlay {
             peer: link.peer,
             endpoint: link.endpoint,
             silent_ms: link.silent_ms,
+            link_silent_ms: link.link_silent_ms,
             received_bytes: link.received_bytes,
             sent_bytes: link.sent_bytes,
         });
