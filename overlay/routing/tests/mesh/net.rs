@@ -99,6 +99,11 @@ pub fn native(address: Ipv6Addr) -> LinkConfig {
     }
 }
 
+/// Ordinary links of a router without policy.
+pub fn plain(address: Ipv6Addr) -> LinkConfig {
+    LinkConfig::wired(address, LinkFilter::Plain)
+}
+
 fn address_of(wire: usize, end: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, wire as u16, end as u16 + 1)
 }
@@ -414,6 +419,19 @@ impl Net {
                 at == to
             })
         })
+    }
+
+    /// Returns whether packets from everywhere arrive everywhere, wires that lose them included.
+    pub fn flows_everywhere(&self) -> bool {
+        let flows = |at: NodeAt, prefix| match self.nodes[at].hops.get(&prefix) {
+            Some(Reach::Via(hop)) => {
+                let wire = &self.wires[hop.link.0 as usize];
+                wire.up && !wire.cut[usize::from(wire.ends[0] != at)]
+            }
+            _ => true,
+        };
+        let count = self.nodes.len();
+        self.is_whole() && (0..count).all(|at| (0..count).all(|to| flows(at, prefix_of(to))))
     }
 
     /// Returns the pairs of nodes that are alive and whose packets do not arrive.
