@@ -130,6 +130,9 @@ impl Speaker {
             None => std::mem::take(&mut self.links.get_mut(&id)?.mail),
         };
         mail.flush_at = None;
+        // What is already as they know it needs no packet, and no acknowledgement.
+        mail.updates
+            .retain(|prefix, waiting| self.saying(id, *prefix, waiting.forced) != Saying::Nothing);
         let mut page = self.begin_page(id, to, &mail, now)?;
         page.small(&mut mail);
         let mut said = self.write_updates(id, &mut page, &mut mail, now);
@@ -213,7 +216,6 @@ impl Speaker {
         let mut sayings: Vec<(Prefix, Waiting, Saying)> = updates
             .into_iter()
             .map(|(prefix, waiting)| (prefix, waiting, self.saying(id, prefix, waiting.forced)))
-            .filter(|(.., saying)| *saying != Saying::Nothing)
             .collect();
         sayings.sort_by_key(|(.., saying)| *saying != Saying::Retraction);
         let mut said = Vec::new();
