@@ -209,8 +209,8 @@ impl Net {
         self.schedule(node);
     }
 
-    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and whoever
-    /// is at their other ends sees that.
+    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and
+    /// whoever is at their other ends sees that.
     pub fn start(&mut self, node: NodeAt, seqno: Seqno) {
         let count = self.nodes.len();
         self.nodes[node].speaker = self.life(node, count, seqno);

@@ -17,10 +17,10 @@
 //! | `saying` | what is true of a prefix over a link |
 //! | `tick` | what time alone changes |
 //!
-//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*` and
-//! each command, then asks [`Speaker::poll_timeout`].
-//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop, whatever
-//! packets are lost, late or repeated, if nobody lies.
+//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*`
+//! and each command, then asks [`Speaker::poll_timeout`].
+//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop,
+//! whatever packets are lost, late or repeated, if nobody lies.
 
 mod adjacency;
 mod ask;
@@ -382,7 +382,8 @@ impl Speaker {
     }
 }
 
-/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be borrowed.
+/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be
+/// borrowed.
 fn cost_to(
     neighbours: &BTreeMap<NeighbourId, Neighbour>,
     penalties: &BTreeMap<(Prefix, NeighbourId), Metric>,
