@@ -99,6 +99,11 @@ pub fn native(address: Ipv6Addr) -> LinkConfig {
     }
 }
 
+/// Ordinary links of a router without policy.
+pub fn plain(address: Ipv6Addr) -> LinkConfig {
+    LinkConfig::wired(address, LinkFilter::Plain)
+}
+
 fn address_of(wire: usize, end: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, wire as u16, end as u16 + 1)
 }
@@ -416,6 +421,19 @@ impl Net {
         })
     }
 
+    /// Returns whether packets from everywhere arrive everywhere, wires that lose them included.
+    pub fn flows_everywhere(&self) -> bool {
+        let flows = |at: NodeAt, prefix| match self.nodes[at].hops.get(&prefix) {
+            Some(Reach::Via(hop)) => {
+                let wire = &self.wires[hop.link.0 as usize];
+                wire.up && !wire.cut[usize::from(wire.ends[0] != at)]
+            }
+            _ => true,
+        };
+        let count = self.nodes.len();
+        self.is_whole() && (0..count).all(|at| (0..count).all(|to| flows(at, prefix_of(to))))
+    }
+
     /// Returns the pairs of nodes that are alive and whose packets do not arrive.
     pub fn holes(&self) -> Vec<(NodeAt, NodeAt)> {
         let alive = || (0..self.nodes.len()).filter(|node| self.nodes[*node].alive);
@@ -426,11 +444,37 @@ impl Net {
     }
 
     /// Prints what nodes know about those that they do not reach.
-    fn explain_holes(&self) {
+    pub fn explain_holes(&self) {
         for (from, to) in self.holes() {
-            let speaker = self.speaker(from);
-            println!("{from} to {to} at {:?}: {:?}", self.now, speaker.counters());
-            println!("{:#?}", speaker.route(prefix_of(to), self.now));
+            self.explain(from, to);
+        }
+    }
+
+    /// Prints what a node knows about another.
+    pub fn explain(&self, from: NodeAt, to: NodeAt) {
+        let speaker = self.speaker(from);
+        println!("seed {}, {from} to {to} at {:?}", self.seed, self.now);
+        println!("  {:?}", speaker.counters());
+        let Some(route) = speaker.route(prefix_of(to), self.now) else {
+            return;
+        };
+        println!("  {:?} {:?}", route.selected, route.held_until);
+        println!("  {:?}", route.feasibility);
+        for way in route.ways {
+            let [a, b] = self.wires[way.link.0 as usize].ends;
+            println!(
+                "  to {}: {:?}/{:?} proven {:?}/{:?} cost {:?}+{:?} = {:?} {} {:?}",
+                if a == from { b } else { a },
+                way.claimed.seqno,
+                way.claimed.metric,
+                way.proven.seqno,
+                way.proven.metric,
+                way.link_cost,
+                way.rtt_penalty,
+                way.metric,
+                way.feasible,
+                way.expires_in,
+            );
         }
     }
 

@@ -8,11 +8,13 @@
 //! ```
 //! | room | idea |
 //! |---|---|
-//! | `hear` | packets, hellos, IHUs, acknowledgements, probes: who is a neighbour |
+//! | `hear` | packets, hellos, IHUs, acknowledgements |
+//! | `adjacency` | who is a neighbour, and at which cost |
 //! | `learn` | updates: what neighbours can reach |
 //! | `decide` | what is selected, who is told, what is held |
 //! | `ask` | route and seqno requests |
-//! | `speak` | what waits becomes packets |
+//! | `speak`, `page` | what waits becomes packets |
+//! | `saying` | what is true of a prefix over a link |
 //! | `tick` | what time alone changes |
 //!
 //! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*`
@@ -20,10 +22,13 @@
 //! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop,
 //! whatever packets are lost, late or repeated, if nobody lies.
 
+mod adjacency;
 mod ask;
 mod decide;
 mod hear;
 mod learn;
+mod page;
+mod saying;
 mod speak;
 mod tick;
 
