@@ -353,10 +353,9 @@ impl Thread {
                 if self.cut.contains_key(&node) {
                     plane.nudge(node);
                 }
-            } else if self.links.contains_key(&node) {
-                tracing::info!(peer = %node.key().short(), "the link lost its cable");
+            } else if self.cut.insert(node, now).is_none() {
+                tracing::info!(peer = %node.key().short(), "the way to it lost its cable");
                 self.lower(node, now);
-                self.cut.insert(node, now);
                 // If nobody takes it, connections time out by themselves.
                 let _ = self.lost.try_send(node);
             }
