@@ -78,6 +78,26 @@ impl Being {
     }
 }
 
+/// What somebody traced does, as far as steps turn on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// A shim is born.
+    Birth,
+    /// A system call of this number was executed.
+    Executed(Part, i64),
+}
+
+/// A step that ends and another that begins when the first sign is seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// The step that ends.
+    pub from: usize,
+    /// The sign.
+    pub sign: Sign,
+    /// The step that begins.
+    pub to: usize,
+}
+
 /// Whom to kill and when.
 #[derive(Debug, Clone)]
 pub struct Aim {
@@ -119,8 +139,7 @@ struct Shared {
     /// Stops until the kill; far away while it is not armed.
     left: AtomicI64,
     ending: AtomicBool,
-    /// Step numbers that the birth of a shim leads from and to.
-    birth: (usize, usize),
+    turns: Vec<Turn>,
     /// Processes that can be woken.
     awake: Mutex<Vec<Pid>>,
 }
@@ -165,22 +184,22 @@ const WAKE: Signal = Signal::SIGWINCH;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Hunt {
-    /// Seizes processes and begins to count. `birth` names the steps before and after a shim's
-    /// birth, for that is seen here first.
+    /// Seizes processes and begins to count. `turns` are the steps whose beginning is seen here
+    /// sooner than anywhere else.
     ///
     /// # Errors
     /// A process cannot be traced.
     pub fn begin(
         prey: Vec<(Pid, Being)>,
         aim: Option<Aim>,
-        birth: (usize, usize),
+        turns: Vec<Turn>,
     ) -> anyhow::Result<Self> {
         let shared = Arc::new(Shared {
             step: AtomicUsize::new(usize::MAX),
             aim,
             left: AtomicI64::new(FAR),
             ending: AtomicBool::new(false),
-            birth,
+            turns,
             awake: Mutex::default(),
         });
         let (ready, seized) = mpsc::channel();
@@ -457,11 +476,8 @@ impl Hunter {
     }
 
     fn notice(&mut self, being: Being) {
-        let (before, after) = self.shared.birth;
         match being {
-            Being::Starter if self.shared.step.load(Ordering::SeqCst) == before => {
-                self.shared.enter(after);
-            }
+            Being::Starter => self.turn(Sign::Birth),
             Being::Daemon(_) => {
                 // Whoever started it is let go: its work is done.
                 let launchers = self.threads.iter().filter(|(_, of)| {
@@ -475,6 +491,28 @@ impl Hunter {
         }
     }
 
+    /// Goes to the step that a sign leads to.
+    fn turn(&self, sign: Sign) {
+        let step = self.shared.step.load(Ordering::SeqCst);
+        let mut turns = self.shared.turns.iter();
+        if let Some(turn) = turns.find(|turn| turn.from == step && turn.sign == sign) {
+            self.shared.enter(turn.to);
+        }
+    }
+
+    /// Looks whether a stop of somebody is a sign.
+    fn watch_for_signs(&self, tid: Pid, part: Part, step: usize) {
+        let numbers = self.shared.turns.iter().filter_map(|turn| match turn.sign {
+            Sign::Executed(of, number) if turn.from == step && of == part => Some(number),
+            _ => None,
+        });
+        for number in numbers {
+            if call_of(tid) == (Some(number), true) {
+                self.turn(Sign::Executed(part, number));
+            }
+        }
+    }
+
     /// Counts a stop, and kills if it is the one.
     fn count(&mut self, tid: Pid) {
         let being = self.threads.get(&tid).and_then(|process| self.beings.get(process));
@@ -483,6 +521,7 @@ impl Hunter {
         };
         let step = self.shared.step.load(Ordering::SeqCst);
         *self.catch.stops.entry((part, step)).or_default() += 1;
+        self.watch_for_signs(tid, part, step);
         let is_doomed = |aim: &Aim| aim.doomed.contains(&part);
         if self.catch.shot.is_none() && self.shared.aim.as_ref().is_some_and(is_doomed) {
             let left = self.shared.left.load(Ordering::SeqCst);
@@ -513,7 +552,7 @@ impl Hunter {
         }
         self.catch.shot = Some(Shot {
             step,
-            call,
+            call: call.map_or_else(|| "none".to_owned(), syscalls::name),
             executed,
             killed,
         });
@@ -560,16 +599,13 @@ impl Hunter {
     }
 }
 
-/// Returns the system call at which a stopped thread stands, and whether it was executed.
-fn call_of(tid: Pid) -> (String, bool) {
+/// Returns the system call at which a stopped thread stands, if any, and whether it was executed.
+fn call_of(tid: Pid) -> (Option<i64>, bool) {
     let text = fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap_or_default();
     let number = text.split_whitespace().next();
     let number: Option<i64> = number.and_then(|number| number.parse().ok());
     let executed = ptrace::syscall_info(tid).is_ok_and(|info| info.op == EXIT);
-    match number.filter(|number| 0 <= *number) {
-        Some(number) => (syscalls::name(number), executed),
-        None => ("no call".to_owned(), false),
-    }
+    (number.filter(|number| 0 <= *number), executed)
 }
 
 /// How ptrace(2) marks a stop at the exit from a system call (`PTRACE_SYSCALL_INFO_EXIT`).

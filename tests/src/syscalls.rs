@@ -21,7 +21,7 @@ names!(
     SYS_membarrier, SYS_memfd_create, SYS_mkdirat, SYS_mmap, SYS_mount, SYS_mprotect, SYS_mremap,
     SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_openat, SYS_pidfd_open, SYS_pipe2,
     SYS_ppoll, SYS_prctl, SYS_pread64, SYS_prlimit64, SYS_pwrite64, SYS_read, SYS_readlinkat,
-    SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg, SYS_renameat, SYS_renameat2, SYS_rseq,
+    SYS_readv, SYS_recvfrom, SYS_recvmmsg, SYS_recvmsg, SYS_renameat, SYS_renameat2, SYS_restart_syscall, SYS_rseq,
     SYS_rt_sigaction, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_sched_getaffinity,
     SYS_sched_yield, SYS_sendfile, SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
     SYS_set_tid_address, SYS_setgroups, SYS_setsid, SYS_setsockopt, SYS_shutdown,

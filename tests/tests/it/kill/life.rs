@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use mesh_tests::home::Home;
-use mesh_tests::hunt::{Aim, Being, Catch, Hunt, Part, Shot, Stepper};
+use mesh_tests::hunt::{Aim, Being, Catch, Hunt, Part, Shot, Sign, Stepper, Turn};
 use mesh_tests::processes::{self, Running, of_service};
 use mesh_tests::until::until;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -25,7 +26,7 @@ use super::step::Step;
 const LATE: Duration = Duration::from_secs(1);
 
 /// Longest that one step may take with a kill in it.
-const STEP_MAX: Duration = Duration::from_secs(120);
+const STEP_MAX: Duration = Duration::from_secs(60);
 
 /// A life.
 pub struct Life<'a> {
@@ -165,7 +166,7 @@ impl<'a> Life<'a> {
                 bail!("{name} was acknowledged, and is {state:?} now");
             }
             if gone {
-                home.meshctl(&["order", "postgres", "--name", &name])?;
+                home.meshctl(&ordering(&name))?;
             }
             Ok(None)
         })?;
@@ -255,7 +256,7 @@ impl<'a> Life<'a> {
 
     fn set_state(&mut self, step: Step, verb: &str, state: &str) -> anyhow::Result<()> {
         let name = self.name.clone();
-        let set = |home: &Home, _: &Stepper| home.meshctl(&[verb, &name]);
+        let set = |home: &Home, _: &Stepper| home.meshctl(&[verb, &name, "--timeout", PATIENCE]);
         self.under(step, set)?;
         until(&format!("{name} is {state}"), SOON, || {
             let shown = self.show()?.context("an order is lost")?;
@@ -330,7 +331,9 @@ impl<'a> Life<'a> {
 
     fn release(&mut self) -> anyhow::Result<()> {
         let name = self.name.clone();
-        let destroy = |home: &Home, _: &Stepper| home.meshctl(&["destroy", &name, "--yes"]);
+        let destroy = |home: &Home, _: &Stepper| {
+            home.meshctl(&["destroy", &name, "--yes", "--timeout", PATIENCE])
+        };
         self.under(Step::Release, destroy)?;
         until(&format!("{name} is gone"), SOON, || {
             let running = of_service(&name) != Running::default();
@@ -359,8 +362,18 @@ impl<'a> Life<'a> {
             step: card.step.number(),
             stops: card.stops,
         });
-        let birth = (Step::Create.number(), Step::Start.number());
-        Hunt::begin(prey, aim, birth)
+        // What the customer reads comes later than what it tells of.
+        let synced = Sign::Executed(Part::Provider, libc::SYS_fdatasync);
+        let turn = |from: Step, sign, to: Step| Turn {
+            from: from.number(),
+            sign,
+            to: to.number(),
+        };
+        let turns = vec![
+            turn(Step::Reserve, synced, Step::Award),
+            turn(Step::Create, Sign::Birth, Step::Start),
+        ];
+        Hunt::begin(prey, aim, turns)
     }
 
     fn shim_prey(&self) -> Vec<(Pid, Being)> {
@@ -395,7 +408,7 @@ impl<'a> Life<'a> {
             None => vec![Part::Customer, Part::Provider, Part::Shim],
         };
         let before = of_service(&self.name);
-        let hunt = self.begin(self.prey(&parts)?, card)?;
+        let hunt = self.begin(self.prey(step, &parts)?, card)?;
         let stepper = hunt.stepper();
         stepper.enter(step.number());
         let customer = self.lane.customer.clone();
@@ -433,14 +446,15 @@ impl<'a> Life<'a> {
     }
 
     /// Returns whom to trace so that these can be counted and killed.
-    fn prey(&self, parts: &[Part]) -> anyhow::Result<Vec<(Pid, Being)>> {
+    fn prey(&self, step: Step, parts: &[Part]) -> anyhow::Result<Vec<(Pid, Being)>> {
         let mut prey = Vec::new();
         if parts.contains(&Part::Customer) {
             let daemon = self.home_of(Part::Customer)?.daemon()?;
             prey.push((daemon, Being::Daemon(Part::Customer)));
         }
-        // A shim that is not born yet is seen through its parent.
-        if parts.contains(&Part::Provider) || parts.contains(&Part::Shim) {
+        // A shim that is not born yet is seen through its parent, and so is what the provider does
+        // with an order.
+        if parts.iter().any(|part| *part != Part::Customer) || step == Step::Order {
             let daemon = self.home_of(Part::Provider)?.daemon()?;
             prey.push((daemon, Being::Daemon(Part::Provider)));
         }
@@ -478,23 +492,25 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// Checks that exactly one node holds the order and that it runs exactly once.
+    /// Waits until the order runs, and checks that it runs once, held by one node.
     fn single(&self) -> anyhow::Result<Running> {
-        let running = of_service(&self.name);
-        ensure!(
-            running.shims.len() == 1 && running.mains.len() == 1,
-            "{} runs so often: {running:?}",
-            self.name
-        );
+        let name = &self.name;
+        // A shim that was killed takes a moment to be missed and started again.
+        let running = until(&format!("{name} runs once"), SOON, || {
+            let running = of_service(name);
+            ensure!(running.mains.len() <= 1, "{name} runs twice: {running:?}");
+            let once = running.shims.len() == 1 && running.mains.len() == 1;
+            Ok(once.then_some(running))
+        })?;
         let mut holders = Vec::new();
         for home in &self.lane.providers {
             let status = home.meshnode(&["status", "--json"])?.json()?;
             for held in rows(&status, "held")? {
-                ensure!(text(held, "name")? == self.name, "{} holds {held}", home.name);
+                ensure!(text(held, "name")? == *name, "{} holds {held}", home.name);
                 holders.push(home.name.clone());
             }
         }
-        ensure!(holders.len() == 1, "{} is held by {holders:?}", self.name);
+        ensure!(holders.len() == 1, "{name} is held by {holders:?}");
         Ok(running)
     }
 }
@@ -510,7 +526,7 @@ fn show(home: &Home, name: &str) -> anyhow::Result<Option<Value>> {
 
 /// Orders, and says each step as its customer reads it. Returns the ticks that were read.
 fn order(home: &Home, name: &str, stepper: &Stepper) -> anyhow::Result<Vec<String>> {
-    let mut command = home.unstarted("meshctl", &["order", "postgres", "--name", name]);
+    let mut command = home.unstarted("meshctl", &ordering(name));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot order")?;
     let mut screen = child.stderr.take().context("an order has a screen")?;
@@ -535,6 +551,14 @@ fn order(home: &Home, name: &str, stepper: &Stepper) -> anyhow::Result<Vec<Strin
     end(child)?;
     Ok(ticks)
 }
+
+/// Returns the arguments of an order.
+const fn ordering(name: &str) -> [&str; 6] {
+    ["order", "postgres", "--name", name, "--timeout", PATIENCE]
+}
+
+/// How long a command may wait for others.
+const PATIENCE: &str = "40s";
 
 /// What a customer reads while ordering.
 const TICKS: [&str; 6] = [
