@@ -64,13 +64,16 @@ impl Book {
         Ok(())
     }
 
-    /// Remembers what a command that asked for usage was answered.
+    /// Remembers what a command that asked for usage was answered, some time ago.
     ///
     /// # Errors
-    /// Less than was told before.
+    /// The answer cannot be read.
     pub fn note_answer(&mut self, home: &Home, answer: &Value) -> anyhow::Result<()> {
         for row in rows(answer, "usage")? {
-            self.note_usage(&home.name, row)?;
+            let statement = (number(row, "seq")?, time(row, "until")?);
+            let key = (home.name.clone(), text(row, "item")?);
+            let told = self.usage.entry(key).or_insert(statement);
+            *told = statement.max(*told);
         }
         Ok(())
     }
