@@ -67,7 +67,10 @@ pub fn cgroups(endings: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     while let Some(folder) = waiting.pop() {
         let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-        for path in entries.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+        for path in entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+        {
             let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
             if endings.iter().any(|ending| name.ends_with(ending.as_str())) {
                 found.push(format!("cgroup {}", path.display()));
@@ -83,15 +86,28 @@ pub fn files(home: &Home) -> Vec<String> {
     let name = |path: &Path| format!("file {}", path.display());
     let mut found = Vec::new();
     for folder in ["instances", "traffic"] {
-        found.extend(list(&home.folder.join(folder)).iter().map(|path| name(path)));
+        found.extend(
+            list(&home.folder.join(folder))
+                .iter()
+                .map(|path| name(path)),
+        );
     }
     for recipe in list(&home.folder.join("spares")) {
         let spares = list(&recipe);
         found.extend(spares.iter().skip(SPARES_MAX).map(|path| name(path)));
-        found.extend(spares.iter().filter(|path| is_unfinished(path)).map(|path| name(path)));
+        found.extend(
+            spares
+                .iter()
+                .filter(|path| is_unfinished(path))
+                .map(|path| name(path)),
+        );
     }
     let own = list(&home.folder);
-    found.extend(own.iter().filter(|path| is_unfinished(path)).map(|path| name(path)));
+    found.extend(
+        own.iter()
+            .filter(|path| is_unfinished(path))
+            .map(|path| name(path)),
+    );
     found
 }
 
@@ -114,11 +130,17 @@ mod tests {
     #[test]
     fn new_process_is_noticed() {
         let before = Footprint::look();
-        let mut sleeper = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let mut sleeper = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .unwrap();
         let grown = before.grown_to(&Footprint::look());
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
-        assert!(grown.iter().any(|line| line.contains("sleep 100")), "{grown:?}");
+        assert!(
+            grown.iter().any(|line| line.contains("sleep 100")),
+            "{grown:?}"
+        );
     }
 
     #[test]

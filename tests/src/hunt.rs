@@ -84,7 +84,7 @@ pub enum Sign {
     /// A shim is born.
     Birth,
     /// A system call of this number was executed.
-    Executed(Part, i64),
+    Executed(Part, libc::c_long),
 }
 
 /// A step that ends and another that begins when the first sign is seen.
@@ -220,7 +220,10 @@ impl Hunt {
             thread: Some(thread),
         };
         if seized.recv_timeout(PATIENCE).is_err() {
-            return Err(hunt.end().err().unwrap_or_else(|| anyhow!("nobody to trace")));
+            return Err(hunt
+                .end()
+                .err()
+                .unwrap_or_else(|| anyhow!("nobody to trace")));
         }
         Ok(hunt)
     }
@@ -419,7 +422,9 @@ impl Hunter {
 
     /// A traced thread has a child, or a sibling.
     fn newcomer(&mut self, tid: Pid, parent: Pid) {
-        let child = ptrace::getevent(tid).ok().and_then(|raw| i32::try_from(raw).ok());
+        let child = ptrace::getevent(tid)
+            .ok()
+            .and_then(|raw| i32::try_from(raw).ok());
         if let Some(child) = child.map(Pid::from_raw) {
             if self.waiting.remove(&child) {
                 self.welcome(child, parent);
@@ -480,9 +485,10 @@ impl Hunter {
             Being::Starter => self.turn(Sign::Birth),
             Being::Daemon(_) => {
                 // Whoever started it is let go: its work is done.
-                let launchers = self.threads.iter().filter(|(_, of)| {
-                    matches!(self.beings.get(of), Some(Being::Launcher(_)))
-                });
+                let launchers = self
+                    .threads
+                    .iter()
+                    .filter(|(_, of)| matches!(self.beings.get(of), Some(Being::Launcher(_))));
                 for tid in launchers.map(|(tid, _)| *tid) {
                     let _ = ptrace::interrupt(tid);
                 }
@@ -515,7 +521,10 @@ impl Hunter {
 
     /// Counts a stop, and kills if it is the one.
     fn count(&mut self, tid: Pid) {
-        let being = self.threads.get(&tid).and_then(|process| self.beings.get(process));
+        let being = self
+            .threads
+            .get(&tid)
+            .and_then(|process| self.beings.get(process));
         let Some(part) = being.and_then(|being| being.part()) else {
             return;
         };
@@ -535,7 +544,12 @@ impl Hunter {
 
     /// Kills everybody who is doomed.
     fn shoot(&mut self, tid: Pid) {
-        let Some(aim) = self.shared.aim.clone().filter(|_| self.catch.shot.is_none()) else {
+        let Some(aim) = self
+            .shared
+            .aim
+            .clone()
+            .filter(|_| self.catch.shot.is_none())
+        else {
             return;
         };
         let step = self.shared.step.load(Ordering::SeqCst);
@@ -588,7 +602,9 @@ impl Hunter {
         let Some(Being::Launcher(part)) = being else {
             return false;
         };
-        self.beings.values().any(|being| *being == Being::Daemon(*part))
+        self.beings
+            .values()
+            .any(|being| *being == Being::Daemon(*part))
     }
 
     fn let_go(&mut self, tid: Pid, signal: Option<Signal>) {
@@ -600,10 +616,10 @@ impl Hunter {
 }
 
 /// Returns the system call at which a stopped thread stands, if any, and whether it was executed.
-fn call_of(tid: Pid) -> (Option<i64>, bool) {
+fn call_of(tid: Pid) -> (Option<libc::c_long>, bool) {
     let text = fs::read_to_string(format!("/proc/{tid}/syscall")).unwrap_or_default();
     let number = text.split_whitespace().next();
-    let number: Option<i64> = number.and_then(|number| number.parse().ok());
+    let number: Option<libc::c_long> = number.and_then(|number| number.parse().ok());
     let executed = ptrace::syscall_info(tid).is_ok_and(|info| info.op == EXIT);
     (number.filter(|number| 0 <= *number), executed)
 }

@@ -74,10 +74,12 @@ pub fn state(pid: Pid) -> Option<char> {
 
 /// Returns the children of a process.
 pub fn children(pid: Pid) -> Vec<Pid> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten();
-    let lists = tasks.flatten().map(|task| {
-        fs::read_to_string(task.path().join("children")).unwrap_or_default()
-    });
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    let lists = tasks
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
     let numbers = lists.flat_map(|list| {
         let numbers = list.split_whitespace().map(|word| word.parse().ok());
         numbers.collect::<Vec<Option<i32>>>()

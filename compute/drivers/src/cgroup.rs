@@ -175,7 +175,10 @@ pub fn of_label(label: &str) -> Vec<PathBuf> {
         parents.collect::<Vec<_>>()
     });
     let folders: BTreeSet<PathBuf> = places.map(|parent| parent.join(label)).collect();
-    folders.into_iter().filter(|folder| folder.is_dir()).collect()
+    folders
+        .into_iter()
+        .filter(|folder| folder.is_dir())
+        .collect()
 }
 
 impl Hierarchy {

@@ -55,7 +55,9 @@ impl Book {
         let from = time(row, "from")?;
         let begin = *self.begins.entry(item.clone()).or_insert(from);
         ensure!(begin == from, "the first statement of {item} has changed");
-        let told = self.usage.insert((node.to_owned(), item.clone()), (seq, until));
+        let told = self
+            .usage
+            .insert((node.to_owned(), item.clone()), (seq, until));
         let (seq_told, until_told) = told.unwrap_or((0, i64::MIN));
         ensure!(
             seq_told <= seq && until_told <= until,
@@ -129,7 +131,9 @@ impl Book {
 
     /// Returns our orders: names and ids.
     pub fn orders(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.orders.iter().map(|(name, id)| (name.as_str(), id.as_str()))
+        self.orders
+            .iter()
+            .map(|(name, id)| (name.as_str(), id.as_str()))
     }
 }
 
@@ -139,7 +143,9 @@ impl Book {
 /// There is no such list.
 pub fn rows<'a>(value: &'a Value, list: &str) -> anyhow::Result<impl Iterator<Item = &'a Value>> {
     let rows = value.get(list).and_then(Value::as_array);
-    Ok(rows.with_context(|| format!("no {list} in {value}"))?.iter())
+    Ok(rows
+        .with_context(|| format!("no {list} in {value}"))?
+        .iter())
 }
 
 /// Returns a text of a row.
@@ -148,7 +154,9 @@ pub fn rows<'a>(value: &'a Value, list: &str) -> anyhow::Result<impl Iterator<It
 /// There is none.
 pub fn text(row: &Value, field: &str) -> anyhow::Result<String> {
     let text = row.get(field).and_then(Value::as_str);
-    Ok(text.with_context(|| format!("no {field} in {row}"))?.to_owned())
+    Ok(text
+        .with_context(|| format!("no {field} in {row}"))?
+        .to_owned())
 }
 
 /// Returns a number of a row.

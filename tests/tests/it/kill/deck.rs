@@ -61,7 +61,9 @@ pub type Seen = BTreeMap<(Part, usize), u64>;
 /// Draws `count` kills, each step as often as the others.
 pub fn draw(count: usize, seen: &Seen, chance: &mut Chance) -> Vec<Card> {
     let steps = Step::ALL.iter().cycle().take(count);
-    steps.filter_map(|step| draw_one(*step, seen, chance)).collect()
+    steps
+        .filter_map(|step| draw_one(*step, seen, chance))
+        .collect()
 }
 
 /// Draws a kill in one step; none if nobody does anything in it.

@@ -176,7 +176,10 @@ impl Lane {
             for line in rows(invoice, "lines")? {
                 if text(line, "item")? == item {
                     let (from, to) = (number(line, "seq_first")?, number(line, "seq_last")?);
-                    ensure!(from == next, "{name}: statements {next} to {from} are not billed");
+                    ensure!(
+                        from == next,
+                        "{name}: statements {next} to {from} are not billed"
+                    );
                     next = to + 1;
                 }
             }

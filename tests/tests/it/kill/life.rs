@@ -118,7 +118,11 @@ impl<'a> Life<'a> {
     }
 
     fn index_of(&self, node: &str) -> anyhow::Result<usize> {
-        let at = self.lane.providers.iter().position(|home| home.name == node);
+        let at = self
+            .lane
+            .providers
+            .iter()
+            .position(|home| home.name == node);
         at.with_context(|| format!("{node} is not on this lane"))
     }
 
@@ -138,7 +142,9 @@ impl<'a> Life<'a> {
             self.lane.book.tick(&self.name, &tick);
         }
         if self.lane.book.is_acknowledged(&self.name) {
-            let shown = self.show()?.context("an order that was acknowledged is lost")?;
+            let shown = self
+                .show()?
+                .context("an order that was acknowledged is lost")?;
             self.lane.book.check_order(&self.name, &shown)?;
         }
         self.await_ready()?;
@@ -248,7 +254,10 @@ impl<'a> Life<'a> {
         };
         self.under(Step::Invoice, look)?;
         let verify = || -> anyhow::Result<Option<()>> {
-            let list = self.customer().meshctl(&["invoice", "ls", "--json"])?.json()?;
+            let list = self
+                .customer()
+                .meshctl(&["invoice", "ls", "--json"])?
+                .json()?;
             let Some(first) = rows(&list, "invoices")?.next() else {
                 return Ok(None);
             };
@@ -305,7 +314,10 @@ impl<'a> Life<'a> {
         let home = self.home_of(part)?.clone();
         home.stop()?;
         let mut command = home.unstarted_and_stopped("meshnode", &["start"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let mut launcher = command.spawn().context("cannot start a daemon")?;
         let pid = Pid::from_raw(i32::try_from(launcher.id())?);
         until("the launcher stands", SOON, || {
@@ -532,7 +544,10 @@ fn show(home: &Home, name: &str) -> anyhow::Result<Option<Value>> {
 /// Orders, and says each step as its customer reads it. Returns the ticks that were read.
 fn order(home: &Home, name: &str, stepper: &Stepper) -> anyhow::Result<Vec<String>> {
     let mut command = home.unstarted("meshctl", &ordering(name));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot order")?;
     let mut screen = child.stderr.take().context("an order has a screen")?;
     let mut text = String::new();
@@ -543,7 +558,9 @@ fn order(home: &Home, name: &str, stepper: &Stepper) -> anyhow::Result<Vec<Strin
         if len == 0 {
             break;
         }
-        text.push_str(&String::from_utf8_lossy(piece.get(..len).unwrap_or_default()));
+        text.push_str(&String::from_utf8_lossy(
+            piece.get(..len).unwrap_or_default(),
+        ));
         for tick in TICKS {
             if text.contains(tick) && !ticks.iter().any(|read| read == tick) {
                 ticks.push(tick.to_owned());

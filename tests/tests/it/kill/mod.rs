@@ -61,7 +61,8 @@ pub fn kills_lose_nothing(place: &Place) -> anyhow::Result<()> {
     fill_up(&mut lanes, &seen, &mut kills, &mut chance)?;
     println!("lived in {:.1} s", start.elapsed().as_secs_f64());
     for lane in &mut lanes {
-        lane.close().with_context(|| format!("lane {}", lane.number))?;
+        lane.close()
+            .with_context(|| format!("lane {}", lane.number))?;
     }
     nothing_is_left(&lanes, &before)?;
     tell(seed, &kills)
@@ -98,7 +99,9 @@ fn live_all(lanes: &mut [Lane], lives: Vec<Vec<Card>>) -> anyhow::Result<Vec<Kil
             if let Ok(mut kills) = kills.lock() {
                 kills.extend(shots);
             }
-            if lived.is_err() && let Ok(mut queue) = queue.lock() {
+            if lived.is_err()
+                && let Ok(mut queue) = queue.lock()
+            {
                 // One broken promise is enough: the others end their lives.
                 queue.by_ref().for_each(drop);
             }
@@ -139,7 +142,9 @@ fn fill_up(
         if wanted.is_empty() {
             return Ok(());
         }
-        let more = wanted.into_iter().filter_map(|step| draw_one(step, seen, chance));
+        let more = wanted
+            .into_iter()
+            .filter_map(|step| draw_one(step, seen, chance));
         let more = deal(more.collect(), chance);
         kills.extend(live_all(lanes, more)?);
     }
@@ -164,18 +169,32 @@ fn nothing_is_left(lanes: &[Lane], before: &Footprint) -> anyhow::Result<()> {
         Ok(grown().is_empty().then_some(()))
     });
     let mut left = if gone.is_ok() { Vec::new() } else { grown() };
-    left.extend(lanes.iter().flat_map(Lane::homes).flat_map(footprint::files));
+    left.extend(
+        lanes
+            .iter()
+            .flat_map(Lane::homes)
+            .flat_map(footprint::files),
+    );
     let items = lanes.iter().flat_map(|lane| lane.book.orders());
-    let endings: Vec<String> = items.filter_map(|(_, id)| id.get(..12)).map(str::to_owned).collect();
+    let endings: Vec<String> = items
+        .filter_map(|(_, id)| id.get(..12))
+        .map(str::to_owned)
+        .collect();
     left.extend(footprint::cgroups(&endings));
-    ensure!(left.is_empty(), "this was left behind:\n{}", left.join("\n"));
+    ensure!(
+        left.is_empty(),
+        "this was left behind:\n{}",
+        left.join("\n")
+    );
     Ok(())
 }
 
 fn show_seen(seen: &Seen) {
     println!("stops at system calls in a life:");
     for step in Step::ALL {
-        let of_step = seen.iter().filter(|((_, number), _)| *number == step.number());
+        let of_step = seen
+            .iter()
+            .filter(|((_, number), _)| *number == step.number());
         let parts: Vec<String> = of_step
             .map(|((part, _), count)| format!("{part:?} {count}"))
             .collect();
@@ -183,36 +202,25 @@ fn show_seen(seen: &Seen) {
     }
 }
 
-/// Prints the histograms and tells the figure.
+/// Tells the figure, with the histograms.
 fn tell(seed: u64, kills: &[Kill]) -> anyhow::Result<()> {
-    let mut calls: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut targets: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut executed = 0;
-    for (card, shot) in kills {
-        *calls.entry(&shot.call).or_default() += 1;
-        *targets.entry(card.target.word()).or_default() += 1;
-        executed += usize::from(shot.executed);
-    }
+    let calls = histogram(kills.iter().map(|(_, shot)| shot.call.clone()));
+    let targets = histogram(kills.iter().map(|(card, _)| card.target.word().to_owned()));
+    let executed = kills.iter().filter(|(_, shot)| shot.executed).count();
     let steps = by_step(kills);
-    println!("kills by step:");
-    for step in Step::ALL {
-        println!("  {:>3}  {step:?}", steps.get(&step).unwrap_or(&0));
-    }
-    println!("kills by system call ({executed} after it, the others before):");
-    for (call, count) in &calls {
-        println!("  {count:>3}  {call}");
-    }
-    let who: Vec<String> = targets.iter().map(|(who, count)| format!("{who} {count}")).collect();
-    let holds = KILLS <= kills.len() && steps.len() == Step::ALL.len();
+    let count = |step: &Step| steps.get(step).copied().unwrap_or(0);
+    let of_steps: Vec<String> = Step::ALL
+        .iter()
+        .map(|step| format!("{step:?} {}", count(step)))
+        .collect();
+    let holds = KILLS <= kills.len() && Step::ALL.iter().all(|step| 0 < count(step));
     let text = format!(
-        "{} kills ({}) at {} system calls in {} of {} steps, seed {seed}: 0 acknowledged orders, \
-         awards, grants or usage records lost, 0 orders executed twice, instances outlived their \
-         daemons, invoices recomputed, nothing left behind",
+        "{} kills, seed {seed}: 0 acknowledged orders, awards, grants or usage records lost, 0 \
+         orders executed twice, instances outlived their daemons, invoices recomputed, nothing left \
+         behind | whom: {targets} | in which step: {} | at which system call ({executed} after it, \
+         the others before): {calls}",
         kills.len(),
-        who.join(", "),
-        calls.len(),
-        steps.len(),
-        Step::ALL.len(),
+        of_steps.join(", "),
     );
     Figure {
         bar: "first.kill".to_owned(),
@@ -222,4 +230,16 @@ fn tell(seed: u64, kills: &[Kill]) -> anyhow::Result<()> {
     .tell();
     ensure!(holds, "kills were missed: {text}");
     Ok(())
+}
+
+/// Counts words, the most frequent first.
+fn histogram(words: impl Iterator<Item = String>) -> String {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for word in words {
+        *counts.entry(word).or_default() += 1;
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let words = counts.iter().map(|(word, count)| format!("{word} {count}"));
+    words.collect::<Vec<String>>().join(", ")
 }
