@@ -35,8 +35,8 @@ const KILLS: usize = 60;
 /// How many meshes stand at once: waiting costs nothing, and kills make nodes wait.
 const LANES: usize = 3;
 
-/// How many more kills may be drawn for steps that were missed.
-const MORE_MAX: usize = 10;
+/// How often more kills are drawn for steps that were missed.
+const MORE_ROUNDS_MAX: usize = 10;
 
 /// A kill that happened, and what it was meant to be.
 type Kill = (Card, Shot);
@@ -57,7 +57,7 @@ pub fn kills_lose_nothing(place: &Place) -> anyhow::Result<()> {
     println!("watched in {:.1} s", start.elapsed().as_secs_f64());
     show_seen(&seen);
     let lives = deal(draw(KILLS, &seen, &mut chance), &mut chance);
-    let mut kills = live_all(&mut lanes, lives)?;
+    let mut kills = live_all(&mut lanes, 0, lives)?;
     fill_up(&mut lanes, &seen, &mut kills, &mut chance)?;
     println!("lived in {:.1} s", start.elapsed().as_secs_f64());
     for lane in &mut lanes {
@@ -83,7 +83,7 @@ fn raise(lab: &Lab) -> anyhow::Result<Vec<Lane>> {
 }
 
 /// Lives all lives, each lane one after the other.
-fn live_all(lanes: &mut [Lane], lives: Vec<Vec<Card>>) -> anyhow::Result<Vec<Kill>> {
+fn live_all(lanes: &mut [Lane], round: usize, lives: Vec<Vec<Card>>) -> anyhow::Result<Vec<Kill>> {
     let queue = Mutex::new(lives.into_iter().enumerate());
     let kills = Mutex::new(Vec::new());
     let work = |lane: &mut Lane| -> anyhow::Result<()> {
@@ -92,7 +92,7 @@ fn live_all(lanes: &mut [Lane], lives: Vec<Vec<Card>>) -> anyhow::Result<Vec<Kil
             let Some((number, cards)) = next else {
                 return Ok(());
             };
-            let (start, name) = (Instant::now(), format!("crm-{number}"));
+            let (start, name) = (Instant::now(), format!("crm-{round}-{number}"));
             let mut life = Life::new(lane, name.clone(), cards.clone());
             let lived = life.live();
             let shots = std::mem::take(&mut life.shots);
@@ -130,7 +130,7 @@ fn fill_up(
     kills: &mut Vec<Kill>,
     chance: &mut Chance,
 ) -> anyhow::Result<()> {
-    for _ in 0..MORE_MAX {
+    for round in 1..=MORE_ROUNDS_MAX {
         let by_step = by_step(kills);
         let missed: Vec<Step> = Step::ALL
             .into_iter()
@@ -146,7 +146,7 @@ fn fill_up(
             .into_iter()
             .filter_map(|step| draw_one(step, seen, chance));
         let more = deal(more.collect(), chance);
-        kills.extend(live_all(lanes, more)?);
+        kills.extend(live_all(lanes, round, more)?);
     }
     Ok(())
 }
