@@ -5,8 +5,8 @@
 //!        │                         │ the n-th since a step began: SIGKILL to all who are doomed
 //!        └── children: threads and shims are followed, everything else is let go at once
 //! ```
-//! A call that is killed at its entry is not executed, one that is killed at its exit has been: so a
-//! draw over stops is a draw over what the world has and has not seen. The one who traces is a
+//! A call that is killed at its entry is not executed, one that is killed at its exit has been: so
+//! a draw over stops is a draw over what the world has and has not seen. The one who traces is a
 //! thread of its own, because ptrace(2) knows only the thread that seized; it sleeps in waitpid(2),
 //! and others wake it by a signal that the traced never see. Decides nothing about when or whom.
 //!
@@ -105,7 +105,9 @@ pub struct Aim {
     pub doomed: Vec<Part>,
     /// The step in which counting begins.
     pub step: usize,
-    /// How many stops later the kill comes.
+    /// At which system call.
+    pub call: libc::c_long,
+    /// At the how-manieth stop at that call.
     pub stops: u64,
 }
 
@@ -127,8 +129,8 @@ pub struct Shot {
 pub struct Catch {
     /// The kill, if there was one.
     pub shot: Option<Shot>,
-    /// Stops counted, by who and by step.
-    pub stops: BTreeMap<(Part, usize), u64>,
+    /// Stops counted, by who, by step and by system call.
+    pub stops: BTreeMap<(Part, usize, libc::c_long), u64>,
 }
 
 /// What both threads see.
@@ -506,39 +508,34 @@ impl Hunter {
         }
     }
 
-    /// Looks whether a stop of somebody is a sign.
-    fn watch_for_signs(&self, tid: Pid, part: Part, step: usize) {
-        let numbers = self.shared.turns.iter().filter_map(|turn| match turn.sign {
-            Sign::Executed(of, number) if turn.from == step && of == part => Some(number),
-            _ => None,
-        });
-        for number in numbers {
-            if call_of(tid) == (Some(number), true) {
-                self.turn(Sign::Executed(part, number));
-            }
-        }
-    }
-
     /// Counts a stop, and kills if it is the one.
     fn count(&mut self, tid: Pid) {
-        let being = self
-            .threads
-            .get(&tid)
-            .and_then(|process| self.beings.get(process));
+        let process = self.threads.get(&tid);
+        let being = process.and_then(|process| self.beings.get(process));
         let Some(part) = being.and_then(|being| being.part()) else {
             return;
         };
+        let (Some(call), executed) = call_of(tid) else {
+            return;
+        };
         let step = self.shared.step.load(Ordering::SeqCst);
-        *self.catch.stops.entry((part, step)).or_default() += 1;
-        self.watch_for_signs(tid, part, step);
-        let is_doomed = |aim: &Aim| aim.doomed.contains(&part);
-        if self.catch.shot.is_none() && self.shared.aim.as_ref().is_some_and(is_doomed) {
-            let left = self.shared.left.load(Ordering::SeqCst);
-            if left <= 1 {
-                self.shoot(tid);
-            } else if left != FAR {
-                self.shared.left.store(left - 1, Ordering::SeqCst);
-            }
+        *self.catch.stops.entry((part, step, call)).or_default() += 1;
+        if executed {
+            self.turn(Sign::Executed(part, call));
+        }
+        let aim = self
+            .shared
+            .aim
+            .as_ref()
+            .filter(|_| self.catch.shot.is_none());
+        let Some(aim) = aim.filter(|aim| aim.doomed.contains(&part)) else {
+            return;
+        };
+        let left = self.shared.left.load(Ordering::SeqCst);
+        if left <= 0 || left == 1 && aim.call == call {
+            self.shoot(tid);
+        } else if left != FAR && aim.call == call {
+            self.shared.left.store(left - 1, Ordering::SeqCst);
         }
     }
 

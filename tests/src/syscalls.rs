@@ -113,6 +113,7 @@ names!(
     SYS_statfs,
     SYS_statx,
     SYS_symlinkat,
+    SYS_sync_file_range,
     SYS_syncfs,
     SYS_tgkill,
     SYS_umask,

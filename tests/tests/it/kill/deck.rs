@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_tests::chance::Chance;
 use mesh_tests::hunt::Part;
+use nix::libc;
 
 use super::step::Step;
 
@@ -21,7 +22,15 @@ pub enum Target {
 }
 
 impl Target {
-    const ALL: [Self; 4] = [Self::Customer, Self::Provider, Self::Shim, Self::Both];
+    /// Shims twice, for they are there in half of the steps only.
+    const DRAWN: [Self; 6] = [
+        Self::Customer,
+        Self::Provider,
+        Self::Shim,
+        Self::Shim,
+        Self::Both,
+        Self::Both,
+    ];
 
     /// Returns who dies.
     pub fn parts(self) -> Vec<Part> {
@@ -51,12 +60,37 @@ pub struct Card {
     pub step: Step,
     /// Who.
     pub target: Target,
-    /// After how many stops at system calls.
+    /// At which system call.
+    pub call: libc::c_long,
+    /// At the how-manieth stop at that call: each is a stop before and one after it.
     pub stops: u64,
 }
 
-/// Stops that were seen, by who and by step.
-pub type Seen = BTreeMap<(Part, usize), u64>;
+/// Stops that were seen, by who, by step and by system call.
+pub type Seen = BTreeMap<(Part, usize, libc::c_long), u64>;
+
+/// Calls in which threads wait or do their own housekeeping: a kill there is one between calls, and
+/// they would outnumber all others.
+const WAITS: [libc::c_long; 12] = [
+    libc::SYS_futex,
+    libc::SYS_epoll_pwait,
+    libc::SYS_ppoll,
+    libc::SYS_restart_syscall,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_madvise,
+    libc::SYS_mprotect,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_gettid,
+];
+
+/// The same where older calls are still used.
+#[cfg(target_arch = "x86_64")]
+const OLD_WAITS: [libc::c_long; 2] = [libc::SYS_epoll_wait, libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_WAITS: [libc::c_long; 0] = [];
 
 /// Draws `count` kills, each step as often as the others.
 pub fn draw(count: usize, seen: &Seen, chance: &mut Chance) -> Vec<Card> {
@@ -66,23 +100,33 @@ pub fn draw(count: usize, seen: &Seen, chance: &mut Chance) -> Vec<Card> {
         .collect()
 }
 
-/// Draws a kill in one step; none if nobody does anything in it.
+/// Draws a kill in one step: somebody, one of the calls that they make in it, rare ones as likely
+/// as frequent ones, and a stop at that call. None if nobody does anything.
 pub fn draw_one(step: Step, seen: &Seen, chance: &mut Chance) -> Option<Card> {
-    let of = |part| seen.get(&(part, step.number())).copied().unwrap_or(0);
-    let has_shim = 0 < of(Part::Shim);
-    let possible = |target: &Target| match target {
-        Target::Customer => 0 < of(Part::Customer),
-        Target::Provider => 0 < of(Part::Provider),
-        Target::Shim | Target::Both => has_shim && 0 < of(Part::Provider),
+    let calls_of = |parts: &[Part]| {
+        let mut calls: BTreeMap<libc::c_long, u64> = BTreeMap::new();
+        for ((part, number, call), stops) in seen {
+            let waits = WAITS.contains(call) || OLD_WAITS.contains(call);
+            if *number == step.number() && parts.contains(part) && !waits {
+                *calls.entry(*call).or_default() += stops;
+            }
+        }
+        calls
     };
-    let possible: Vec<Target> = Target::ALL.into_iter().filter(possible).collect();
+    let possible = |target: &Target| {
+        let has_shim = !calls_of(&[Part::Shim]).is_empty();
+        let needs_shim = target.parts().contains(&Part::Shim);
+        !calls_of(&target.parts()).is_empty() && (has_shim || !needs_shim)
+    };
+    let possible: Vec<Target> = Target::DRAWN.into_iter().filter(possible).collect();
     let target = chance.one(&possible)?;
-    let range: u64 = target.parts().into_iter().map(of).sum();
-    let stops = 1 + chance.below(range);
+    let calls: Vec<(libc::c_long, u64)> = calls_of(&target.parts()).into_iter().collect();
+    let (call, range) = chance.one(&calls)?;
     Some(Card {
         step,
         target,
-        stops,
+        call,
+        stops: 1 + chance.below(range),
     })
 }
 

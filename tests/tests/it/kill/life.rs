@@ -1,5 +1,5 @@
-//! One order's life: planned, ordered, used, metered, billed, stopped, started, released, with kills
-//! in between, after each of which everything that was said must still hold.
+//! One order's life: planned, ordered, used, metered, billed, stopped, started, released, with
+//! kills in between, after each of which everything that was said must still hold.
 
 use std::io::Read as _;
 use std::process::{Child, Stdio};
@@ -377,6 +377,7 @@ impl<'a> Life<'a> {
         let aim = card.map(|card| Aim {
             doomed: card.target.parts(),
             step: card.step.number(),
+            call: card.call,
             stops: card.stops,
         });
         // What the customer reads comes later than what it tells of.

@@ -1,7 +1,7 @@
 //! `kill -9` of daemons and shims at random system calls of an order's life: bar first.kill.
 //!
 //! A first life is only watched: how many system calls does who make in which step? Over these the
-//! kills are drawn, each step as often as the others. Then lives are lived on a few lanes at once,
+//! kills are drawn, each step as often as the others, rare calls as likely as frequent ones. Then lives are lived on a few lanes at once,
 //! with kills in them; after each one everything that anybody was told must still hold.
 
 mod book;
@@ -19,7 +19,7 @@ use anyhow::{Context as _, bail, ensure};
 use mesh_tests::chance::Chance;
 use mesh_tests::figures::Figure;
 use mesh_tests::footprint::{self, Footprint};
-use mesh_tests::hunt::Shot;
+use mesh_tests::hunt::{Part, Shot};
 use mesh_tests::lab::Lab;
 use mesh_tests::runner::Place;
 use mesh_tests::until::until;
@@ -192,13 +192,13 @@ fn nothing_is_left(lanes: &[Lane], before: &Footprint) -> anyhow::Result<()> {
 fn show_seen(seen: &Seen) {
     println!("stops at system calls in a life:");
     for step in Step::ALL {
-        let of_step = seen
-            .iter()
-            .filter(|((_, number), _)| *number == step.number());
-        let parts: Vec<String> = of_step
-            .map(|((part, _), count)| format!("{part:?} {count}"))
-            .collect();
-        println!("  {:<8} {}", format!("{step:?}"), parts.join(", "));
+        let mut by_part: BTreeMap<Part, u64> = BTreeMap::new();
+        for ((part, number, _), stops) in seen {
+            if *number == step.number() {
+                *by_part.entry(*part).or_default() += stops;
+            }
+        }
+        println!("  {:<8} {by_part:?}", format!("{step:?}"));
     }
 }
 
@@ -216,8 +216,8 @@ fn tell(seed: u64, kills: &[Kill]) -> anyhow::Result<()> {
     let holds = KILLS <= kills.len() && Step::ALL.iter().all(|step| 0 < count(step));
     let text = format!(
         "{} kills, seed {seed}: 0 acknowledged orders, awards, grants or usage records lost, 0 \
-         orders executed twice, instances outlived their daemons, invoices recomputed, nothing left \
-         behind | whom: {targets} | in which step: {} | at which system call ({executed} after it, \
+         orders executed twice, instances outlived their daemons, invoices recomputed, nothing \
+         left behind | whom: {targets} | in which step: {} | at which system call ({executed} after it, \
          the others before): {calls}",
         kills.len(),
         of_steps.join(", "),
