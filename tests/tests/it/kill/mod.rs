@@ -1,8 +1,9 @@
 //! `kill -9` of daemons and shims at random system calls of an order's life: bar first.kill.
 //!
 //! A first life is only watched: how many system calls does who make in which step? Over these the
-//! kills are drawn, each step as often as the others, rare calls as likely as frequent ones. Then lives are lived on a few lanes at once,
-//! with kills in them; after each one everything that anybody was told must still hold.
+//! kills are drawn, each step as often as the others, rare calls as likely as frequent ones. Then
+//! lives are lived on a few lanes at once, with kills in them; after each one everything that
+//! anybody was told must still hold.
 
 mod book;
 mod deck;
@@ -217,8 +218,8 @@ fn tell(seed: u64, kills: &[Kill]) -> anyhow::Result<()> {
     let text = format!(
         "{} kills, seed {seed}: 0 acknowledged orders, awards, grants or usage records lost, 0 \
          orders executed twice, instances outlived their daemons, invoices recomputed, nothing \
-         left behind | whom: {targets} | in which step: {} | at which system call ({executed} after it, \
-         the others before): {calls}",
+         left behind | whom: {targets} | in which step: {} | at which system call ({executed} \
+         after it, the others before): {calls}",
         kills.len(),
         of_steps.join(", "),
     );
