@@ -15,6 +15,9 @@ use super::book::{Book, number, rows, text};
 /// How long nodes may take to find each other, and records to spread.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// Exit code of a command that nobody answered.
+const UNREACHABLE: i32 = 3;
+
 /// What the provider sells: to a customer with enough credit for all lives.
 const TERMS: [&str; 4] = ["--sell", "postgres=0.12EUR/month", "--credit", "100EUR"];
 
@@ -77,7 +80,14 @@ impl Lane {
             .meshctl(&["member", "invite", "--role", "node"])?
             .value()?;
         let join = ["join", &invite, "--name", &second.name, "--yes"];
-        second.meshnode(&join)?.ok()?;
+        // The door opens a moment after its invite is printed.
+        until("a member joins", SOON, || {
+            let said = second.meshnode(&join)?;
+            if said.code == UNREACHABLE {
+                return Ok(None);
+            }
+            said.ok().map(Some)
+        })?;
         second.start()?;
         agree(&first, &customer, &TERMS)?;
         let lane = Self {
