@@ -20,6 +20,7 @@ use mesh_routing::plan::Plan;
 
 use crate::config::TunPlace;
 use crate::home::Home;
+use crate::remember;
 
 /// Name of the TUN on the host.
 const TUN_NAME: &str = "mesh0";
@@ -147,7 +148,7 @@ impl Remembered {
         // An empty list comes before the node has read its own orders; keep what was.
         if open != self.written && !open.is_empty() {
             let text = serde_json::to_vec(&open).unwrap_or_default();
-            if let Err(error) = std::fs::write(&self.file, text) {
+            if let Err(error) = remember::replace(&self.file, &text) {
                 tracing::warn!(%error, "cannot remember loopback ports");
             }
             self.written.clone_from(&open);
