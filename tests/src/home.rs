@@ -152,6 +152,22 @@ impl Home {
         )
     }
 
+    /// Returns a command of one of our programs on this machine, for whoever wants to watch it
+    /// while it runs.
+    pub fn unstarted(&self, program: &str, arguments: &[&str]) -> Command {
+        self.remember(&self.typed(program, arguments));
+        self.command(&self.programs.join(program), arguments)
+    }
+
+    /// Returns the same, but stopped before the program begins: for whoever wants to trace it from
+    /// its first system call. SIGCONT lets it begin.
+    pub fn unstarted_and_stopped(&self, program: &str, arguments: &[&str]) -> Command {
+        self.remember(&self.typed(program, arguments));
+        let program = self.programs.join(program).to_string_lossy().into_owned();
+        let stop = ["-c", "kill -STOP $$; exec \"$@\"", "sh", &program];
+        self.command(Path::new("/bin/sh"), &[&stop, arguments].concat())
+    }
+
     /// Runs any other program on this machine.
     ///
     /// # Errors

@@ -14,17 +14,25 @@
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`runner`] | picks, starts, bounds and reports tests |
+//! | [`hunt`], [`syscalls`] | kills a daemon, a shim or both at a chosen system call |
+//! | [`processes`], [`footprint`] | what runs here, and what was left behind |
+//! | [`chance`] | draws from a seed |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
 
 pub mod cables;
+pub mod chance;
 pub mod figures;
+pub mod footprint;
 pub mod ground;
 pub mod home;
+pub mod hunt;
 pub mod lab;
 pub mod probe;
+pub mod processes;
 pub mod pulse;
 pub mod runner;
 pub mod said;
+pub mod syscalls;
 pub mod transcript;
 pub mod until;

@@ -243,9 +243,13 @@ fn decoders() -> Command {
     ]);
     command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command.env("MESHSTEAD_FUZZ_INPUTS", "1000000");
-    // Another change looks elsewhere; the same one sees the same again.
+    seeded(command, "MESHSTEAD_FUZZ_SEED")
+}
+
+/// Another change looks elsewhere; the same one sees the same again.
+fn seeded(mut command: Command, variable: &str) -> Command {
     if let Some(commit) = workspace::commit() {
-        command.env("MESHSTEAD_FUZZ_SEED", format!("0x{commit}"));
+        command.env(variable, format!("0x{commit}"));
     }
     command
 }
@@ -261,7 +265,7 @@ fn namespaces() -> Command {
     let mut command = workspace::cargo(&["test", "--locked", "-p", "mesh-tests"]);
     command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command.env("MESHSTEAD_BIN_DIR", workspace::programs());
-    command
+    seeded(command, "MESHSTEAD_KILL_SEED")
 }
 
 fn scoreboard() -> anyhow::Result<bool> {

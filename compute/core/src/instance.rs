@@ -120,9 +120,9 @@ impl Instance {
 
     /// Goes on after a restart of the daemon.
     ///
-    /// If the slot was made, the driver's adoption is awaited for [`ADOPTION`]: its `Started` or
-    /// `Stopped` says what runs. If it says nothing, the steps are taken from the beginning, for
-    /// they are idempotent.
+    /// If the slot was made, the driver's adoption is awaited for [`ADOPTION`]: its `Started`,
+    /// `Stopped` or `Created` says what runs. If it says nothing, the steps are taken from the
+    /// beginning, for they are idempotent.
     pub fn restore(plan: Plan, memory: Memory, now: Now) -> Self {
         let mut instance = Self::with_memory(plan, memory);
         match instance.told {
@@ -344,9 +344,9 @@ impl Instance {
 
     fn on_wake(&mut self, now: Moment) {
         match self.phase {
-            Phase::Adopting | Phase::Fetching | Phase::Creating => self.advance(now),
+            Phase::Fetching | Phase::Creating => self.advance(now),
             Phase::Resting | Phase::Stopping | Phase::Destroying => self.advance(now),
-            Phase::Starting => {
+            Phase::Adopting | Phase::Starting => {
                 // Asked again rather than believed: a driver reports what runs already.
                 self.running = self.desire != Desire::Running;
                 self.advance(now);
@@ -397,6 +397,11 @@ impl Instance {
     }
 
     fn on_created(&mut self, now: Moment) {
+        if self.phase == Phase::Adopting {
+            // There is a slot, and nothing was ever started in it.
+            self.running = false;
+            return self.advance(now);
+        }
         if self.phase != Phase::Creating {
             return;
         }

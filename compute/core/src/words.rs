@@ -216,6 +216,9 @@ pub struct Status {
     pub notes: Vec<String>,
     /// The first process inside as seen from outside: its id and when it started.
     pub first: Option<(i32, u64)>,
+    /// Control groups that whoever ends the remains has to remove if the shim could not.
+    #[serde(default)]
+    pub groups: Vec<PathBuf>,
 }
 
 /// From a shim to the first process inside.

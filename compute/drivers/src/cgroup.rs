@@ -3,15 +3,19 @@
 //!
 //! Each limit that could not be set is told in a sentence; the shim then watches instead.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Limits;
 
-/// The groups of one instance; removed when dropped.
+/// The groups of one instance; removed when dropped. Whoever is killed drops nothing: see
+/// [`remove`].
 #[derive(Debug, Default)]
 pub struct Groups {
-    folders: Vec<PathBuf>,
+    /// The groups' folders.
+    pub folders: Vec<PathBuf>,
     memory: Option<PathBuf>,
     /// What could not be limited.
     pub notes: Vec<String>,
@@ -140,25 +144,70 @@ impl Drop for Groups {
     }
 }
 
+/// How long a group may count processes that have just ended.
+const EMPTY_PATIENCE: Duration = Duration::from_secs(1);
+/// How often it is tried meanwhile.
+const EMPTY_PERIOD: Duration = Duration::from_millis(2);
+
+/// Removes groups whose processes have ended and whose shim could not remove them. Returns those
+/// that are left.
+pub fn remove(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let until = Instant::now() + EMPTY_PATIENCE;
+    let mut left = folders.to_vec();
+    loop {
+        left.retain(|folder| match fs::remove_dir(folder) {
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+            Ok(()) => false,
+        });
+        if left.is_empty() || until <= Instant::now() {
+            return left;
+        }
+        std::thread::sleep(EMPTY_PERIOD);
+    }
+}
+
+/// Returns the groups of a name, as they would be made here.
+pub fn of_label(label: &str) -> Vec<PathBuf> {
+    let all = hierarchies();
+    let controllers = ["memory", "pids", "cpu"];
+    let places = all.iter().flat_map(|hierarchy| {
+        let parents = controllers.iter().flat_map(|name| hierarchy.places(name));
+        parents.collect::<Vec<_>>()
+    });
+    let folders: BTreeSet<PathBuf> = places.map(|parent| parent.join(label)).collect();
+    folders
+        .into_iter()
+        .filter(|folder| folder.is_dir())
+        .collect()
+}
+
 impl Hierarchy {
     /// Where a group could be made, best first. In v2 a group with processes cannot have limited
     /// children, so there it is made beside our own, or below the top if we are root.
     fn parents(&self, controller: &str) -> Vec<PathBuf> {
-        if !self.is_v2 {
-            return vec![self.own.clone(), self.mount.clone()];
-        }
-        let mut parents = Vec::new();
-        if self.own != self.mount {
-            parents.extend(self.own.parent().map(Path::to_owned));
-        }
-        parents.push(self.mount.clone());
-        for parent in &parents {
+        let parents = self.places(controller);
+        for parent in parents.iter().filter(|_| self.is_v2) {
             let _ = fs::write(
                 parent.join("cgroup.subtree_control"),
                 format!("+{controller}"),
             );
         }
         parents
+    }
+
+    /// The same places, untouched.
+    fn places(&self, controller: &str) -> Vec<PathBuf> {
+        if !self.is_v2 {
+            let has = self.controllers.iter().any(|name| name == controller);
+            let places = [self.own.clone(), self.mount.clone()];
+            return places.into_iter().filter(|_| has).collect();
+        }
+        let mut places = Vec::new();
+        if self.own != self.mount {
+            places.extend(self.own.parent().map(Path::to_owned));
+        }
+        places.push(self.mount.clone());
+        places
     }
 }
 

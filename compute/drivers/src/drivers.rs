@@ -17,13 +17,13 @@ use mesh_compute::step::{Event, InstanceSpec, ItemId, Meters, Step, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cgroup::Groups;
+use crate::cgroup::{self, Groups};
 use crate::error::{At, DriverError, StartFault, sentence};
 use crate::remote::{Progress, Remote, lock};
 use crate::slot::{self, Slot};
 use crate::software::{self, Software, Store};
 use crate::spare::Spares;
-use crate::{files, log, usage};
+use crate::{files, log, shim, usage};
 
 /// Where things lie and what can be run.
 #[derive(Debug, Clone)]
@@ -68,6 +68,8 @@ struct Inner {
 
 /// When new spares are made and secrets forgotten after a start: no order should wait for that.
 const CHORES_AFTER: Duration = Duration::from_millis(500);
+/// How often the door of a shim is tried that holds its slot and does not answer.
+const FIND_PERIOD: Duration = Duration::from_millis(2);
 /// How long a shim may take beside the times that a recipe allows.
 const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -268,14 +270,15 @@ impl Inner {
     }
 
     fn start(self: &Arc<Self>, item: ItemId) -> Result<(), DriverError> {
-        if let Some(remote) = self.remote(item) {
-            let progress = remote.wait(SHIM_PATIENCE, |progress| *progress != Progress::Unknown);
-            if progress == Progress::Running {
-                self.listener.event(Event::Started { item });
-                return Ok(());
-            }
-        }
         let slot = self.slot(item)?;
+        let up = |progress: &Progress| !matches!(progress, Progress::Unknown | Progress::Starting);
+        // Also one that was started by a daemon that was killed before it could say so.
+        if let Some(remote) = self.remote(item).or_else(|| self.find(item, &slot))
+            && remote.wait(SHIM_PATIENCE, up) == Progress::Running
+        {
+            self.listener.event(Event::Started { item });
+            return Ok(());
+        }
         let spec = slot.spec()?;
         let recipe = self.recipe(&spec.recipe)?;
         let software = self.software(recipe)?;
@@ -297,7 +300,6 @@ impl Inner {
         let patience = SHIM_PATIENCE + Duration::from_millis(init + ready);
         software::run_shim(&self.exe, "run", &plan)?;
         let remote = self.watch(item, &slot)?;
-        let up = |progress: &Progress| !matches!(progress, Progress::Unknown | Progress::Starting);
         match remote.wait(patience, up) {
             Progress::Unknown | Progress::Starting => Err(DriverError::Start(StartFault::Silent {
                 seconds: patience.as_secs(),
@@ -305,13 +307,18 @@ impl Inner {
             Progress::Lost => Err(DriverError::Start(StartFault::Gone)),
             Progress::Failed(said) => Err(DriverError::Start(StartFault::Said { said })),
             Progress::Running | Progress::Ended(_) => {
-                self.do_later("chores", CHORES_AFTER, move |inner| {
-                    inner.in_turn(item, || inner.forget_secrets(item))?;
-                    inner.fill_spares(&spec.recipe)
-                });
+                self.clean_up_later(item, spec.recipe);
                 Ok(())
             }
         }
+    }
+
+    /// Forgets what only the first start needed, and makes a new spare.
+    fn clean_up_later(self: &Arc<Self>, item: ItemId, recipe: Digest) {
+        self.do_later("chores", CHORES_AFTER, move |inner| {
+            inner.in_turn(item, || inner.forget_secrets(item))?;
+            inner.fill_spares(&recipe)
+        });
     }
 
     /// Replaces data on which the first start did not succeed: nobody was given it yet.
@@ -408,8 +415,9 @@ impl Inner {
         Ok(())
     }
 
-    fn stop(&self, item: ItemId) -> Result<(), DriverError> {
-        let slot = self.slot(item)?;
+    fn stop(self: &Arc<Self>, item: ItemId) -> Result<(), DriverError> {
+        // Without a slot nothing runs: it was being removed when the daemon before us was killed.
+        let slot = Slot::of(&self.instances, item);
         if !self.end(item, &slot)? {
             self.listener.event(Event::Stopped {
                 item,
@@ -420,8 +428,8 @@ impl Inner {
     }
 
     /// Ends a running instance and returns whether that was reported.
-    fn end(&self, item: ItemId, slot: &Slot) -> Result<bool, DriverError> {
-        let Some(remote) = self.remote(item) else {
+    fn end(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Result<bool, DriverError> {
+        let Some(remote) = self.remote(item).or_else(|| self.find(item, slot)) else {
             end_remains(slot)?;
             return Ok(false);
         };
@@ -459,7 +467,7 @@ impl Inner {
         Ok(())
     }
 
-    fn destroy(&self, item: ItemId) -> Result<(), DriverError> {
+    fn destroy(self: &Arc<Self>, item: ItemId) -> Result<(), DriverError> {
         let slot = Slot::of(&self.instances, item);
         if slot.folder.exists() {
             self.end(item, &slot)?;
@@ -468,19 +476,39 @@ impl Inner {
             std::fs::rename(&slot.folder, &gone).at("retire", &slot.folder)?;
             files::sync_parent(&gone)?;
             files::remove(&gone)?;
+            // Those of a shim that was killed before it could write down that it had made them.
+            cgroup::remove(&cgroup::of_label(&slot::label(item)));
         }
         self.listener.event(Event::Destroyed { item });
         Ok(())
     }
 
+    /// Connects to a shim that we did not start, if one holds the slot, and hears its first word.
+    fn find(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Option<Arc<Remote>> {
+        let until = Instant::now() + SHIM_PATIENCE;
+        while shim::is_held(&slot.folder) {
+            if let Ok(remote) = self.watch(item, slot) {
+                remote.wait(SHIM_PATIENCE, |progress| *progress != Progress::Unknown);
+                return Some(remote);
+            }
+            if until <= Instant::now() {
+                break;
+            }
+            // It has not opened its door yet, or is on its way out.
+            std::thread::sleep(FIND_PERIOD);
+        }
+        None
+    }
+
     fn adopt(self: &Arc<Self>, item: ItemId) {
         let slot = Slot::of(&self.instances, item);
-        if let Ok(remote) = self.watch(item, &slot) {
-            // Its first word is on its way already.
-            let heard = remote.wait(SHIM_PATIENCE, |progress| *progress != Progress::Unknown);
-            if matches!(heard, Progress::Running | Progress::Starting) {
-                return;
+        let found = self.find(item, &slot).map(|remote| remote.progress());
+        if matches!(found, Some(Progress::Running | Progress::Starting)) {
+            // The daemon that started it may have been killed before it came to this.
+            if let Ok(spec) = slot.spec() {
+                self.clean_up_later(item, spec.recipe);
             }
+            return;
         }
         let event = match slot.status() {
             None => Event::Created { item },
@@ -565,10 +593,22 @@ const GONE: &str = "gone";
 fn end_remains(slot: &Slot) -> Result<(), DriverError> {
     let status = slot
         .status()
-        .filter(|status| status.boot == crate::shim::boot_id());
-    let Some((pid, start)) = status.and_then(|status| status.first) else {
+        .filter(|status| status.boot == shim::boot_id());
+    let Some(status) = status else {
         return Ok(());
     };
+    if let Some((pid, start)) = status.first {
+        end_first(pid, start)?;
+    }
+    let left = cgroup::remove(&status.groups);
+    if !left.is_empty() {
+        tracing::warn!(?left, "control groups of the last run are not removed");
+    }
+    Ok(())
+}
+
+/// Ends the first process inside, and with it everything there.
+fn end_first(pid: i32, start: u64) -> Result<(), DriverError> {
     let until = Instant::now() + SHIM_PATIENCE;
     // Gone when its id is free or names another process.
     while usage::start_of(pid) == Some(start) && !is_dead(pid) {

@@ -15,10 +15,12 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Limits;
-use nix::fcntl::OFlag;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
@@ -106,6 +108,9 @@ fn lost() -> io::Error {
 
 fn run() -> io::Result<()> {
     let plan = read_plan()?;
+    // Before the socket of whoever holds it could be replaced. The first process inside has it too,
+    // so it is free only when nothing of the instance runs.
+    let _held = hold(&plan.folder)?;
     let listener = Listener::bind(&plan.folder, SOCKET)?;
     // The daemon waits for this process; from here on its child is on its own.
     if let sys::Side::Parent(_) = sys::fork()? {
@@ -121,6 +126,38 @@ fn run() -> io::Result<()> {
     let log = Writer::open(&plan.folder)?;
     let mut shim = Shim::begin(plan, listener, log)?;
     shim.serve()
+}
+
+/// How long the last words of a shim that ends may take.
+const HOLD_PATIENCE: Duration = Duration::from_secs(5);
+/// How often the hold is tried meanwhile.
+const HOLD_PERIOD: Duration = Duration::from_millis(2);
+
+/// Takes an instance for this shim alone: a daemon that was killed may have started another one
+/// that its successor does not know of.
+fn hold(folder: &Path) -> io::Result<Flock<File>> {
+    let until = Instant::now() + HOLD_PATIENCE;
+    loop {
+        match Flock::lock(File::open(folder)?, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => return Ok(held),
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() < until => {
+                std::thread::sleep(HOLD_PERIOD);
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(io::Error::other("another shim holds this instance"));
+            }
+            Err((_, errno)) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Returns whether a shim holds an instance, or what it has started.
+pub(crate) fn is_held(folder: &Path) -> bool {
+    let Ok(folder) = File::open(folder) else {
+        return false;
+    };
+    let free = Flock::lock(folder, FlockArg::LockSharedNonblock);
+    matches!(free, Err((_, Errno::EWOULDBLOCK)))
 }
 
 /// A sandbox with its first process, seen from outside.
@@ -194,7 +231,7 @@ impl Cell {
         let first = Pid::from_raw(self.first);
         let _ = kill(first, Signal::SIGKILL);
         // The kernel reports the first process dead only after all others inside are.
-        while waitpid(first, None) == Err(nix::errno::Errno::EINTR) {}
+        while waitpid(first, None) == Err(Errno::EINTR) {}
     }
 }
 
@@ -234,6 +271,7 @@ impl Shim {
             cpu_ms: plan.cpu_ms_before,
             notes: Vec::new(),
             first: None,
+            groups: Vec::new(),
         };
         let mut notes = Vec::new();
         let cell = match Cell::make(&plan, &mut notes) {
@@ -247,6 +285,7 @@ impl Shim {
             }
         };
         status.notes = notes;
+        status.groups.clone_from(&cell.groups.folders);
         status.first = usage::start_of(cell.first).map(|ticks| (cell.first, ticks));
         // Inside waits for our word, so nothing runs that the status does not know.
         save(&plan, &status)?;
@@ -311,7 +350,7 @@ impl Shim {
             None => PollTimeout::NONE,
         };
         match poll(&mut fds, timeout) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
         let mut ready = [false; 4];
@@ -568,4 +607,22 @@ fn save(plan: &Plan, status: &Status) -> io::Result<()> {
 pub(crate) fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn instance_is_held_once_and_by_whoever_inherited_it() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!is_held(folder.path()));
+        let held = hold(folder.path()).unwrap();
+        assert!(is_held(folder.path()));
+        // As the first process inside has it, when the shim is killed.
+        let inherited = held.as_fd().try_clone_to_owned().unwrap();
+        std::mem::forget(held);
+        assert!(is_held(folder.path()));
+        drop(inherited);
+    }
 }

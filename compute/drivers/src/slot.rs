@@ -217,7 +217,7 @@ impl Slot {
             data: self.data(),
             data_inside: recipe.data.clone(),
             hostname: spec.name.clone(),
-            label: format!("meshstead-{}", spec.item.0.short()),
+            label: label(spec.item),
             address: Some(spec.address),
             inner: Ids {
                 uid: recipe.user.uid,
@@ -246,6 +246,11 @@ impl Slot {
             cpu_ms_before: status.map_or(0, |status| status.cpu_ms),
         })
     }
+}
+
+/// Names the control groups of an item.
+pub fn label(item: ItemId) -> String {
+    format!("meshstead-{}", item.0.short())
 }
 
 /// Returns everything that a hole inside may name.

@@ -147,6 +147,7 @@ pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
         cpu_ms: 7,
         notes: vec!["memory is only watched".to_owned()],
         first: Some((17, 4711)),
+        groups: vec!["/sys/fs/cgroup/memory/meshstead-1".into()],
     };
     let outcome = Outcome {
         how: "exit 0".to_owned(),

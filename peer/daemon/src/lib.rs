@@ -11,7 +11,7 @@
 //! | `swarm` | the control network: gate, lanes, join door |
 //! | `journal`, `index` | the only copy of the truth on disk; what may be deleted beside it |
 //! | `api`, `ask` | the local API's two sides |
-//! | `home`, `keys`, `config`, `ports`, `catalog` | what stands in a node's folder |
+//! | `home`, `keys`, `config`, `ports`, `catalog`, `remember` | what stands in a node's folder |
 //! | `machine`, `underlay`, `clock`, `memory` | what the machine is and has |
 //! | `logging`, `notify`, `failure` | talking to people and to systemd |
 //!
@@ -39,6 +39,7 @@ mod machine;
 mod memory;
 mod notify;
 mod ports;
+mod remember;
 mod runtime;
 pub mod swarm;
 mod underlay;

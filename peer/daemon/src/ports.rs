@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
+use crate::remember;
 
 /// How often a free port is looked for: the first address may have one that the second has not.
 const TRIES_MAX: usize = 32;
@@ -97,7 +98,7 @@ impl Ports {
         };
         if chosen != remembered {
             let text = toml::to_string(&chosen).unwrap_or_default();
-            std::fs::write(file, text).map_err(|source| PortError::Remember {
+            remember::replace(file, text.as_bytes()).map_err(|source| PortError::Remember {
                 path: file.to_owned(),
                 source,
             })?;

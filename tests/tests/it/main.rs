@@ -7,6 +7,7 @@ mod access;
 mod cut;
 mod gate;
 mod idle;
+mod kill;
 mod last_slot;
 mod lines;
 mod neighbourhood;
@@ -128,6 +129,15 @@ const TESTS: &[Test] = &[
         alone: true,
         deadline: minutes(4),
         run: idle::idle_node_is_cheap,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "kills_lose_nothing",
+        // Real root's control groups, if there are any, must not leak either.
+        ground: Ground::Root,
+        alone: true,
+        deadline: minutes(15),
+        run: kill::kills_lose_nothing,
         ..ON_A_STREET
     },
     Test {

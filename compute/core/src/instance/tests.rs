@@ -411,6 +411,21 @@ fn silent_probe_counts_as_broken() {
 }
 
 #[test]
+fn slot_in_which_nothing_was_ever_started_is_started_soon_after_a_restart() {
+    // Killed between the slot and the start: the driver says that there is a slot, or nothing.
+    for said in [vec![Event::Created { item: ITEM }], Vec::new()] {
+        let mut lab = Lab::new();
+        lab.run(Duration::from_millis(12));
+        assert_eq!(lab.instance.state(), &State::Starting);
+        lab.slot = Slot::Made;
+        lab.restart();
+        lab.answers = said.into_iter().map(|event| (lab.now, event)).collect();
+        lab.run(ADOPTION + Duration::from_secs(1));
+        lab.expect("ready", Slot::Runs);
+    }
+}
+
+#[test]
 fn running_instance_is_adopted_without_a_new_start() {
     let mut lab = Lab::new();
     lab.seconds(1).steps.clear();

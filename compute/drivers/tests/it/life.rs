@@ -264,10 +264,8 @@ fn check_no_process(pid: i32) {
     }
 }
 
-pub fn killed_shim() {
-    let world = World::new(postgres());
-    let spec = world.bring_up("crm-db");
-    let item = spec.item;
+/// Kills the shim of an instance that runs.
+fn kill_shim(world: &World, item: ItemId) {
     let first = world.first_inside(item);
     let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
     let shim = status
@@ -275,6 +273,13 @@ pub fn killed_shim() {
         .find_map(|line| line.strip_prefix("PPid:"))
         .unwrap();
     kill(Pid::from_raw(shim.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+}
+
+pub fn killed_shim() {
+    let world = World::new(postgres());
+    let spec = world.bring_up("crm-db");
+    let item = spec.item;
+    kill_shim(&world, item);
     let event = world
         .ear
         .wait(|event| matches!(event, Event::Stopped { .. }));
@@ -287,6 +292,51 @@ pub fn killed_shim() {
     );
     assert_eq!(world.ask(Step::Start { item }), Event::Started { item });
     assert_eq!(query(&world, &spec, "select 1"), Ok("1".to_owned()));
+    // The last shim of an instance leaves its groups to whoever destroys it.
+    kill_shim(&world, item);
+    world
+        .ear
+        .wait(|event| matches!(event, Event::Stopped { .. }));
+    world.run(Step::Destroy { item });
+    check_nothing_left(&world, item);
+}
+
+pub fn killed_while_destroying() {
+    let mut world = World::new(postgres());
+    let spec = world.bring_up("crm-db");
+    let item = spec.item;
+    world.ask(Step::Stop { item });
+    // As a daemon leaves it that is killed in the middle.
+    world.drivers = None;
+    let folder = world.folder(item);
+    std::fs::rename(&folder, folder.with_extension("gone")).unwrap();
+    world.open();
+    assert!(matches!(
+        world.ask(Step::Stop { item }),
+        Event::Stopped { .. }
+    ));
+    assert_eq!(world.ask(Step::Destroy { item }), Event::Destroyed { item });
+    check_nothing_left(&world, item);
+}
+
+pub fn secrets_after_adoption() {
+    let mut world = World::new(postgres());
+    let spec = world.bring_up("crm-db");
+    let item = spec.item;
+    // As if killed: before it forgets what only the first start needed.
+    world.drivers = None;
+    let file = world.folder(item).join("spec.json");
+    let password = || {
+        let text = std::fs::read_to_string(&file).unwrap();
+        text.contains(&spec.values["password"])
+    };
+    assert!(password(), "forgotten too early for this test");
+    world.open();
+    let until = Instant::now() + Duration::from_secs(10);
+    while password() {
+        assert!(Instant::now() < until, "the password is on disk for ever");
+        std::thread::yield_now();
+    }
     world.run(Step::Destroy { item });
     check_nothing_left(&world, item);
 }

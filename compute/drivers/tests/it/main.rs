@@ -15,13 +15,21 @@ use std::process::ExitCode;
 /// One test: its name and what it does.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 6] = [
+const TESTS: [Test; 8] = [
     (
         "postgres_lives_from_creation_to_nothing_left",
         life::whole_life,
     ),
     ("instance_survives_its_daemon", life::survives_its_daemon),
     ("killed_shim_takes_everything_with_it", life::killed_shim),
+    (
+        "instance_that_was_half_destroyed_is_destroyed",
+        life::killed_while_destroying,
+    ),
+    (
+        "adopted_instance_forgets_the_secrets_of_its_first_start",
+        life::secrets_after_adoption,
+    ),
     (
         "killed_server_is_reported_and_starts_again",
         life::killed_server,

@@ -34,6 +34,7 @@ use crate::ports::Ports;
 use crate::runtime::compute::Compute;
 use crate::runtime::hands::Hands;
 use crate::runtime::overlay::{Overlay, OverlayError};
+use crate::runtime::routing::Loss;
 use crate::runtime::shared::Shared;
 use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
@@ -53,7 +54,7 @@ pub mod workers;
 
 /// Inputs that wait for the node; then their senders wait.
 const INPUTS_MAX: usize = 1024;
-/// Neighbours whose loss waits for the control network: as many as there can be.
+/// Losses that wait for the control network: as many as there can be neighbours, and more.
 const LOST_MAX: usize = 64;
 /// Longest wait for tasks that still run when everything else has ended.
 const TASKS_WAIT: Duration = Duration::from_secs(2);
@@ -283,7 +284,7 @@ fn start_overlay(
     config: &Config,
     secret: &SecretKey,
     ports: &Ports,
-    lost: mpsc::Sender<NodeId>,
+    lost: mpsc::Sender<Loss>,
 ) -> Result<Overlay, Failure> {
     let own = NodeAddress::of(&NodeId(secret.public())).0;
     let started = Overlay::start(home, secret, own, config.tun, ports.wireguard, lost);

@@ -10,7 +10,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mesh_base::identity::{NodeId, SecretKey};
+use mesh_base::identity::SecretKey;
 use mesh_dataplane::forward::{Forwards, Target};
 use mesh_dataplane::netns::{Namespace, NamespaceError};
 use mesh_dataplane::plane::{self, Dataplane, HostAccess, PlaneError};
@@ -21,7 +21,8 @@ use tokio::sync::mpsc;
 
 use crate::config::TunPlace;
 use crate::home::Home;
-use crate::runtime::routing::{self, Routing};
+use crate::remember;
+use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
 
 /// Name of the TUN on the host.
@@ -72,7 +73,7 @@ impl Overlay {
         own: Ipv6Addr,
         place: TunPlace,
         port: u16,
-        lost: mpsc::Sender<NodeId>,
+        lost: mpsc::Sender<Loss>,
     ) -> Result<Self, OverlayError> {
         let (host_tun, namespace) = match place {
             TunPlace::Host => (tun::open(&tun::Spec::host(TUN_NAME, own))?, None),
@@ -175,7 +176,7 @@ impl Remembered {
         // An empty list comes before the node has read its own orders; keep what was.
         if open != self.written && !open.is_empty() {
             let text = serde_json::to_vec(&open).unwrap_or_default();
-            if let Err(error) = std::fs::write(&self.file, text) {
+            if let Err(error) = remember::replace(&self.file, &text) {
                 tracing::warn!(%error, "cannot remember loopback ports");
             }
             self.written.clone_from(&open);

@@ -7,7 +7,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mesh_base::codec;
-use mesh_base::identity::NodeId;
 use mesh_peer::message::{JoinRequest, Message};
 use mesh_peer::port::{Input, VisitId};
 use tokio::sync::mpsc;
@@ -15,6 +14,7 @@ use tokio::sync::mpsc;
 use crate::config::Config;
 use crate::ports::{ANY, Ports};
 use crate::runtime::overlay::Overlay;
+use crate::runtime::routing::Loss;
 use crate::runtime::shared::Shared;
 use crate::swarm::door::Visit;
 use crate::swarm::lanes::Arrival;
@@ -65,9 +65,12 @@ fn frame(arrival: Arrival) -> Input {
 }
 
 /// Ends control connections over links that are gone, so that nobody waits for their silence.
-pub async fn lost(mut losses: mpsc::Receiver<NodeId>, network: Network) {
-    while let Some(peer) = losses.recv().await {
-        network.forsake(&peer);
+pub async fn lost(mut losses: mpsc::Receiver<Loss>, network: Network) {
+    while let Some(loss) = losses.recv().await {
+        match loss {
+            Loss::Neighbour(peer) => network.forsake(&peer),
+            Loss::Cables(carrier) => network.forsake_cut(carrier),
+        }
     }
 }
 

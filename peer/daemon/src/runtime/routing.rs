@@ -44,6 +44,14 @@ const CABLES_PAUSE: Duration = Duration::from_secs(30);
 /// Longest wait without an event, so that a data plane that ended ends the thread.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
+/// What the control network should know.
+pub enum Loss {
+    /// A neighbour is gone.
+    Neighbour(NodeId),
+    /// The kernel told of interfaces; who knows addresses may ask which are cut off.
+    Cables(Arc<Mutex<Carrier>>),
+}
+
 /// What happens to the thread.
 enum Input {
     Talk(Spoken),
@@ -95,8 +103,8 @@ pub fn prepare() -> (Prepared, Box<dyn Listener>) {
 }
 
 impl Prepared {
-    /// Starts the thread; it ends with the data plane. Neighbours that are gone are told to `lost`.
-    pub fn start(self, plane: &Arc<Dataplane>, lost: mpsc::Sender<NodeId>) -> io::Result<Routing> {
+    /// Starts the thread; it ends with the data plane. Losses are told to `lost`.
+    pub fn start(self, plane: &Arc<Dataplane>, lost: mpsc::Sender<Loss>) -> io::Result<Routing> {
         let carrier = watch_cables(Arc::downgrade(plane), self.inputs.clone());
         let thread = Thread {
             plane: Arc::downgrade(plane),
@@ -221,7 +229,7 @@ struct Thread {
     /// Links whose cable was pulled, and when.
     cut: BTreeMap<NodeId, Moment>,
     next_link: u32,
-    lost: mpsc::Sender<NodeId>,
+    lost: mpsc::Sender<Loss>,
 }
 
 impl Thread {
@@ -341,6 +349,8 @@ impl Thread {
         let Some(carrier) = self.carrier.clone() else {
             return;
         };
+        // If nobody takes it, connections time out by themselves.
+        let _ = self.lost.try_send(Loss::Cables(Arc::clone(&carrier)));
         let carrier = lock(&carrier);
         let neighbours: Vec<NodeId> = self.places.neighbours.iter().copied().collect();
         for node in neighbours {
@@ -356,8 +366,6 @@ impl Thread {
             } else if self.cut.insert(node, now).is_none() {
                 tracing::info!(peer = %node.key().short(), "the way to it lost its cable");
                 self.lower(node, now);
-                // If nobody takes it, connections time out by themselves.
-                let _ = self.lost.try_send(node);
             }
         }
     }
@@ -394,7 +402,7 @@ impl Thread {
             if let Event::NeighbourDown { link, .. } = event
                 && let Some(node) = self.by_link.get(&link)
             {
-                let _ = self.lost.try_send(*node);
+                let _ = self.lost.try_send(Loss::Neighbour(*node));
             }
             changes.extend(change(&self.by_link, event));
         }

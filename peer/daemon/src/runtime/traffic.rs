@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use mesh_compute::step::ItemId;
 
+use crate::remember;
+
 /// Received and sent bytes.
 type Bytes = (u64, u64);
 
@@ -53,8 +55,10 @@ impl Traffic {
         }
         count.last = seen;
         let whole = add(count.before, seen);
-        let written = std::fs::create_dir_all(&self.folder)
-            .and_then(|()| std::fs::write(&file, format!("{} {}\n", whole.0, whole.1)));
+        let written = std::fs::create_dir_all(&self.folder).and_then(|()| {
+            let text = format!("{} {}\n", whole.0, whole.1);
+            remember::replace(&file, text.as_bytes())
+        });
         if let Err(error) = written {
             tracing::warn!(%error, "traffic is not remembered");
         }
@@ -64,7 +68,7 @@ impl Traffic {
     /// Forgets an instance that is no more.
     pub fn forget(&mut self, item: ItemId) {
         self.counts.remove(&item);
-        let _ = std::fs::remove_file(self.folder.join(item.0.to_string()));
+        remember::forget(&self.folder.join(item.0.to_string()));
     }
 }
 

@@ -17,7 +17,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Config, Message, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use mesh_base::identity::{NodeId, SecretKey};
 use tokio::sync::mpsc;
 
@@ -326,6 +326,11 @@ impl Keeper {
     }
 }
 
+/// How long a door may take to open after its invite was made.
+const OPENING_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a closed door is tried meanwhile.
+const OPENING_PAUSE: Duration = Duration::from_millis(50);
+
 /// Says `request` at the door of `host` and returns the answer.
 pub async fn knock(
     secret: &SecretKey,
@@ -343,11 +348,13 @@ pub async fn knock(
     }
     let peer = identity::peer_id(host).ok_or(KnockError::Key)?;
     let mut swarm = build(&identity::keypair(secret))?;
-    let dialed = addresses.iter().map(identity::multiaddr).collect();
-    swarm
-        .behaviour_mut()
-        .join
-        .send_request_with_addresses(&peer, request, dialed);
+    let dialed: Vec<Multiaddr> = addresses.iter().map(identity::multiaddr).collect();
+    let say = |swarm: &mut Swarm<Behaviour>| {
+        let join = &mut swarm.behaviour_mut().join;
+        join.send_request_with_addresses(&peer, request.clone(), dialed.clone());
+    };
+    say(&mut swarm);
+    let until = tokio::time::Instant::now() + OPENING_PATIENCE;
     let mut reason = "no connection".to_owned();
     let answer = async {
         loop {
@@ -362,6 +369,12 @@ pub async fn knock(
                         error: request_response::OutboundFailure::DialFailure,
                         ..
                     } => {
+                        // An invite may be in hand a moment before its door is open.
+                        if tokio::time::Instant::now() < until {
+                            tokio::time::sleep(OPENING_PAUSE).await;
+                            say(&mut swarm);
+                            continue;
+                        }
                         return Err(KnockError::Unreachable {
                             addresses: list(&addresses),
                             reason,
@@ -411,17 +424,8 @@ mod tests {
         (door, visits, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
-    /// Knocks until the listener, which another task opens, is there.
-    async fn knock_until_open(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>, KnockError> {
-        let mut last = Err(KnockError::Timeout);
-        for _ in 0..50 {
-            last = knock(&key(2), &id(1), &[address], request.to_vec()).await;
-            if !matches!(last, Err(KnockError::Unreachable { .. })) {
-                return last;
-            }
-            tokio::task::yield_now().await;
-        }
-        last
+    async fn visit(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>, KnockError> {
+        knock(&key(2), &id(1), &[address], request.to_vec()).await
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -433,12 +437,21 @@ mod tests {
             door.answer(visit.number, b"welcome".to_vec());
             (visit.visitor, visit.request, door)
         });
-        assert_eq!(
-            knock_until_open(address, b"let me in").await.unwrap(),
-            b"welcome"
-        );
+        assert_eq!(visit(address, b"let me in").await.unwrap(), b"welcome");
         let (visitor, request, _door) = host.await.unwrap();
         assert_eq!((visitor, request), (id(2), b"let me in".to_vec()));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn visitor_who_comes_too_early_waits_for_the_door() {
+        let (door, mut visits, address) = door();
+        let early = tokio::spawn(async move { visit(address, b"let me in").await });
+        // Nobody listens yet; the listener is another task's business, and the first dial is quick.
+        tokio::task::yield_now().await;
+        door.open(true);
+        let visit = visits.recv().await.unwrap();
+        door.answer(visit.number, b"welcome".to_vec());
+        assert_eq!(early.await.unwrap().unwrap(), b"welcome");
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -475,7 +488,7 @@ mod tests {
         let (door, mut visits, address) = door();
         door.open(true);
         let long = vec![0; usize::try_from(REQUEST_LEN_MAX).unwrap() + 1];
-        let got = knock_until_open(address, &long).await;
+        let got = visit(address, &long).await;
         assert!(matches!(got, Err(KnockError::NoAnswer(_))), "{got:?}");
         assert!(visits.try_recv().is_err());
     }

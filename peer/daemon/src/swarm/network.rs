@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -24,6 +25,7 @@ use mesh_base::address::is_overlay;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::Wall;
+use mesh_dataplane::carrier::Carrier;
 use mesh_peer::message::Lane;
 use mesh_peer::refusal::Reason;
 use tokio::sync::mpsc;
@@ -102,6 +104,9 @@ enum Command {
     },
     Forsake {
         peer: PeerId,
+    },
+    ForsakeCut {
+        carrier: Arc<Mutex<Carrier>>,
     },
 }
 
@@ -210,6 +215,11 @@ impl Network {
         }
     }
 
+    /// Closes the connections whose way lost its cable.
+    pub fn forsake_cut(&self, carrier: Arc<Mutex<Carrier>>) {
+        self.command(Command::ForsakeCut { carrier });
+    }
+
     /// Queues a frame to a connected peer, or drops it; returns whether it was queued.
     pub fn send(&self, peer: &NodeId, lane: Lane, bytes: Vec<u8>) -> bool {
         self.outgoing.send(peer, lane, bytes)
@@ -293,7 +303,7 @@ struct Task {
     orders: mpsc::Receiver<Command>,
     event: mpsc::UnboundedSender<Event>,
     /// Connections over the underlay.
-    direct: BTreeMap<PeerId, Vec<ConnectionId>>,
+    direct: BTreeMap<PeerId, Vec<(ConnectionId, Option<SocketAddr>)>>,
 }
 
 impl Task {
@@ -316,8 +326,16 @@ impl Task {
                 let _ = self.swarm.disconnect_peer_id(peer);
             }
             Command::Forsake { peer } => {
-                for connection in self.direct.get(&peer).into_iter().flatten() {
+                for (connection, _) in self.direct.get(&peer).into_iter().flatten() {
                     self.swarm.close_connection(*connection);
+                }
+            }
+            Command::ForsakeCut { carrier } => {
+                let carrier = carrier.lock().unwrap_or_else(PoisonError::into_inner);
+                for (connection, at) in self.direct.values().flatten() {
+                    if at.is_some_and(|at| carrier.is_cut(at)) {
+                        self.swarm.close_connection(*connection);
+                    }
                 }
             }
         }
@@ -355,10 +373,9 @@ impl Task {
                 endpoint,
                 ..
             } if !underlay_only::is_overlay_address(endpoint.get_remote_address()) => {
-                self.direct
-                    .entry(*peer_id)
-                    .or_default()
-                    .push(*connection_id);
+                let at = identity::socket_addr(endpoint.get_remote_address());
+                let known = self.direct.entry(*peer_id).or_default();
+                known.push((*connection_id, at));
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -366,7 +383,7 @@ impl Task {
                 ..
             } => {
                 if let Some(known) = self.direct.get_mut(peer_id) {
-                    known.retain(|one| one != connection_id);
+                    known.retain(|(one, _)| one != connection_id);
                     if known.is_empty() {
                         self.direct.remove(peer_id);
                     }
