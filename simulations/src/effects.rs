@@ -78,7 +78,7 @@ impl World {
                     },
                 );
             }
-            Effect::Overlay(_) => {}
+            Effect::Overlay(_) | Effect::Names(_) => {}
         }
     }
 

@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod http;
 pub mod line;
+pub mod names;
 pub mod paths;
 pub mod reply;
 pub mod request;

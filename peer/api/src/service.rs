@@ -158,6 +158,9 @@ pub struct ServiceOrdered {
     pub price: Option<Price>,
     /// What works from this machine.
     pub url: Option<String>,
+    /// The name that means its address, while it has a holder.
+    #[serde(default)]
+    pub dns_name: Option<String>,
     /// When it was ordered.
     pub ordered_at: Wall,
 }
@@ -202,6 +205,9 @@ pub struct ShowReply {
     pub org: Option<String>,
     /// The service's overlay address.
     pub address: Ipv6Addr,
+    /// The name that means its address, while it has a holder.
+    #[serde(default)]
+    pub dns_name: Option<String>,
     /// What the service publishes, by field: `url`, `overlay_url`, `host`, `port`, `user`, … Opened
     /// from the sealed connection; holds secrets.
     pub fields: BTreeMap<String, String>,

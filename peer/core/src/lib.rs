@@ -17,6 +17,7 @@
 //! | `standing` | certificates, revocations, keys that run twice |
 //! | [`refusal`] | what refusals are counted by |
 //! | `overlay` | the data plane's plan |
+//! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
 
@@ -32,6 +33,8 @@ mod holding;
 pub mod limits;
 pub mod message;
 mod metering;
+pub mod names;
+mod naming;
 pub mod node;
 mod outbox;
 mod overlay;

@@ -152,6 +152,7 @@ impl Node {
                         .map(|org| self.org_name(&org)),
                     price: held.map(|attempt| attempt.price),
                     url: None,
+                    dns_name: self.service_name(view),
                     ordered_at: view.wall,
                 }
             })
@@ -218,6 +219,7 @@ impl Node {
                 .and_then(|attempt| self.org_of(&attempt.node))
                 .map(|org| self.org_name(&org)),
             address: self.service_address(&view.order.service),
+            dns_name: self.service_name(&view),
             fields,
             price: held.as_ref().map(|attempt| attempt.price),
             cost,
@@ -230,6 +232,12 @@ impl Node {
                 .collect(),
             safety: self.safety(&view),
         })))
+    }
+
+    /// Returns the whole name under which a service resolves here, if it does.
+    fn service_name(&self, view: &OrderView) -> Option<String> {
+        // Whatever has a name has had its address computed.
+        self.name_of(self.addresses.get(&view.order.service)?)
     }
 
     fn attempt_row(&self, number: u32, attempt: &AttemptView) -> AttemptRow {

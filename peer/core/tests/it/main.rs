@@ -5,6 +5,7 @@
 
 mod crash;
 mod hostile;
+mod names;
 mod screens;
 mod standing;
 mod town;

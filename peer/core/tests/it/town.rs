@@ -408,6 +408,7 @@ impl Town {
             | Effect::Trust { .. }
             | Effect::Door { .. }
             | Effect::ReadLog { .. }
+            | Effect::Names(_)
             | Effect::Overlay(_) => {}
         }
     }
