@@ -8,6 +8,7 @@ mod gate;
 mod idle;
 mod last_slot;
 mod lines;
+mod names;
 mod order_hot;
 mod screens;
 mod street;
@@ -68,6 +69,17 @@ const TESTS: &[Test] = &[
     Test {
         name: "service_is_used_along_a_line",
         run: lines::service_is_used_along_a_line,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "names_mean_what_the_ledger_says",
+        run: names::names_mean_what_the_ledger_says,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "names_resolve_inside_the_namespace_of_a_user",
+        ground: Ground::User,
+        run: names::names_resolve_inside_the_namespace_of_a_user,
         ..ON_A_STREET
     },
     Test {
