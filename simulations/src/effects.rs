@@ -86,7 +86,7 @@ impl World {
                     },
                 );
             }
-            Effect::Overlay(_) => {}
+            Effect::Overlay(_) | Effect::Names(_) => {}
         }
     }
 

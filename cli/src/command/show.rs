@@ -63,6 +63,7 @@ fn fields(service: &ShowReply) -> BTreeMap<&str, String> {
         ("node", service.node.clone()),
         ("org", service.org.clone()),
         ("address", Some(service.address.to_string())),
+        ("dns_name", service.dns_name.clone()),
         ("price", service.price.map(|price| price.to_string())),
         ("cost", service.cost.map(|cost| cost.to_string())),
         ("allowed", Some(service.allowed.join(", "))),
@@ -131,6 +132,7 @@ fn show_screen(service: &ShowReply, reveal: bool) -> String {
         ),
         ("address", service.address.to_string()),
         ("allowed", service.allowed.join(", ")),
+        ("dns name", screen::or_none(service.dns_name.as_ref())),
     ];
     for (name, value) in &service.fields {
         rows.push((

@@ -140,7 +140,7 @@ fn near_names_are_suggested() {
     let ran = node.run("show crm-db --field colour");
     assert!(
         ran.stderr
-            .contains("hint: it has: address, allowed, cost, host, name,")
+            .contains("hint: it has: address, allowed, cost, dns_name,")
     );
 }
 

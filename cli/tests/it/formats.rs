@@ -86,7 +86,8 @@ fn json_of_services_is_the_reply() {
         "{\"schema\":\"meshstead.services/1\",\"list\":\"ordered\",\"name\":\"crm-db\",\
          \"recipe\":\"postgres\",\"state\":\"ready\",\"node\":\"library-1\",\"org\":\"library\",\
          \"price\":{\"per_month\":{\"micros\":120000,\"currency\":\"EUR\"}},\
-         \"url\":\"postgresql://crm:s3cret@[fd73::7]:5432/crm\",\"ordered_at\":1795413600000}"
+         \"url\":\"postgresql://crm:s3cret@[fd73::7]:5432/crm\",\
+         \"dns_name\":\"crm-db.bakery.mesh.internal\",\"ordered_at\":1795413600000}"
     );
     assert_eq!(ran.stdout.lines().count(), 2);
 }

@@ -83,16 +83,19 @@ fn every_option_of_an_order_reaches_the_node() {
 
 #[test]
 fn ps_lists_ours_and_what_runs_here() {
-    let screen = "\
-NAME    RECIPE    STATE  NODE       ORG      PRICE           URL
-crm-db  postgres  ready  library-1  library  0.12 EUR/month  postgresql://crm:…@[fd73::7]:5432/crm
+    let url = "postgresql://crm:…@[fd73::7]:5432/crm";
+    let screen = format!(
+        "\
+NAME    RECIPE    STATE  NODE       ORG      PRICE           DNS NAME                     URL
+crm-db  postgres  ready  library-1  library  0.12 EUR/month  crm-db.bakery.mesh.internal  {url}
 
 running here for others and ourselves
 NAME  RECIPE  STATE    CUSTOMER  MEMORY   RESTARTS  SINCE                 ADDRESS
 wiki  wiki    stopped  library   512 MiB  0         2026-11-23T06:00:00Z  fd73::8
-";
-    check("ps", screen, "");
-    check("ls", screen, "");
+"
+    );
+    check("ps", &screen, "");
+    check("ls", &screen, "");
 }
 
 #[test]
@@ -111,6 +114,7 @@ order        {order}
 safety       safe: 3 copies (bakery-1, bakery-2, library-1)
 address      fd73::7
 allowed      bakery, library
+dns name     crm-db.bakery.mesh.internal
 host         fd73::7
 overlay_url  postgresql://crm:…@[fd73::7]:5432/crm
 password     …
@@ -314,6 +318,7 @@ fn status_starts_with_the_network_and_ends_with_health() {
         .lines()
         .find_map(|line| line.strip_prefix("key       "))
         .unwrap();
+    let url = "postgresql://crm:…@[fd73::7]:5432/crm";
     let expect = format!(
         "\
 network   bakery
@@ -323,6 +328,7 @@ key       {key}
 up        3 min, version 0.1.0
 leader    bakery-1 (term 1); this node votes
 services  reached by overlay address
+names     3 answered at 127.0.0.153:53; at the usual port
 ledger    1 documents, 4 records, journal at 42
 
 peers
@@ -330,8 +336,8 @@ peers
   library-1  library  yes        up    3 ms  850 ms  192.0.2.7:51820  fd6d::2
 
 services ordered
-  NAME    RECIPE    STATE  NODE       ORG      PRICE           URL
-  crm-db  postgres  ready  library-1  library  0.12 EUR/month  postgresql://crm:…@[fd73::7]:5432/crm
+  NAME    RECIPE    STATE  NODE       ORG      PRICE           DNS NAME                     URL
+  crm-db  postgres  ready  library-1  library  0.12 EUR/month  crm-db.bakery.mesh.internal  {url}
 
 refused
   2  foreign-org

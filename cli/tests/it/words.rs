@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_api::event::{Event, Stage};
 use mesh_api::line::Line;
+use mesh_api::names::{Answering, Bearer, Resolved};
 use mesh_api::reply::{MemberRow, OrgRow, Relation, Verdict, VerdictLine};
 use mesh_api::request::{DesiredState, Request, Sale};
 use mesh_api::service::{
@@ -101,6 +102,7 @@ pub fn well(request: &Request) -> Answer {
         }
         .into(),
         Request::LedgerVerify => verdict("ledger", true).into(),
+        Request::Resolve { .. } => resolved().into(),
     }
 }
 
@@ -156,6 +158,18 @@ fn head() -> HeadRow {
     }
 }
 
+fn resolved() -> Reply {
+    Reply::Resolved(Box::new(Resolved {
+        name: "crm-db.bakery.mesh.internal".into(),
+        address: "fd73::7".parse().unwrap(),
+        bearer: Bearer::Service,
+        owner: "bakery".into(),
+        node: "library-1".into(),
+        org: "library".into(),
+        ttl_s: 5,
+    }))
+}
+
 pub fn status() -> Reply {
     let health = |check: &str, verdict, sentence: &str, hint: &str| HealthRow {
         check: check.into(),
@@ -178,6 +192,12 @@ pub fn status() -> Reply {
             term: 1,
         },
         reach: Reach::Address,
+        names: Some(Answering {
+            listen: vec!["127.0.0.153:53".parse().unwrap()],
+            sentence: "at the usual port".into(),
+            names: 3,
+            left_out: 0,
+        }),
         peers: vec![peer()],
         refusals: BTreeMap::from([("foreign-org".into(), 2)]),
         dropped: BTreeMap::from([("denied".into(), 7)]),
@@ -344,6 +364,7 @@ pub fn service() -> ServiceOrdered {
         org: Some("library".into()),
         price: Some(price()),
         url: Some(URL.into()),
+        dns_name: Some("crm-db.bakery.mesh.internal".into()),
         ordered_at: day(),
     }
 }
@@ -386,6 +407,7 @@ fn show() -> Reply {
         org: Some("library".into()),
         address: "fd73::7".parse().unwrap(),
         allowed: vec!["bakery".into(), "library".into()],
+        dns_name: Some("crm-db.bakery.mesh.internal".into()),
         fields: fields
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),

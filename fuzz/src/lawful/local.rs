@@ -16,6 +16,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ),
     ("usage", "GET /v1/usage?name=crm-db\n"),
     ("invoice", "GET /v1/invoices/2026-11%2Fbakery%2F1/verdict\n"),
+    ("resolve", "GET /v1/names/crm-db.bakery\n"),
     ("heads", "GET /v1/ledger/heads\n"),
     (
         "invite",

@@ -10,6 +10,8 @@
 //!        │ ◄───────────────────── fd of socket ──┤
 //!        ├── listen on port ────────────────────►  socket, bind to our own address, listen
 //!        │ ◄───────────────────── fd of socket ──┤
+//!        ├── datagrams at port ─────────────────►  UDP socket, bind to our own address
+//!        │ ◄───────────────────── fd of socket ──┤
 //!        └── exits, or drops [`Namespace`] ─────►  reads end of file, exits
 //! ```
 //! A process with threads cannot enter a user namespace, hence the helper. Sockets made there and
@@ -49,6 +51,7 @@ const REQUEST_LEN: usize = 19;
 const WANT_TUN: u8 = 0;
 const WANT_CONNECTION: u8 = 1;
 const WANT_LISTENER: u8 = 2;
+const WANT_DATAGRAMS: u8 = 3;
 /// Connections that wait to be accepted: as many as the daemon lets stand at its gate.
 const BACKLOG: i32 = 64;
 /// Reply: a stage, and the number of the system's error.
@@ -151,6 +154,11 @@ impl Namespace {
         self.socket_for(WANT_LISTENER, own, port)
     }
 
+    /// Makes a UDP socket in the namespace at a port of `own`. It does not block.
+    pub fn datagrams(&self, own: Ipv6Addr, port: u16) -> io::Result<OwnedFd> {
+        self.socket_for(WANT_DATAGRAMS, own, port)
+    }
+
     fn socket_for(&self, want: u8, address: Ipv6Addr, port: u16) -> io::Result<OwnedFd> {
         let socket = lock(&self.socket);
         ask(&socket, &request(want, address, port)).map_err(|error| match error {
@@ -236,6 +244,7 @@ fn serve(parent: BorrowedFd<'_>) -> io::Result<()> {
     while let Some((want, address, port)) = next_request(parent)? {
         let made = match want {
             WANT_LISTENER => begin_listen(address, port),
+            WANT_DATAGRAMS => bound(SockType::Datagram, address, port),
             _ => begin_connect(address, port),
         };
         match made {
@@ -304,11 +313,16 @@ fn begin_connect(address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {
 }
 
 fn begin_listen(address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {
+    let fd = bound(SockType::Stream, address, port)?;
+    listen(&fd, Backlog::new(BACKLOG)?)?;
+    Ok(fd)
+}
+
+fn bound(kind: SockType, address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(AddressFamily::Inet6, SockType::Stream, flags, None)?;
+    let fd = socket(AddressFamily::Inet6, kind, flags, None)?;
     let at = SockaddrIn6::from(SocketAddrV6::new(address, port, 0, 0));
     bind(fd.as_raw_fd(), &at)?;
-    listen(&fd, Backlog::new(BACKLOG)?)?;
     Ok(fd)
 }
 

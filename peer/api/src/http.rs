@@ -15,6 +15,7 @@
 //! POST /v1/orders                          Order            {recipe, …}
 //! GET  /v1/services                        Ps
 //! GET  /v1/services/{name}                 Show
+//! GET  /v1/names/{name}                    Resolve
 //! PUT  /v1/services/{name}/state           SetState         {state}
 //! GET  /v1/services/{name}/logs            Logs             ?follow=true&bytes=65536
 //! GET  /v1/usage                           UsageLs          ?name=crm-db
@@ -100,6 +101,7 @@ pub fn to_http(request: &Request) -> HttpRequest {
         Request::Order(_) => post("/v1/orders", request),
         Request::Ps => get("/v1/services"),
         Request::Show { name } => get(&format!("/v1/services/{name}")),
+        Request::Resolve { name } => get(&format!("/v1/names/{}", escape(name))),
         Request::SetState { name, state } => HttpRequest {
             method: Method::Put,
             target: format!("/v1/services/{name}/state"),
@@ -165,6 +167,9 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
         ["services"] => Request::Ps,
         ["services", service] => Request::Show {
             name: name(service)?,
+        },
+        ["names", name] => Request::Resolve {
+            name: (*name).to_owned(),
         },
         ["services", service, "logs"] => Request::Logs {
             name: name(service)?,
@@ -492,6 +497,12 @@ mod tests {
                 bytes: 9,
             },
             "GET /v1/services/crm-db/logs?follow=true&bytes=9",
+        );
+        check(
+            Request::Resolve {
+                name: "fd73::7".into(),
+            },
+            "GET /v1/names/fd73%3A%3A7",
         );
         check(Request::UsageLs { name: None }, "GET /v1/usage");
         check(

@@ -15,6 +15,7 @@ pub mod event;
 pub mod guest;
 pub mod http;
 pub mod line;
+pub mod names;
 pub mod paths;
 pub mod reply;
 pub mod request;

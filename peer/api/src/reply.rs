@@ -5,6 +5,7 @@ use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Wall;
 use serde::{Deserialize, Serialize};
 
+use crate::names::Resolved;
 use crate::request::DesiredState;
 use crate::service::{OrderReply, PlanReply, ServiceHeld, ServiceOrdered, ShowReply};
 use crate::status::{HeadRow, PeerRow, StatusReply};
@@ -88,6 +89,8 @@ pub enum Reply {
     },
     /// To `Show`.
     Show(Box<ShowReply>),
+    /// To `Resolve`.
+    Resolved(Box<Resolved>),
     /// To `SetState`, when it is so.
     State {
         /// The service.
@@ -144,6 +147,7 @@ impl Reply {
             Self::Order(_) => "meshstead.order/1",
             Self::Services { .. } => "meshstead.services/1",
             Self::Show(_) => "meshstead.service/1",
+            Self::Resolved(_) => "meshstead.resolved/1",
             Self::State { .. } => "meshstead.state/1",
             Self::Logs { .. } => "meshstead.logs/1",
             Self::Usage { .. } => "meshstead.usage/1",

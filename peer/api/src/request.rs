@@ -70,6 +70,11 @@ pub enum Request {
         /// Its name.
         name: Name,
     },
+    /// What does a name of the mesh mean here?
+    Resolve {
+        /// The name, whole or without the zone, or an address.
+        name: String,
+    },
     /// Start, stop or destroy a service.
     SetState {
         /// Its name.

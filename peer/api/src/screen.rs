@@ -171,13 +171,14 @@ pub fn services_ordered(services: &[ServiceOrdered]) -> String {
             or_none(service.node.as_ref()),
             or_none(service.org.as_ref()),
             or_none(service.price.as_ref()),
+            or_none(service.dns_name.as_ref()),
             or_none(service.url.as_deref().map(without_password)),
         ]
     });
-    table(
-        &["NAME", "RECIPE", "STATE", "NODE", "ORG", "PRICE", "URL"],
-        rows.collect(),
-    )
+    let heads = [
+        "NAME", "RECIPE", "STATE", "NODE", "ORG", "PRICE", "DNS NAME", "URL",
+    ];
+    table(&heads, rows.collect())
 }
 
 /// Returns the services that run on this node.
@@ -295,6 +296,7 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
         ),
         fact("leader", format!("{leader}{votes}")),
         fact("services", format!("reached {reach}")),
+        fact("names", names(status)),
         fact(
             "ledger",
             format!(
@@ -304,6 +306,26 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
     ]
+}
+
+fn names(status: &StatusReply) -> String {
+    let Some(names) = &status.names else {
+        return NONE.to_owned();
+    };
+    if names.listen.is_empty() {
+        return names.sentence.clone();
+    }
+    let at: Vec<String> = names.listen.iter().map(ToString::to_string).collect();
+    let left_out = match names.left_out {
+        0 => String::new(),
+        count => format!(" ({count} more have no room)"),
+    };
+    format!(
+        "{}{left_out} answered at {}; {}",
+        names.names,
+        at.join(", "),
+        names.sentence
+    )
 }
 
 fn health(status: &StatusReply) -> String {

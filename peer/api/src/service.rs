@@ -158,6 +158,9 @@ pub struct ServiceOrdered {
     pub price: Option<Price>,
     /// What works from this machine.
     pub url: Option<String>,
+    /// The name that means its address, while it has a holder.
+    #[serde(default)]
+    pub dns_name: Option<String>,
     /// When it was ordered.
     pub ordered_at: Wall,
 }
@@ -205,6 +208,9 @@ pub struct ShowReply {
     /// Who may reach it: our organisation first, then guests; `mesh` for every organisation.
     #[serde(default)]
     pub allowed: Vec<String>,
+    /// The name that means its address, while it has a holder.
+    #[serde(default)]
+    pub dns_name: Option<String>,
     /// What the service publishes, by field: `url`, `overlay_url`, `host`, `port`, `user`, … Opened
     /// from the sealed connection; holds secrets.
     pub fields: BTreeMap<String, String>,

@@ -7,6 +7,7 @@ use mesh_base::certificate::Role;
 use mesh_base::identity::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::names::Answering;
 use crate::service::{ServiceHeld, ServiceOrdered};
 
 /// Everything that `meshnode status` and `meshctl status` show, in the order in which they show it.
@@ -32,6 +33,9 @@ pub struct StatusReply {
     pub voting: Voting,
     /// How programs here reach services.
     pub reach: Reach,
+    /// Where programs here can ask for names; none from a daemon that has not said yet.
+    #[serde(default)]
+    pub names: Option<Answering>,
     /// Every node known, our own left out.
     pub peers: Vec<PeerRow>,
     /// Strangers and messages refused since the start, by reason.

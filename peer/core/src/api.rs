@@ -71,6 +71,7 @@ impl Node {
                     )
                 })
             }),
+            Request::Resolve { name } => self.resolve(&name),
             Request::SetState { name, state } => return self.set_state(call, &name, state),
             Request::Logs {
                 name,

@@ -18,6 +18,7 @@
 //! | [`refusal`] | what refusals are counted by |
 //! | `overlay`, `guests` | the data plane's plan; who may reach a service |
 //! | `neighbours` | whom we keep links with |
+//! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | [`limits`] | every limit with its reason |
 
@@ -34,6 +35,8 @@ mod holding;
 pub mod limits;
 pub mod message;
 mod metering;
+pub mod names;
+mod naming;
 mod neighbours;
 pub mod node;
 mod outbox;

@@ -71,3 +71,6 @@ pub const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 pub const GUEST_SERVICES_MAX: usize = 64;
 /// How long holder records are valid; renewed by the ordering node at half time.
 pub const HOLDER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Most names that a node answers for: sixteen for each contact it can have, some 3 MiB; nodes come
+/// before services and own services before others', and what has no room is counted.
+pub const NAMES_MAX: usize = 16 * CONTACTS_KEPT_MAX;

@@ -13,8 +13,8 @@
 //!
 //! Rooms: `replicate` (messages and records), `customer` (orders that we placed), `provider`
 //! (orders that we grant), `metering` (usage and invoices), `admission` (invites, agreements),
-//! `overlay` (the data plane's plan), `neighbours` (whom we keep links with), `calls` (programs
-//! that wait), `report` (what they see).
+//! `overlay` (the data plane's plan), `neighbours` (whom we keep links with), `naming` (names),
+//! `calls` (programs that wait), `report` (what they see).
 //!
 //! Invariant: `fresh` is empty and every reaction is written when `handle` returns.
 
@@ -46,9 +46,10 @@ use crate::customer::Customer;
 use crate::entry::Entry;
 use crate::limits::PEERS_MAX;
 use crate::message::{Contact, Message, SignedContact};
+use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach};
+use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -142,6 +143,9 @@ pub struct Node {
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
+    /// The table of names that was told last.
+    pub(crate) names: Option<Arc<Names>>,
+    pub(crate) resolver: Option<ResolverSeen>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
     pub(crate) addresses: BTreeMap<ServiceId, Ipv6Addr>,
@@ -202,6 +206,8 @@ impl Node {
             eligible: BTreeSet::new(),
             wish_next: now.mono,
             last_plan: None,
+            names: None,
+            resolver: None,
             last_trust: None,
             standing: Standing::default(),
             addresses: BTreeMap::new(),
@@ -280,6 +286,7 @@ impl Node {
                 self.forwards.insert((service, port), local);
                 self.changed = true;
             }
+            Input::Resolver(seen) => self.resolver = Some(seen),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
                 self.links_seen();
@@ -345,6 +352,7 @@ impl Node {
         if std::mem::take(&mut self.changed) {
             self.publish_trust();
             self.publish_overlay();
+            self.publish_names();
             self.progress_calls();
         }
         self.publish_door();

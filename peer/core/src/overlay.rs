@@ -7,7 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
-use mesh_base::identity::NodeId;
+use mesh_base::identity::{NodeId, OrgId, ServiceId};
+use mesh_base::name::Name;
+use mesh_base::time::Wall;
 use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
 use mesh_routing::neighbours::Place;
@@ -15,6 +17,25 @@ use mesh_routing::plan::{InstancePlan, PeerPlan, Plan, Role};
 
 use crate::node::Node;
 use crate::port::{Effect, Reach};
+
+/// A service that has a valid holder.
+#[derive(Debug)]
+pub(crate) struct Live {
+    /// Its order.
+    pub order: RecordId,
+    /// Whose it is.
+    pub org: OrgId,
+    /// Which node of theirs ordered it.
+    pub customer: NodeId,
+    /// When.
+    pub wall: Wall,
+    /// What they call it.
+    pub name: Name,
+    /// Its key.
+    pub service: ServiceId,
+    /// The node that holds it.
+    pub node: NodeId,
+}
 
 impl Node {
     /// Tells the data plane what it should be doing, if that changed.
@@ -64,6 +85,18 @@ impl Node {
     /// Holder records whose writer really ordered the service and whose holder really was granted
     /// it.
     fn overlay_services(&mut self) -> BTreeMap<Ipv6Addr, NodeId> {
+        let live = self.live_services().into_iter();
+        let known = live.map(|live| (live.service, live.node));
+        // What we are guests of has no name here: its order is not told to guests.
+        let all: Vec<_> = known.chain(self.visited_services()).collect();
+        all.into_iter()
+            .map(|(service, node)| (self.service_address(&service), node))
+            .collect()
+    }
+
+    /// Services whose packets find their way from here, for this organisation is their customer or
+    /// their provider.
+    pub(crate) fn live_services(&self) -> Vec<Live> {
         let (now, own) = (self.now.wall, self.body.org);
         let mut found = Vec::new();
         for view in self.view.orders.values() {
@@ -86,14 +119,18 @@ impl Node {
                 .first()
                 .filter(|node| **node == granted);
             if let (Some(node), false) = (first, gone || holder.holder.not_after <= now) {
-                found.push((view.order.service, *node));
+                found.push(Live {
+                    order: view.id,
+                    org: view.org,
+                    customer: view.customer,
+                    wall: view.wall,
+                    name: view.order.name.clone(),
+                    service: view.order.service,
+                    node: *node,
+                });
             }
         }
-        found.extend(self.visited_services());
         found
-            .into_iter()
-            .map(|(service, node)| (self.service_address(&service), node))
-            .collect()
     }
 
     fn overlay_instances(&mut self) -> BTreeMap<mesh_base::digest::Digest, InstancePlan> {

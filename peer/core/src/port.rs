@@ -16,6 +16,7 @@ use mesh_federation::members::Roster;
 use mesh_routing::table::DropReason;
 
 use crate::message::{JoinReply, JoinRequest, Message};
+use crate::names::Names;
 use crate::refusal::Reason;
 
 /// A place in the journal: how many entries stand before and including this one. Grows by one each.
@@ -129,6 +130,8 @@ pub enum Input {
         /// The loopback port here.
         local: u16,
     },
+    /// Where the node answers for names, when that is known or changes.
+    Resolver(ResolverSeen),
     /// What the data plane sees, about once a second.
     Links(Vec<LinkSeen>),
     /// How many packets went nowhere since the start, by reason, when that changes.
@@ -142,6 +145,15 @@ pub enum Reach {
     Address,
     /// The TUN is in a namespace of our own: services are forwarded from 127.0.0.1.
     Loopback,
+}
+
+/// Where this machine's programs can ask for names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolverSeen {
+    /// The sockets that answer; none if nobody does.
+    pub listen: Vec<SocketAddr>,
+    /// Who asks there, or what is in the way, in one sentence.
+    pub sentence: String,
 }
 
 /// State of one WireGuard session.
@@ -257,4 +269,6 @@ pub enum Effect {
     },
     /// The whole state that the data plane should have, replacing the one before.
     Overlay(Box<mesh_routing::plan::Plan>),
+    /// The whole table of names, replacing the one before.
+    Names(Arc<Names>),
 }

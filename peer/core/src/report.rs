@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use mesh_api::names::Answering;
 use mesh_api::reply::{MemberRow, OrgRow, Relation, Verdict, VerdictLine};
 use mesh_api::status::{
     HeadRow, Health, HealthRow, Link, PeerRow, Reach as ReachWord, StatusReply, Voting,
@@ -61,6 +62,12 @@ impl Node {
                 Some(Reach::Loopback) => ReachWord::Loopback,
                 _ => ReachWord::Address,
             },
+            names: self.resolver.as_ref().map(|seen| Answering {
+                listen: seen.listen.clone(),
+                sentence: seen.sentence.clone(),
+                names: self.names.as_ref().map_or(0, |names| names.len() as u64),
+                left_out: self.names.as_ref().map_or(0, |names| names.left_out()),
+            }),
             peers: self.peer_rows(),
             refusals: self.refused.words(),
             dropped: self

@@ -152,6 +152,7 @@ impl Node {
                         .map(|org| self.org_name(&org)),
                     price: held.map(|attempt| attempt.price),
                     url: None,
+                    dns_name: self.service_name(view),
                     ordered_at: view.wall,
                 }
             })
@@ -219,6 +220,7 @@ impl Node {
                 .map(|org| self.org_name(&org)),
             address: self.service_address(&view.order.service),
             allowed: self.allowed_words(&view.org, &view.order.guests),
+            dns_name: self.service_name(&view),
             fields,
             price: held.as_ref().map(|attempt| attempt.price),
             cost,
@@ -231,6 +233,12 @@ impl Node {
                 .collect(),
             safety: self.safety(&view),
         })))
+    }
+
+    /// Returns the whole name under which a service resolves here, if it does.
+    fn service_name(&self, view: &OrderView) -> Option<String> {
+        // Whatever has a name has had its address computed.
+        self.name_of(self.addresses.get(&view.order.service)?)
     }
 
     fn attempt_row(&self, number: u32, attempt: &AttemptView) -> AttemptRow {

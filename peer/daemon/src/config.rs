@@ -78,6 +78,16 @@ pub const KEYS: &[Key] = &[
         sentence: "Addresses under which this machine is reachable besides its own interfaces'.",
     },
     Key {
+        name: "names.listen",
+        unit: "auto, off, or loopback ADDRESS:PORT, separated by commas",
+        sentence: "Where programs of this machine ask for names of the mesh.",
+    },
+    Key {
+        name: "names.resolved",
+        unit: "auto or off",
+        sentence: "Whether systemd-resolved, if it runs, is told to ask here for mesh.internal.",
+    },
+    Key {
         name: "software.dir",
         unit: "folder",
         sentence: "Where unpacked software is kept; several homes may share one.",
@@ -138,6 +148,17 @@ pub enum TunPlace {
     Namespace,
 }
 
+/// Where names are answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamesPlace {
+    /// At port 53 of 127.0.0.153, or of the overlay address if that is in a namespace.
+    Auto,
+    /// Nowhere.
+    Off,
+    /// At these and nowhere else.
+    At(Vec<SocketAddr>),
+}
+
 /// All settings, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -161,6 +182,10 @@ pub struct Config {
     pub tun: TunPlace,
     /// Extra addresses to tell others.
     pub advertise: Vec<std::net::IpAddr>,
+    /// Where names are answered.
+    pub names: NamesPlace,
+    /// Whether systemd-resolved is told.
+    pub resolved: bool,
     /// Unpacked software.
     pub software: PathBuf,
     /// Log filter.
@@ -316,6 +341,12 @@ impl Config {
                 _ => None,
             })?,
             advertise: read(&settings, "network.advertise", list)?,
+            names: read(&settings, "names.listen", names_place)?,
+            resolved: read(&settings, "names.resolved", |text| match text {
+                "auto" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            })?,
             software: read(&settings, "software.dir", |text| {
                 // Relative to the home, so that a home can be moved.
                 (!text.is_empty()).then(|| home.join(text))
@@ -344,7 +375,7 @@ fn default(key: &str, home: &Path) -> String {
         "capacity.disk_mib" => machine::disk_mib(home).to_string(),
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
-        "network.tun" => "auto".to_owned(),
+        "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
         "software.dir" => "software".to_owned(),
         "log.level" => "info".to_owned(),
         "log.format" => "text".to_owned(),
@@ -397,6 +428,19 @@ fn distance(left: &str, right: &str) -> usize {
         row = next;
     }
     row.last().copied().unwrap_or(0)
+}
+
+fn names_place(text: &str) -> Option<NamesPlace> {
+    match text {
+        "auto" => Some(NamesPlace::Auto),
+        "off" => Some(NamesPlace::Off),
+        // Names are for programs of this machine only.
+        _ => list(text)
+            .filter(|all: &Vec<SocketAddr>| {
+                !all.is_empty() && all.iter().all(|at| at.ip().is_loopback() && at.port() != 0)
+            })
+            .map(NamesPlace::At),
+    }
 }
 
 fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
@@ -531,6 +575,31 @@ mod tests {
         let config = resolve(&[], None, file).unwrap();
         assert_eq!(config.listen, vec!["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(config.door_port, 7000);
+    }
+
+    #[test]
+    fn names_are_answered_on_loopback_only() {
+        let names = |value: &str| {
+            let flag = format!("names.listen={value}");
+            resolve(&[&flag], None, "").map(|config| config.names)
+        };
+        assert_eq!(names("auto").unwrap(), NamesPlace::Auto);
+        assert_eq!(names("off").unwrap(), NamesPlace::Off);
+        let two = NamesPlace::At(vec![
+            "127.0.0.1:5300".parse().unwrap(),
+            "[::1]:53".parse().unwrap(),
+        ]);
+        assert_eq!(names("127.0.0.1:5300, [::1]:53").unwrap(), two);
+        for refused in [
+            "0.0.0.0:53",
+            "192.0.2.1:53",
+            "127.0.0.1:0",
+            "127.0.0.1",
+            "",
+            "on",
+        ] {
+            assert!(names(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

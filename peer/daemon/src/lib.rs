@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `command` | the command line, one file a command |
 //! | `runtime` | the running daemon: start, loop, end |
+//! | `names` | the names of the mesh, for programs of this machine |
 //! | `swarm` | the control network: gate, lanes, join door |
 //! | `journal`, `index` | the only copy of the truth on disk; what may be deleted beside it |
 //! | `api`, `ask` | the local API's two sides |
@@ -37,6 +38,7 @@ pub mod keys;
 mod logging;
 mod machine;
 mod memory;
+mod names;
 mod notify;
 mod ports;
 mod remember;

@@ -26,6 +26,8 @@ pub struct Ports {
     pub wireguard: u16,
     /// TCP, for people with an invite.
     pub door: u16,
+    /// UDP and TCP, for names where port 53 cannot be had; 0 until that happens.
+    pub names: u16,
 }
 
 /// Why a port could not be had.
@@ -95,15 +97,21 @@ impl Ports {
             control,
             wireguard,
             door,
+            names: remembered.names,
         };
         if chosen != remembered {
-            let text = toml::to_string(&chosen).unwrap_or_default();
-            remember::replace(file, text.as_bytes()).map_err(|source| PortError::Remember {
-                path: file.to_owned(),
-                source,
-            })?;
+            chosen.remember(file)?;
         }
         Ok(chosen)
+    }
+
+    /// Writes the ports down.
+    pub fn remember(&self, file: &Path) -> Result<(), PortError> {
+        let text = toml::to_string(self).unwrap_or_default();
+        remember::replace(file, text.as_bytes()).map_err(|source| PortError::Remember {
+            path: file.to_owned(),
+            source,
+        })
     }
 }
 

@@ -10,6 +10,7 @@ mod idle;
 mod kill;
 mod last_slot;
 mod lines;
+mod names;
 mod neighbourhood;
 mod order_hot;
 mod packets;
@@ -93,6 +94,17 @@ const TESTS: &[Test] = &[
         deadline: minutes(8),
         alone: true,
         run: ring::failover_silent,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "names_mean_what_the_ledger_says",
+        run: names::names_mean_what_the_ledger_says,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "names_resolve_inside_the_namespace_of_a_user",
+        ground: Ground::User,
+        run: names::names_resolve_inside_the_namespace_of_a_user,
         ..ON_A_STREET
     },
     Test {

@@ -8,6 +8,7 @@ mod crash;
 mod forged;
 mod guests;
 mod hostile;
+mod names;
 mod neighbours;
 mod screens;
 mod standing;

@@ -15,6 +15,7 @@ use mesh_peer::message::JoinReply;
 use mesh_peer::port::Input;
 
 use crate::town::{Drivers, Town};
+use crate::trade::agree;
 use crate::{causes, forged, mesh, order};
 
 /// Causes that need a fault of our own to come true; nothing that anybody asks brings them about.
@@ -105,6 +106,21 @@ fn logs(service: &str) -> Request {
         follow: false,
         bytes: 100,
     }
+}
+
+/// Names of the mesh: one that nobody has, one that two partners share.
+fn names_of_the_mesh(screens: &mut Screens) {
+    let mut town = mesh();
+    for _ in 0..2 {
+        let twin = town.found("twin", 1);
+        agree(&mut town, twin, "0.20EUR/month");
+    }
+    let mut meet = |asked: &str, kind, cause| {
+        let name = asked.to_owned();
+        screens.meet(&mut town, 0, Request::Resolve { name }, kind, cause);
+    };
+    meet("nothing.bakery", ErrorKind::NotFound, "nothing.bakery");
+    meet("twin-1.twin", ErrorKind::Conflict, "\"twin\"");
 }
 
 /// Names that nobody knows and values that no recipe takes.
@@ -483,6 +499,7 @@ fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     rights(&mut screens);
     invites(&mut screens);
     patience(&mut screens);
+    names_of_the_mesh(&mut screens);
     forged::all(&mut screens);
     let all = causes::texts();
     assert!(20 < all.len(), "{all:?}");

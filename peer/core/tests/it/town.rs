@@ -503,7 +503,8 @@ impl Town {
             Effect::Knock { .. }
             | Effect::Trust { .. }
             | Effect::Door { .. }
-            | Effect::ReadLog { .. } => {}
+            | Effect::ReadLog { .. }
+            | Effect::Names(_) => {}
             Effect::Overlay(plan) => self.machines[index].plan = Some(*plan),
         }
     }

@@ -19,7 +19,7 @@ const BAKERY_2: usize = 2;
 const LATE: Wall = Wall(1_796_082_600_000);
 
 /// Lets the bakery buy from one more seller.
-fn agree(town: &mut Town, seller: usize, price: &str) {
+pub fn agree(town: &mut Town, seller: usize, price: &str) {
     let recipe = "postgres".parse().unwrap();
     let price = price.parse().unwrap();
     let invite = Request::OrgInvite {

@@ -19,6 +19,7 @@ mod init;
 mod join;
 mod keys;
 mod man;
+mod resolve;
 pub mod start;
 mod status;
 mod stop;
@@ -48,6 +49,7 @@ enum Command {
     Start(start::Start),
     Stop(stop::Stop),
     Status(status::Status),
+    Resolve(resolve::Resolve),
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
@@ -80,6 +82,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Start(start) => start.run(&home),
         Command::Stop(stop) => stop.run(&home),
         Command::Status(status) => status.run(&home),
+        Command::Resolve(resolve) => resolve.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),

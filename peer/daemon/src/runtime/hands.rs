@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::api::Calls;
+use crate::names;
 use crate::runtime::compute::Compute;
 use crate::runtime::overlay::Overlay;
 use crate::runtime::shared::Shared;
@@ -34,6 +35,8 @@ pub struct Hands {
     pub compute: Compute,
     /// The data plane.
     pub overlay: Shared<Overlay>,
+    /// Who answers for names.
+    pub names: names::Teller,
     /// Where answers go.
     pub inputs: mpsc::Sender<Input>,
     /// Where tasks run.
@@ -77,6 +80,7 @@ impl Hands {
                 item,
                 offset,
             } => self.compute.read_log(ticket, item, offset),
+            Effect::Names(names) => self.names.tell(names),
             Effect::Overlay(plan) => {
                 let open = self.overlay.with(|overlay| overlay.apply(&plan));
                 let inputs = self.inputs.clone();

@@ -40,7 +40,7 @@ use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
-use crate::{catalog, clock, index, keys, notify};
+use crate::{catalog, clock, index, keys, names, notify};
 
 pub mod compute;
 pub mod hands;
@@ -87,6 +87,7 @@ struct Daemon {
     node: oneshot::Receiver<Ended>,
     thread: std::thread::JoinHandle<()>,
     api: tokio::task::JoinHandle<std::io::Result<()>>,
+    resolver: tokio::task::JoinHandle<()>,
     socket: PathBuf,
 }
 
@@ -107,15 +108,16 @@ fn start(
     let (lost, losses) = mpsc::channel(LOST_MAX);
     let overlay = start_overlay(home, config, secret, &ports, lost)?;
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
+    let (stop, stopping) = watch::channel(false);
     let reach = overlay.reach();
     let across = overlay.sockets();
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
+    let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
     let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across)?;
     let calls = Calls::new(inputs.clone());
-    let (stop, stopping) = watch::channel(false);
     let addresses = crate::underlay::addresses(&config.advertise);
     for input in [
         Input::Reach(reach),
@@ -135,6 +137,7 @@ fn start(
         calls: calls.clone(),
         compute,
         overlay,
+        names: teller,
         inputs,
         tasks: tasks.handle().clone(),
         secret: secret.clone(),
@@ -152,8 +155,31 @@ fn start(
         node,
         thread,
         api,
+        resolver,
         socket,
     })
+}
+
+fn start_names(
+    home: &Home,
+    config: &Config,
+    ports: Ports,
+    across: &(Ipv6Addr, Sockets),
+    stopping: watch::Receiver<bool>,
+    inputs: &mpsc::Sender<Input>,
+) -> Result<(names::Teller, tokio::task::JoinHandle<()>), Failure> {
+    let sockets = names::Places::open(config, ports, &home.ports(), across).map_err(|error| {
+        Failure::caused("cannot answer for names", &error)
+            .hint("choose another place: see names.listen in `meshnode config show`")
+            .kind(ErrorKind::Conflict)
+    })?;
+    Ok(names::start(
+        sockets,
+        config.resolved,
+        across.0,
+        stopping,
+        inputs.clone(),
+    ))
 }
 
 type Running = (std::thread::JoinHandle<()>, oneshot::Receiver<Ended>);
@@ -179,6 +205,7 @@ impl Daemon {
             mut node,
             thread,
             mut api,
+            resolver,
             socket,
         } = self;
         let ended = tasks.block_on(async {
@@ -196,6 +223,8 @@ impl Daemon {
         tracing::info!("the node stops");
         stop.send_replace(true);
         let joined = thread.join();
+        // What was changed outside is undone before the end.
+        let _ = tasks.block_on(async { tokio::time::timeout(TASKS_WAIT, resolver).await });
         let _ = std::fs::remove_file(&socket);
         match ended? {
             None if joined.is_ok() => Ok(()),

@@ -26,7 +26,7 @@ use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
 
 /// Name of the TUN on the host.
-const TUN_NAME: &str = "mesh0";
+pub const TUN_NAME: &str = "mesh0";
 /// How the kernel lists the route that another daemon's TUN on the host has made: fd6d::/16.
 const HOST_ROUTE: &str = "fd6d0000000000000000000000000000 10 ";
 

@@ -23,7 +23,7 @@ use mesh_base::address::is_overlay;
 use mesh_dataplane::forward::{self, Dialer};
 use mesh_dataplane::netns::Namespace;
 use mesh_routing::access::CONTROL_PORT;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::swarm::identity;
@@ -38,16 +38,30 @@ pub enum Sockets {
 }
 
 impl Sockets {
-    fn listen(&self, own: Ipv6Addr) -> io::Result<TcpListener> {
+    /// Listens on a TCP port of our own address.
+    pub fn listen(&self, own: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
         let listener = match self {
             Self::Host => {
-                let listener = std::net::TcpListener::bind((own, CONTROL_PORT))?;
+                let listener = std::net::TcpListener::bind((own, port))?;
                 listener.set_nonblocking(true)?;
                 listener
             }
-            Self::Namespace(namespace) => namespace.listen(own, CONTROL_PORT)?.into(),
+            Self::Namespace(namespace) => namespace.listen(own, port)?.into(),
         };
         TcpListener::from_std(listener)
+    }
+
+    /// Takes datagrams at a UDP port of our own address.
+    pub fn datagrams(&self, own: Ipv6Addr, port: u16) -> io::Result<UdpSocket> {
+        let socket = match self {
+            Self::Host => {
+                let socket = std::net::UdpSocket::bind((own, port))?;
+                socket.set_nonblocking(true)?;
+                socket
+            }
+            Self::Namespace(namespace) => namespace.datagrams(own, port)?.into(),
+        };
+        UdpSocket::from_std(socket)
     }
 }
 
@@ -120,7 +134,7 @@ impl Transport for Across {
         let Some(own) = parse(&at) else {
             return Err(TransportError::MultiaddrNotSupported(at));
         };
-        let listener = self.sockets.listen(*own.ip());
+        let listener = self.sockets.listen(*own.ip(), CONTROL_PORT);
         self.listener = Some(Listening {
             id,
             at,

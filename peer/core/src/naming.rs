@@ -1,0 +1,168 @@
+//! Fills the table of names from roster, holder records and agreements, tells the shell when it
+//! changed, and answers programs that ask for a name.
+//!
+//! A node names every node it admits, its own organisation's services, and those of its partners
+//! that it knows from their orders. What is asked about is [`crate::names`]'.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::net::Ipv6Addr;
+use std::sync::Arc;
+
+use mesh_api::names::{Bearer as BearerWord, Resolved};
+use mesh_api::{ApiError, ErrorKind, Reply};
+use mesh_base::identity::OrgId;
+
+use crate::names::{Bearer, Entry, Names, TTL_S, ZONE};
+use crate::node::Node;
+use crate::overlay::Live;
+use crate::port::Effect;
+
+impl Node {
+    /// Tells the shell which names there are, if that changed.
+    pub(crate) fn publish_names(&mut self) {
+        let names = self.name_table();
+        if self.names.as_deref() != Some(&names) {
+            let names = Arc::new(names);
+            self.names = Some(Arc::clone(&names));
+            self.out.now(Effect::Names(names));
+        }
+    }
+
+    fn name_table(&mut self) -> Names {
+        let (own, mut names) = (self.body.org, Names::default());
+        for (org, known) in self.roster.orgs() {
+            names.add_org(*org, &known.name, own);
+        }
+        names.add_org(own, &self.body.org_name, own);
+        let mut node = |org: OrgId, name, address, node| {
+            let bearer = Bearer::Node;
+            names.add(
+                org,
+                name,
+                Entry {
+                    address,
+                    node,
+                    bearer,
+                },
+            );
+        };
+        node(own, &self.body.name, self.address, self.id);
+        for (id, member) in self.roster.members() {
+            let org = member.body.org;
+            // If two keys have had a name, the one certified last has it.
+            let is_newest = self.roster.named(&org, &member.body.name) == Some(*id);
+            if is_newest && self.in_standing(id) {
+                node(org, &member.body.name, member.address.0, *id);
+            }
+        }
+        let partners = self.partners();
+        let mut live = self.live_services();
+        live.retain(|one| one.org == own || partners.contains(&one.org));
+        // If two nodes have chosen one name, each means its own service by it, as in commands.
+        live.sort_by_key(|one| {
+            let of_others = one.org != own;
+            let by_others = one.customer != self.id;
+            (of_others, by_others, Reverse((one.wall, one.order)))
+        });
+        for Live {
+            org,
+            name,
+            service,
+            node,
+            ..
+        } in live
+        {
+            let address = self.service_address(&service);
+            let bearer = Bearer::Service;
+            names.add(
+                org,
+                &name,
+                Entry {
+                    address,
+                    node,
+                    bearer,
+                },
+            );
+        }
+        names
+    }
+
+    /// Returns the organisations that have an agreement with ours.
+    fn partners(&self) -> BTreeSet<OrgId> {
+        let own = self.body.org;
+        let agreements = self.view.agreements.values();
+        agreements
+            .filter_map(
+                |(_, _, signed)| match (signed.terms().seller, signed.buyer) {
+                    (seller, buyer) if seller == own => Some(buyer),
+                    (seller, buyer) if buyer == own => Some(seller),
+                    _ => None,
+                },
+            )
+            .collect()
+    }
+
+    /// Returns the whole name of an address.
+    pub(crate) fn name_of(&self, address: &Ipv6Addr) -> Option<String> {
+        self.names.as_ref()?.name_of(address)
+    }
+
+    /// Answers what a name means here; accepts it whole, without the zone, as a single word of our
+    /// own organisation, or as an address.
+    pub(crate) fn resolve(&self, asked: &str) -> Result<Reply, ApiError> {
+        let names = self.names.clone().unwrap_or_default();
+        let text = asked.trim_end_matches('.').to_ascii_lowercase();
+        let text = match text.parse() {
+            Ok(address) => names.name_of(&address).ok_or_else(|| unknown(asked))?,
+            Err(_) => text,
+        };
+        let inside = text.strip_suffix(&format!(".{ZONE}")).unwrap_or(&text);
+        let (name, org) = match inside.split_once('.') {
+            Some((name, org)) => (name, org.to_owned()),
+            None => (inside, self.body.org.to_string()),
+        };
+        let Some((owner, entry)) = names.entry(&org, name) else {
+            return Err(match names.called(&org) {
+                called @ [_, _, ..] => shared(name, &org, called),
+                _ => unknown(asked),
+            });
+        };
+        let whole = names.name_of(&entry.address);
+        Ok(Reply::Resolved(Box::new(Resolved {
+            name: whole.unwrap_or_else(|| format!("{name}.{org}.{ZONE}")),
+            address: entry.address,
+            bearer: match entry.bearer {
+                Bearer::Node => BearerWord::Node,
+                Bearer::Service => BearerWord::Service,
+            },
+            owner: self.org_name(&owner),
+            node: self.node_name(&entry.node),
+            org: self
+                .org_of(&entry.node)
+                .map_or_else(|| self.org_name(&owner), |org| self.org_name(&org)),
+            ttl_s: TTL_S,
+        })))
+    }
+}
+
+fn unknown(asked: &str) -> ApiError {
+    let asked: String = asked.chars().take(100).collect();
+    ApiError::new(
+        ErrorKind::NotFound,
+        format!("no name \"{asked}\" is known here"),
+        format!("names are SERVICE.ORG.{ZONE} and NODE.ORG.{ZONE}: `meshctl ps`, `meshctl status`"),
+    )
+}
+
+fn shared(name: &str, org: &str, called: &[OrgId]) -> ApiError {
+    let keys: Vec<String> = called
+        .iter()
+        .map(|key| format!("{name}.{key}.{ZONE}"))
+        .collect();
+    ApiError::new(
+        ErrorKind::Conflict,
+        format!("{} organisations call themselves \"{org}\"", called.len()),
+        format!("say which by its key: {}", keys.join(" or ")),
+    )
+}
