@@ -22,7 +22,7 @@ pub mod decoder;
 pub mod lawful;
 pub mod mutator;
 
-use decoder::{disk, ledger, local, packet, text, wire};
+use decoder::{babel, disk, ledger, local, packet, text, wire};
 
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,9 @@ pub const TARGETS: &[Target] = targets![
     spec: disk::spec, lawful::disk::specs;
     api_request: local::api_request, lawful::local::api_requests;
     api_line: local::api_line, lawful::local::api_lines;
+    babel_mac: babel::babel_mac, lawful::babel::authenticated;
+    babel: babel::babel, lawful::babel::packets;
+    babel_tlv: babel::babel_tlv, lawful::babel::bodies;
     packet: packet::packet, lawful::packet::packets;
     amount: text::amount, lawful::text::amounts;
     word: text::word, lawful::text::words;

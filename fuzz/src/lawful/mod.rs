@@ -14,6 +14,7 @@ use mesh_base::name::Name;
 use mesh_base::time::{Moment, Now, Wall};
 use mesh_peer::genesis::{Subject, certify};
 
+pub mod babel;
 pub mod disk;
 pub mod ledger;
 pub mod local;

@@ -29,6 +29,7 @@
 //! | [`chance`] | jitter |
 //! | [`words`] | sequence numbers, metrics, router-ids, prefixes |
 //! | [`wire`] | packets and TLVs as bytes |
+//! | [`mac`] | packets that only who has the key can make |
 
 pub mod chance;
 pub mod cost;
@@ -39,6 +40,7 @@ pub mod filter;
 pub mod history;
 pub mod limits;
 pub mod link;
+pub mod mac;
 pub mod mail;
 pub mod neighbour;
 pub mod pace;

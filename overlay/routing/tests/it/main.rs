@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod by_hand;
+mod by_hand_ignored;
+mod golden;
 mod properties;
 mod reference;
 mod values;

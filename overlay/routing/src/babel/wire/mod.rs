@@ -15,7 +15,7 @@
 //! | [`writer`] | from values to bytes |
 
 mod body;
-mod cursor;
+pub(in crate::babel) mod cursor;
 pub mod ignored;
 pub mod reader;
 mod state;

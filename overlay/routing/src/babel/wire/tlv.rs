@@ -65,9 +65,9 @@ pub enum Tlv {
     Update {
         /// What can be reached; none retracts everything that the sender announced.
         prefix: Option<Prefix>,
-        /// Who originates it; none only in a retraction.
+        /// Who originates it; none in a retraction that was read, and only there.
         router_id: Option<RouterId>,
-        /// Where to send packets.
+        /// Where to send packets; in a retraction that was read, its sender.
         next_hop: Ipv6Addr,
         /// Until the next one at most.
         interval: Centis,

@@ -1,12 +1,13 @@
 //! From what is to be said to the bytes of a packet (RFC 8966, §4), as short as the format allows.
 //!
 //! ```text
-//!   Writer::new ─► push ─► Written          push ─► Full: finish, send, begin a new one, push again
+//!   Writer::new ─► push ─► Written
+//!                  push ─► Full: finish, send, begin a new packet, push again
 //!                  push ─► Refused          what every reader must ignore is not written
 //!                  finish(now) ─► bytes     the time of sending goes into each hello that has one
 //! ```
 //! Leaves out what the parser state of the reader tells already: leading bytes of prefixes, the
-//! router-id, the next hop. A router-id or next hop TLV goes together with its update or not at all.
+//! router-id, the next hop. A router-id or next hop TLV goes with its update or not at all.
 //! Invariant: the packet is never longer than its limit, and one that was just begun is never full.
 
 use std::net::Ipv6Addr;
