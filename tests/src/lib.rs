@@ -11,6 +11,9 @@
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
 //! | [`ground`] | which namespaces and which user a test runs under |
+//! | [`yard`] | routers in network namespaces, joined by cables |
+//! | [`routers`] | ours, babeld and BIRD on such a yard |
+//! | [`hand`] | a Babel router made by hand, for packets that nobody sends |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
@@ -18,9 +21,12 @@
 pub mod cables;
 pub mod figures;
 pub mod ground;
+pub mod hand;
 pub mod home;
 pub mod lab;
+pub mod routers;
 pub mod runner;
 pub mod said;
 pub mod transcript;
 pub mod until;
+pub mod yard;

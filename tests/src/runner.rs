@@ -167,9 +167,10 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
 
 /// The programs that the tests use, below the folder of built programs, and how each is built. The
 /// last one is a node that misbehaves.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("meshnode", "-p meshnode"),
     ("meshctl", "-p meshctl"),
+    ("mesh-babel", "-p mesh-dataplane --bins"),
     ("examples/rogue", "-p meshnode --example rogue"),
 ];
 

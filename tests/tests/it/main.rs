@@ -6,6 +6,7 @@
 mod cut;
 mod gate;
 mod idle;
+mod interop;
 mod last_slot;
 mod lines;
 mod order_hot;
@@ -32,6 +33,12 @@ const ON_A_STREET: Test = Test {
     alone: false,
     bar: None,
     run: |_| Ok(()),
+};
+
+/// A test among Babel routers; nine of them are a bar.
+const AMONG_ROUTERS: Test = Test {
+    bar: Some("routing.interop"),
+    ..ON_A_STREET
 };
 
 const TESTS: &[Test] = &[
@@ -69,6 +76,51 @@ const TESTS: &[Test] = &[
         name: "service_is_used_along_a_line",
         run: lines::service_is_used_along_a_line,
         ..ON_A_STREET
+    },
+    Test {
+        name: "interop_babeld_and_we_reach_each_other",
+        run: interop::pairs::babeld_and_we_reach_each_other,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_bird_and_we_reach_each_other",
+        run: interop::pairs::bird_and_we_reach_each_other,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_line_carries_transit_both_ways",
+        run: interop::lines::line_carries_transit_both_ways,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_diamond_survives_cuts",
+        run: interop::lines::diamond_survives_cuts,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_ten_thousand_routes_pass",
+        run: interop::dump::ten_thousand_routes_pass,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_keys_are_honoured",
+        run: interop::keys::keys_are_honoured,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_round_trips_agree",
+        run: interop::trips::round_trips_agree,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_unicast_hellos_count",
+        run: interop::by_hand::unicast_hellos_count,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_unknown_mandatory_sub_tlv_is_skipped",
+        run: interop::by_hand::unknown_mandatory_sub_tlv_is_skipped,
+        ..AMONG_ROUTERS
     },
     Test {
         name: "stranger_is_refused",
