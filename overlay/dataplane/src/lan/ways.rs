@@ -14,10 +14,16 @@ use mesh_routing::babel::words::Prefix;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::netlink::{ACKNOWLEDGE, ERROR, REQUEST, append, messages, open, tell};
+use crate::netlink::{
+    ACKNOWLEDGE, BUFFER_LEN, DONE, DUMP, ERROR, REQUEST, append, attribute, messages, number, open,
+    tell,
+};
 
 const NEW_ROUTE: u16 = 24;
 const DEL_ROUTE: u16 = 25;
+const GET_ROUTE: u16 = 26;
+/// Length of struct rtmsg.
+const ROUTE_LEN: usize = 12;
 /// NLM_F_REPLACE and NLM_F_CREATE.
 const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
@@ -56,12 +62,16 @@ pub struct Ways {
 }
 
 impl Ways {
-    /// Opens a socket in the network namespace that we are in.
+    /// Opens a socket in the network namespace that we are in, and takes away what a life before,
+    /// that ended by force, left there.
     pub fn open() -> io::Result<Self> {
-        Ok(Self {
+        let mut ways = Self {
             socket: open(0)?,
             set: BTreeMap::new(),
-        })
+        };
+        ways.set = ways.left_behind()?;
+        ways.clear();
+        Ok(ways)
     }
 
     /// Sets the way to a prefix; none takes it away.
@@ -106,6 +116,27 @@ impl Ways {
         }
     }
 
+    /// Returns the routes that carry our marks.
+    fn left_behind(&self) -> io::Result<BTreeMap<Prefix, Way>> {
+        let mut body = [0; ROUTE_LEN];
+        if let Some(family) = body.first_mut() {
+            *family = u8::try_from(libc::AF_INET6).unwrap_or_default();
+        }
+        tell(&self.socket, GET_ROUTE, REQUEST | DUMP, &body)?;
+        let mut buffer = vec![0; BUFFER_LEN];
+        let mut left = BTreeMap::new();
+        loop {
+            let len = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+            for (kind, body) in messages(buffer.get(..len).unwrap_or_default()) {
+                match kind {
+                    NEW_ROUTE => left.extend(own_route(body)),
+                    DONE | ERROR => return Ok(left),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn ask(&self, kind: u16, flags: u16, prefix: Prefix, way: Option<Way>) -> Result<(), Errno> {
         let body = message(prefix, way);
         let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
@@ -120,6 +151,32 @@ impl Ways {
             _ => Err(Errno::EPROTO),
         }
     }
+}
+
+/// Reads a route of the kernel's if it is one that we set.
+fn own_route(body: &[u8]) -> Option<(Prefix, Way)> {
+    let &[_, bits, _, _, table, protocol, _, kind, ..] = body else {
+        return None;
+    };
+    let is_ours = table == MAIN
+        && protocol == BABEL
+        && number(body, ROUTE_LEN, PRIORITY) == Some(OUR_PRIORITY);
+    // The default route has no destination.
+    let destination = match attribute(body, ROUTE_LEN, DESTINATION) {
+        Some(bytes) => <[u8; 16]>::try_from(bytes).ok()?,
+        None => [0; 16],
+    };
+    let prefix = Prefix::new(Ipv6Addr::from(destination), bits)?;
+    let way = if kind == UNREACHABLE {
+        Way::Unreachable
+    } else {
+        let gateway: [u8; 16] = attribute(body, ROUTE_LEN, GATEWAY)?.try_into().ok()?;
+        Way::Via {
+            gateway: Ipv6Addr::from(gateway),
+            interface: number(body, ROUTE_LEN, INTERFACE)?,
+        }
+    };
+    is_ours.then_some((prefix, way))
 }
 
 /// Returns struct rtmsg and its attributes.
@@ -151,4 +208,33 @@ fn message(prefix: Prefix, way: Option<Way>) -> Vec<u8> {
         append(&mut body, INTERFACE, &interface.to_ne_bytes());
     }
     body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_route_with_our_marks_is_ours() {
+        let prefix = Prefix::new("2001:db8::".parse().unwrap(), 32).unwrap();
+        let gateway = "fe80::1".parse().unwrap();
+        for way in [
+            Way::Unreachable,
+            Way::Via {
+                gateway,
+                interface: 3,
+            },
+        ] {
+            let ours = message(prefix, Some(way));
+            assert_eq!(own_route(&ours), Some((prefix, way)));
+            let mut of_bird = ours.clone();
+            of_bird[5] = 12;
+            assert_eq!(own_route(&of_bird), None);
+            // The priority's value stands behind the destination and its own head.
+            let mut of_babeld = ours;
+            of_babeld[ROUTE_LEN + 20 + 4] ^= 1;
+            assert_eq!(own_route(&of_babeld), None);
+        }
+        assert_eq!(own_route(&[]), None);
+    }
 }

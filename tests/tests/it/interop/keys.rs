@@ -122,9 +122,11 @@ fn refused(speaker: &mut Ours, reason: &str) -> anyhow::Result<()> {
 }
 
 fn no_routes(yard: &Yard, plot: &str) -> anyhow::Result<()> {
-    until("routes are gone", SOON, || {
+    let gone = until("routes are gone", SOON, || {
         Ok((yard.route_count(plot, None)? == 0).then_some(()))
-    })
+    });
+    let left = yard.ask(plot, "ip -6 route show")?;
+    gone.with_context(|| format!("{plot} has {left}"))
 }
 
 fn nothing_passed(yard: &Yard, ours: &str, theirs: &str) -> anyhow::Result<()> {

@@ -44,7 +44,9 @@ pub fn diamond_survives_cuts(place: &Place) -> anyhow::Result<()> {
         let cut = Instant::now();
         yard.meet("top", "bottom", SOON)?;
         let took = cut.elapsed().as_secs_f64();
-        println!("without the way through {side}: {took:.2} s until both reach each other");
+        println!(
+            "measured: without the way through {side}: {took:.2} s until both reach each other"
+        );
         yard.raise((side, "e1"))?;
     }
     yard.meet("bottom", "bird", SOON)
