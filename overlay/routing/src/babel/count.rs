@@ -93,8 +93,6 @@ counts! {
     SeqnoRecovered "seqno-recovered",
     /// A packet was sent again, for nobody acknowledged it.
     Resent "resent",
-    /// A packet was never acknowledged.
-    Unacknowledged "unacknowledged",
     /// Updates became a dump, for too many waited.
     BecameDump "became-dump",
     /// An answer was not sent, for too many wait.

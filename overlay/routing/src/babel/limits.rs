@@ -72,8 +72,9 @@ pub const REQUEST_TRIES: u8 = 7;
 /// How often a request of another is sent: a lost packet is mended here, the rest by who asked.
 pub const FORWARD_TRIES: u8 = 3;
 
-/// After this a route that is better but unfeasible may be asked for again.
-pub const BETTER_AGAIN: Duration = Duration::from_secs(30);
+/// After this a route that is better but unfeasible is asked for again: half of the time in which a
+/// mesh that was mended should be back on its best paths.
+pub const BETTER_AGAIN: Duration = Duration::from_secs(5);
 
 /// Silence of a tunnel after which it is probed: the longest pause between two hellos of a
 /// neighbour, and a quarter.
@@ -92,8 +93,9 @@ pub const FAREWELLS: u8 = 3;
 /// The least and the most that an update waits for others to go with, if it may wait.
 pub const GATHER: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(25));
 
-/// How often an update that asks for an acknowledgement is sent.
-pub const UPDATE_TRIES: u8 = 5;
+/// The pause before an update is said again doubles so often, then stays: it is said until it is
+/// acknowledged, for a neighbour that is alive and misses a route misses it until the next dump.
+pub const ACK_DOUBLINGS: u8 = 4;
 
 /// An acknowledgement is due within this time.
 pub const ACK_WITHIN: Duration = Duration::from_millis(100);

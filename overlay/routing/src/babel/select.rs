@@ -6,7 +6,8 @@
 //!   another is shorter by a quarter or more      ─► that one, at once
 //!   another is shorter                           ─► that one, if something is shorter for 1.5 s
 //! ```
-//! Invariant: what is chosen is feasible, has a finite metric, and its origin's distance can be kept.
+//! Invariant: what is chosen is feasible, has a finite metric, and its origin's distance can be
+//! kept.
 
 use mesh_base::time::Moment;
 
@@ -83,7 +84,9 @@ pub fn wish(entry: &Entry, cost: impl Fn(NeighbourId) -> Metric) -> Option<Wish>
         Some(Wish {
             neighbour: route.neighbour,
             router_id: route.router_id,
-            seqno: entry.sources.wanted(route.router_id)?,
+            seqno: entry
+                .sources
+                .needed(route.router_id, route.claimed.metric)?,
         })
     };
     if current.is_stale() {
@@ -196,7 +199,7 @@ mod tests {
         let expect = Wish {
             neighbour: NeighbourId(0),
             router_id: id(),
-            seqno: Seqno(3),
+            seqno: Seqno(2),
         };
         assert_eq!(wish(&entry, |_| Metric(100)), Some(expect));
         entry.routes[0].claimed = far(1, 490);

@@ -1,4 +1,5 @@
-//! Feasibility distances of one prefix: the reason why there is never a loop (RFC 8966, §2.4, §3.5.1).
+//! Feasibility distances of one prefix: the reason why there is never a loop (RFC 8966, §2.4,
+//! §3.5.1).
 //!
 //! For each source (a prefix and its origin) the best distance that we ever announced is kept. A
 //! route is feasible only if its neighbour is strictly nearer than that: then it cannot go through
@@ -86,6 +87,16 @@ impl Sources {
             .map(|source| source.distance.seqno.next())
     }
 
+    /// Returns the least number that makes a route of such a metric feasible: the one that is kept
+    /// suffices if the route is shorter. Saves the origin a new number.
+    pub fn needed(&self, router_id: RouterId, metric: Metric) -> Option<Seqno> {
+        let Distance {
+            seqno,
+            metric: best,
+        } = self.of(router_id)?.distance;
+        Some(if metric < best { seqno } else { seqno.next() })
+    }
+
     /// Returns what is kept of an origin.
     pub fn of(&self, router_id: RouterId) -> Option<&Source> {
         self.0.iter().find(|source| source.router_id == router_id)
@@ -147,6 +158,15 @@ mod tests {
         check(&[(5, 100), (6, 300)], (5, 50), false);
         check(&[(5, 100), (6, 300)], (6, 299), true);
         check(&[(0xffff, 100)], (0, 900), true);
+    }
+
+    #[test]
+    fn shorter_route_needs_the_number_we_have_and_a_longer_one_the_next() {
+        let mut sources = Sources::default();
+        sources.note(id(1), far(5, 100), Moment(0));
+        assert_eq!(sources.needed(id(1), Metric(99)), Some(Seqno(5)));
+        assert_eq!(sources.needed(id(1), Metric(100)), Some(Seqno(6)));
+        assert_eq!(sources.needed(id(2), Metric(1)), None);
     }
 
     #[test]

@@ -99,6 +99,11 @@ pub fn native(address: Ipv6Addr) -> LinkConfig {
     }
 }
 
+/// Ordinary links of a router without policy.
+pub fn plain(address: Ipv6Addr) -> LinkConfig {
+    LinkConfig::wired(address, LinkFilter::Plain)
+}
+
 fn address_of(wire: usize, end: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, wire as u16, end as u16 + 1)
 }
@@ -204,8 +209,8 @@ impl Net {
         self.schedule(node);
     }
 
-    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and whoever
-    /// is at their other ends sees that.
+    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and
+    /// whoever is at their other ends sees that.
     pub fn start(&mut self, node: NodeAt, seqno: Seqno) {
         let count = self.nodes.len();
         self.nodes[node].speaker = self.life(node, count, seqno);
@@ -247,11 +252,10 @@ impl Net {
     ) -> Duration {
         let (start, end) = (self.now, self.now + most);
         while !is_true(self) {
-            assert!(
-                self.event(end),
-                "seed {}: not within {most:?}: {what}",
-                self.seed
-            );
+            if !self.event(end) {
+                self.explain_holes();
+                panic!("seed {}: not within {most:?}: {what}", self.seed);
+            }
         }
         self.now.since(start)
     }
@@ -415,6 +419,63 @@ impl Net {
                 at == to
             })
         })
+    }
+
+    /// Returns whether packets from everywhere arrive everywhere, wires that lose them included.
+    pub fn flows_everywhere(&self) -> bool {
+        let flows = |at: NodeAt, prefix| match self.nodes[at].hops.get(&prefix) {
+            Some(Reach::Via(hop)) => {
+                let wire = &self.wires[hop.link.0 as usize];
+                wire.up && !wire.cut[usize::from(wire.ends[0] != at)]
+            }
+            _ => true,
+        };
+        let count = self.nodes.len();
+        self.is_whole() && (0..count).all(|at| (0..count).all(|to| flows(at, prefix_of(to))))
+    }
+
+    /// Returns the pairs of nodes that are alive and whose packets do not arrive.
+    pub fn holes(&self) -> Vec<(NodeAt, NodeAt)> {
+        let alive = || (0..self.nodes.len()).filter(|node| self.nodes[*node].alive);
+        let pairs = alive().flat_map(|from| alive().map(move |to| (from, to)));
+        pairs
+            .filter(|(from, to)| self.path(*from, *to).last() != Some(to))
+            .collect()
+    }
+
+    /// Prints what nodes know about those that they do not reach.
+    pub fn explain_holes(&self) {
+        for (from, to) in self.holes() {
+            self.explain(from, to);
+        }
+    }
+
+    /// Prints what a node knows about another.
+    pub fn explain(&self, from: NodeAt, to: NodeAt) {
+        let speaker = self.speaker(from);
+        println!("seed {}, {from} to {to} at {:?}", self.seed, self.now);
+        println!("  {:?}", speaker.counters());
+        let Some(route) = speaker.route(prefix_of(to), self.now) else {
+            return;
+        };
+        println!("  {:?} {:?}", route.selected, route.held_until);
+        println!("  {:?}", route.feasibility);
+        for way in route.ways {
+            let [a, b] = self.wires[way.link.0 as usize].ends;
+            println!(
+                "  to {}: {:?}/{:?} proven {:?}/{:?} cost {:?}+{:?} = {:?} {} {:?}",
+                if a == from { b } else { a },
+                way.claimed.seqno,
+                way.claimed.metric,
+                way.proven.seqno,
+                way.proven.metric,
+                way.link_cost,
+                way.rtt_penalty,
+                way.metric,
+                way.feasible,
+                way.expires_in,
+            );
+        }
     }
 
     /// Returns for each node the least cost to every other along wires that are up; `cost` is told

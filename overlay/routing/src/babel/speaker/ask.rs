@@ -35,14 +35,19 @@ impl Speaker {
             return;
         };
         let buckets = &mut neighbour.buckets;
-        let may = match prefix {
-            Some(_) => buckets.requests.take(1, now),
-            None => buckets.tables.take(pace::TABLE, now),
-        };
         match prefix {
-            _ if !may => self.count(Count::TooManyRequests),
-            Some(prefix) => self.answer(from, prefix, now),
-            None => self.begin_dump(from, now),
+            Some(prefix) if buckets.requests.take(1, now) => self.answer(from, prefix, now),
+            None if buckets.tables.take(pace::TABLE, now) => {
+                neighbour.greeted = true;
+                self.begin_dump(from, now);
+            }
+            Some(_) => self.count(Count::TooManyRequests),
+            None => {
+                // The question was acknowledged and will not come again: answered, but later.
+                neighbour.greeted = true;
+                self.count(Count::TooManyRequests);
+                self.begin_dump(from, now + pace::TABLE_PAUSE);
+            }
         }
     }
 
@@ -142,14 +147,20 @@ impl Speaker {
         }
         if entry.selected != Selected::None {
             let cost = |neighbour| cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
-            let wish = select::wish(entry, cost).filter(|_| entry.ask_again <= now);
-            if let Some(wish) = wish {
-                if let Some(entry) = self.table.get_mut(prefix) {
-                    entry.ask_again = now + BETTER_AGAIN;
-                }
-                let need = Need::Better(wish.neighbour);
-                self.ask((prefix, wish.router_id), wish.seqno, need, now);
+            let Some(wish) = select::wish(entry, cost) else {
+                return;
+            };
+            if now < entry.ask_again {
+                self.wishes.insert((entry.ask_again, prefix));
+                return;
             }
+            let again = now + BETTER_AGAIN;
+            if let Some(entry) = self.table.get_mut(prefix) {
+                entry.ask_again = again;
+            }
+            self.wishes.insert((again, prefix));
+            let need = Need::Better(wish.neighbour);
+            self.ask((prefix, wish.router_id), wish.seqno, need, now);
             return;
         }
         let unfeasible = entry.routes.iter().map(|route| route.router_id);
@@ -162,6 +173,27 @@ impl Speaker {
         for (origin, seqno) in wanted {
             self.ask((prefix, origin), seqno, Need::Lost, now);
         }
+    }
+
+    /// Sends a request that is under way also to a neighbour that told of a route only now: the
+    /// pause until it is sent again may be long.
+    pub(super) fn ask_also(&mut self, to: NeighbourId, about: (Prefix, RouterId), now: Moment) {
+        let entry = self.table.get(about.0);
+        let starved = entry.is_some_and(|entry| entry.selected == Selected::None);
+        let request = self.requests.get(about).filter(|request| {
+            starved && request.need == Need::Lost && !request.waiting.contains(&to)
+        });
+        let Some(request) = request else {
+            return;
+        };
+        let asking = Asking {
+            seqno: request.seqno,
+            hop_count: request.hop_count,
+        };
+        if let Some(mail) = self.mail_of(to) {
+            mail.request(about, asking, now);
+        }
+        self.count(Count::RequestSent);
     }
 
     fn ask(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need, now: Moment) {
@@ -216,8 +248,8 @@ impl Speaker {
         usable
     }
 
-    /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of any,
-    /// but nobody who asks (§3.8.1.2); another one each time it is sent again.
+    /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of
+    /// any, but nobody who asks (§3.8.1.2); another one each time it is sent again.
     fn whom_to_pass_on(&self, about: (Prefix, RouterId), tries: u8) -> Option<NeighbourId> {
         let request = self.requests.get(about)?;
         let entry = self.table.get(about.0)?;

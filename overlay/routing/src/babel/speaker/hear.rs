@@ -1,22 +1,22 @@
 //! Packets, hellos, IHUs and acknowledgements: who is a neighbour and what the way to it costs.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use mesh_base::time::Moment;
 
 use super::Speaker;
-use crate::babel::cost::Quality;
 use crate::babel::count::Count;
-use crate::babel::event::{Event, Parting};
+use crate::babel::event::Parting;
 use crate::babel::history::Heard;
-use crate::babel::limits::{FAREWELLS, NEIGHBOURS_MAX, TABLE_SILENCE, TABLE_TRIES};
 use crate::babel::link::{LinkId, duration};
-use crate::babel::mail::Put;
-use crate::babel::neighbour::{Neighbour, NeighbourId};
+use crate::babel::mail::{Put, Waiting};
+use crate::babel::neighbour::NeighbourId;
+use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
 use crate::babel::wire::reader;
 use crate::babel::wire::tlv::{Cast, Stamp, Tlv};
-use crate::babel::words::Metric;
+use crate::babel::words::{Metric, Seqno};
 
 /// A packet while it is read.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +160,7 @@ impl Speaker {
                     self.count(Count::AnswersFull);
                 }
             }
-            Tlv::Ack { opaque } => self.handle_ack(letter.link, from, opaque),
+            Tlv::Ack { opaque } => self.handle_ack(letter.link, from, opaque, now),
             Tlv::Update { .. } => self.handle_update(letter, from, tlv, now),
             Tlv::RouteRequest { prefix } => self.handle_route_request(from, prefix, now),
             Tlv::SeqnoRequest {
@@ -206,7 +206,7 @@ impl Speaker {
         &mut self,
         from: NeighbourId,
         cast: Cast,
-        seqno: crate::babel::words::Seqno,
+        seqno: Seqno,
         interval: crate::babel::wire::tlv::Centis,
         now: Moment,
     ) -> Heard {
@@ -218,32 +218,6 @@ impl Speaker {
             Cast::Unicast => &mut neighbour.heard.unicast,
         };
         history.handle_hello(seqno, duration(interval), now)
-    }
-
-    /// Makes somebody who said hello a neighbour, if there is room.
-    fn meet(&mut self, letter: &Letter, now: Moment) -> Option<NeighbourId> {
-        let link = self.links.get(&letter.link)?;
-        if link.is_tunnel() {
-            // Who speaks on a tunnel is authentic: another address is the same neighbour anew.
-            for other in link.neighbours.clone() {
-                self.drop_neighbour(other, Parting::Restarted, now);
-            }
-        }
-        if NEIGHBOURS_MAX <= self.neighbours.len() {
-            self.count(Count::NeighboursFull);
-            return None;
-        }
-        let id = NeighbourId(self.next_neighbour);
-        self.next_neighbour = self.next_neighbour.wrapping_add(1);
-        let hello_seqno = self.seqno_by_chance();
-        let neighbour = Neighbour::new(letter.link, letter.source, hello_seqno, now);
-        self.neighbours.insert(id, neighbour);
-        let link = self.links.get_mut(&letter.link)?;
-        link.neighbours.insert(id);
-        link.beacon.farewells.remove(&letter.source);
-        link.beacon.hello = true;
-        link.beacon.ihus.insert(id);
-        Some(id)
     }
 
     /// Notes how a neighbour hears us (RFC 8966, §3.4.2).
@@ -275,113 +249,8 @@ impl Speaker {
         }
     }
 
-    /// Takes what changed about a neighbour into its cost, and the cost into the routes.
-    pub(super) fn refresh(&mut self, id: NeighbourId, why: Parting, now: Moment) {
-        let Some(neighbour) = self.neighbours.get_mut(&id) else {
-            return;
-        };
-        let Some(link) = self.links.get_mut(&neighbour.link) else {
-            return;
-        };
-        if neighbour.heard.is_silent() {
-            self.drop_neighbour(id, Parting::HellosMissed, now);
-            return;
-        }
-        if link.is_tunnel() {
-            neighbour.quality = neighbour.quality.after(&neighbour.heard.multicast);
-        } else {
-            neighbour.quality = Quality::Good;
-        }
-        let rxcost = neighbour.rxcost(&link.config);
-        if rxcost != neighbour.told_rxcost {
-            neighbour.told_rxcost = rxcost;
-            link.beacon.hello = true;
-            link.beacon.ihus.insert(id);
-        }
-        let (before, cost) = (neighbour.cost, neighbour.measure(&link.config));
-        if cost == before {
-            return;
-        }
-        neighbour.cost = cost;
-        let (link, address) = (neighbour.link, neighbour.address);
-        if !before.is_finite() {
-            neighbour.table_at = Some(now + TABLE_SILENCE + 2 * neighbour.patience());
-            neighbour.table_tries = TABLE_TRIES;
-            self.event(Event::NeighbourUp {
-                neighbour: id,
-                link,
-                address,
-            });
-            self.greet(id, now);
-        } else if !cost.is_finite() {
-            neighbour.table_at = None;
-            self.event(Event::NeighbourDown {
-                neighbour: id,
-                link,
-                address,
-                why,
-            });
-        }
-        for prefix in self.table.through(id) {
-            self.reconsider(prefix, now);
-        }
-    }
-
-    /// Tells a neighbour that has become usable the whole table.
-    fn greet(&mut self, id: NeighbourId, now: Moment) {
-        self.begin_dump(id, now);
-        let Some(neighbour) = self.neighbours.get_mut(&id) else {
-            return;
-        };
-        let afresh = !neighbour.greeted;
-        neighbour.greeted = true;
-        if let Some(dump) = &mut neighbour.mail.dump {
-            dump.afresh |= afresh;
-        }
-    }
-
-    /// Forgets a neighbour and its routes.
-    pub(super) fn drop_neighbour(&mut self, id: NeighbourId, why: Parting, now: Moment) {
-        let Some(neighbour) = self.neighbours.remove(&id) else {
-            return;
-        };
-        self.requests.forget(id);
-        self.penalties.retain(|(_, other), _| *other != id);
-        if let Some(link) = self.links.get_mut(&neighbour.link) {
-            link.neighbours.remove(&id);
-            link.beacon.ihus.remove(&id);
-            for packet in &mut link.unacked {
-                packet.awaiting.remove(&id);
-            }
-            // Nobody acknowledged for it: what is held stays held for its time.
-            link.unacked.retain(|packet| !packet.awaiting.is_empty());
-            if why != Parting::LinkDown {
-                link.beacon.farewells.insert(neighbour.address, FAREWELLS);
-                link.beacon.hello = true;
-            }
-            if link.is_tunnel() && why != Parting::LinkDown {
-                let bit = link.bit();
-                self.forget_told_only(bit);
-            }
-        }
-        if neighbour.is_usable() {
-            self.event(Event::NeighbourDown {
-                neighbour: id,
-                link: neighbour.link,
-                address: neighbour.address,
-                why,
-            });
-        }
-        for prefix in self.table.through(id) {
-            if let Some(entry) = self.table.get_mut(prefix) {
-                entry.remove(id);
-            }
-            self.reconsider(prefix, now);
-        }
-    }
-
     /// Notes that a packet of ours arrived; a retraction that all have is no longer held (§3.5.4).
-    fn handle_ack(&mut self, id: LinkId, from: NeighbourId, opaque: u16) {
+    fn handle_ack(&mut self, id: LinkId, from: NeighbourId, opaque: u16, now: Moment) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -400,8 +269,30 @@ impl Speaker {
             return;
         }
         let said = link.unacked.remove(at).map(|packet| packet.said);
-        for said in said.into_iter().flatten().filter(|said| said.retraction) {
-            self.handle_retraction_acked(said.prefix, said.version, bit);
+        let in_flight: BTreeSet<_> = link
+            .unacked
+            .iter()
+            .flat_map(|packet| packet.said.iter().map(|said| (said.prefix, said.version)))
+            .collect();
+        for said in said.into_iter().flatten() {
+            let Some(entry) = self.table.get(said.prefix) else {
+                continue;
+            };
+            let (version, lost) = (entry.version, entry.selected == Selected::None);
+            if said.version == version {
+                if said.retraction {
+                    self.handle_retraction_acked(said.prefix, version, bit);
+                }
+            } else if !in_flight.contains(&(said.prefix, version)) {
+                // Packets may have changed places, and the older one overwritten the newer.
+                let waiting = Waiting {
+                    tries: 0,
+                    forced: lost,
+                };
+                if let Some(mail) = self.mail_of(from) {
+                    mail.update(said.prefix, waiting, now);
+                }
+            }
         }
     }
 }

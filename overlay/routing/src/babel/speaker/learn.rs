@@ -4,7 +4,7 @@
 //!   ours? ── echo, alarm           retraction ─► the route is gone
 //!   lawful for the link? ── refused and counted
 //!   feasible ──────────────────────────────────► stored
-//!   not feasible, the selected route grew ─────► old proof kept, new length noted, number asked for
+//!   not feasible, the selected route grew ─────► old proof kept, length noted, number asked for
 //!   not feasible otherwise ────────────────────► stored, not selectable
 //! ```
 
@@ -200,6 +200,7 @@ impl Speaker {
             }
         }
         self.reconsider(news.prefix, now);
+        self.ask_also(from, (news.prefix, news.router_id), now);
     }
 
     fn learn_new(&mut self, from: NeighbourId, news: &News, expires: Moment, now: Moment) {
@@ -226,6 +227,7 @@ impl Speaker {
             self.count(Count::Unfeasible);
         }
         self.reconsider(news.prefix, now);
+        self.ask_also(from, (news.prefix, news.router_id), now);
     }
 
     fn prolong(&mut self, from: NeighbourId, news: &News, expires: Moment) {

@@ -8,22 +8,27 @@
 //! ```
 //! | room | idea |
 //! |---|---|
-//! | `hear` | packets, hellos, IHUs, acknowledgements, probes: who is a neighbour |
+//! | `hear` | packets, hellos, IHUs, acknowledgements |
+//! | `adjacency` | who is a neighbour, and at which cost |
 //! | `learn` | updates: what neighbours can reach |
 //! | `decide` | what is selected, who is told, what is held |
 //! | `ask` | route and seqno requests |
-//! | `speak` | what waits becomes packets |
+//! | `speak`, `page` | what waits becomes packets |
+//! | `saying` | what is true of a prefix over a link |
 //! | `tick` | what time alone changes |
 //!
-//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*` and
-//! each command, then asks [`Speaker::poll_timeout`].
-//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop, whatever
-//! packets are lost, late or repeated, if nobody lies.
+//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*`
+//! and each command, then asks [`Speaker::poll_timeout`].
+//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop,
+//! whatever packets are lost, late or repeated, if nobody lies.
 
+mod adjacency;
 mod ask;
 mod decide;
 mod hear;
 mod learn;
+mod page;
+mod saying;
 mod speak;
 mod tick;
 
@@ -78,7 +83,10 @@ pub struct Speaker {
     /// Prefixes refused for want of a certificate, to ask for when it comes.
     missed: BTreeSet<Prefix>,
     requests: Requests,
+    /// When something better than what is selected takes over.
     challenges: BTreeSet<(Moment, Prefix)>,
+    /// When to look whether a better route is still not feasible; at most one for each prefix.
+    wishes: BTreeSet<(Moment, Prefix)>,
     sweep_at: Moment,
     changed: BTreeSet<Prefix>,
     events: VecDeque<Event>,
@@ -106,6 +114,7 @@ impl Speaker {
             missed: BTreeSet::new(),
             requests: Requests::default(),
             challenges: BTreeSet::new(),
+            wishes: BTreeSet::new(),
             sweep_at: now + SWEEP_STEP,
             changed: BTreeSet::new(),
             events: VecDeque::new(),
@@ -373,7 +382,8 @@ impl Speaker {
     }
 }
 
-/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be borrowed.
+/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be
+/// borrowed.
 fn cost_to(
     neighbours: &BTreeMap<NeighbourId, Neighbour>,
     penalties: &BTreeMap<(Prefix, NeighbourId), Metric>,

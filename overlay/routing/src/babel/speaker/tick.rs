@@ -1,18 +1,21 @@
 //! What time alone changes: hellos, dumps, silence, resending, expiry.
 
+use std::collections::BTreeSet;
+
 use mesh_base::time::Moment;
 
 use super::Speaker;
 use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::limits::{
-    PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE, UPDATE_TRIES,
+    BETTER_AGAIN, PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
 };
 use crate::babel::link::LinkId;
 use crate::babel::mail::{Unacked, UnackedQueue, Waiting};
 use crate::babel::neighbour::{Neighbour, NeighbourId};
 use crate::babel::request::Need;
 use crate::babel::route::Selected;
+use crate::babel::words::Prefix;
 
 /// Sources are looked at this often.
 const SWEEP_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -30,13 +33,10 @@ impl Speaker {
             self.tick_neighbour(id, now);
         }
         self.tick_requests(now);
-        while let Some((_, prefix)) = self
-            .challenges
-            .first()
-            .filter(|(due, _)| *due <= now)
-            .copied()
-        {
-            self.challenges.pop_first();
+        while let Some(prefix) = pop_due(&mut self.challenges, now) {
+            self.reconsider(prefix, now);
+        }
+        while let Some(prefix) = pop_due(&mut self.wishes, now) {
             self.reconsider(prefix, now);
         }
         if self.sweep_at <= now {
@@ -53,6 +53,8 @@ impl Speaker {
                 && request.need != Need::None
             {
                 self.count(Count::RequestGivenUp);
+                // Whoever has a route that is not feasible is asked anew after a pause.
+                self.wishes.insert((now + BETTER_AGAIN, about.0));
             }
         }
         self.requests.handle_done(now);
@@ -81,6 +83,7 @@ impl Speaker {
         let others = [
             self.requests.quiet_until(),
             self.challenges.first().map(|(due, _)| *due),
+            self.wishes.first().map(|(due, _)| *due),
             (!self.table.is_empty()).then_some(self.sweep_at),
         ];
         links.chain(neighbours).chain(others).flatten().min()
@@ -165,19 +168,21 @@ impl Speaker {
 
     /// Says again what was not acknowledged, as it is now; not what something newer replaced.
     fn resend(&mut self, id: LinkId, packet: &Unacked, now: Moment) {
-        let mut tried = false;
+        if packet.table_request {
+            for neighbour in &packet.awaiting {
+                if let Some(neighbour) = self.neighbours.get_mut(neighbour) {
+                    neighbour.mail.table_request = true;
+                    neighbour.mail.hurry(now);
+                }
+            }
+        }
         for said in &packet.said {
             let entry = self.table.get(said.prefix);
             if entry.is_some_and(|entry| entry.version != said.version) {
                 continue;
             }
-            let tries = said.tries + 1;
-            if UPDATE_TRIES <= tries {
-                tried = true;
-                continue;
-            }
             let waiting = Waiting {
-                tries,
+                tries: said.tries.saturating_add(1),
                 forced: said.retraction,
             };
             let Some(link) = self.links.get_mut(&id) else {
@@ -193,13 +198,7 @@ impl Speaker {
                 }
             }
         }
-        if packet.opaque.is_some() {
-            self.count(if tried {
-                Count::Unacknowledged
-            } else {
-                Count::Resent
-            });
-        }
+        self.count(Count::Resent);
     }
 
     fn tick_neighbour(&mut self, id: NeighbourId, now: Moment) {
@@ -304,4 +303,13 @@ impl Speaker {
         self.table.forget_idle();
         self.sweep_at = next.max(now + SWEEP_STEP);
     }
+}
+
+fn pop_due(queue: &mut BTreeSet<(Moment, Prefix)>, now: Moment) -> Option<Prefix> {
+    let (due, prefix) = *queue.first()?;
+    if now < due {
+        return None;
+    }
+    queue.pop_first();
+    Some(prefix)
 }
