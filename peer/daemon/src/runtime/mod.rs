@@ -33,6 +33,7 @@ use crate::journal::{self, Writer};
 use crate::ports::Ports;
 use crate::runtime::compute::Compute;
 use crate::runtime::hands::Hands;
+use crate::runtime::ordinary::Ordinary;
 use crate::runtime::overlay::{Overlay, OverlayError};
 use crate::runtime::shared::Shared;
 use crate::runtime::turn::{Ended, Turn};
@@ -43,7 +44,8 @@ use crate::{catalog, clock, index, keys, notify};
 
 pub mod compute;
 pub mod hands;
-pub mod overlay;
+pub mod ordinary;
+mod overlay;
 pub mod pumps;
 pub mod routing;
 pub mod shared;
@@ -286,7 +288,13 @@ fn start_overlay(
     lost: mpsc::Sender<NodeId>,
 ) -> Result<Overlay, Failure> {
     let own = NodeAddress::of(&NodeId(secret.public())).0;
-    let started = Overlay::start(home, secret, own, config.tun, ports.wireguard, lost);
+    let ordinary = Ordinary::of(config).map_err(|error| {
+        Failure::caused("cannot read the keys of Babel", &error)
+            .hint("each line is hmac-sha256:HEX or blake2s128:HEX; see babel.mac_key_file")
+            .kind(ErrorKind::Usage)
+    })?;
+    let (tun, port) = (config.tun, ports.wireguard);
+    let started = Overlay::start(home, secret, own, tun, port, ordinary, lost);
     started.map_err(|error| {
         let failure = Failure::caused("cannot start the overlay", &error);
         match error {
