@@ -34,6 +34,11 @@ pub struct Secret {
 }
 
 impl Secret {
+    /// Returns the line of a file of keys.
+    pub fn line(self) -> String {
+        format!("{}:{}", self.algorithm, self.hex())
+    }
+
     fn hex(self) -> String {
         let bytes = self.text.bytes();
         bytes.map(|byte| format!("{byte:02x}")).collect()
@@ -92,7 +97,7 @@ impl Ours {
             line.push_str(&format!(" --interface {interface}"));
         }
         if let Some(secret) = secret {
-            line.push_str(&format!(" --key {}:{}", secret.algorithm, secret.hex()));
+            line.push_str(&format!(" --key {}", secret.line()));
         }
         let line = line.split(' ').chain(words.iter().copied());
         let words: Vec<String> = line.map(str::to_owned).collect();

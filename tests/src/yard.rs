@@ -3,7 +3,7 @@
 //! ```text
 //!   here (the test's own namespace)     plot 1 ── cable ── plot 2 ── cable ── plot 3
 //! ```
-//! Unlike [`crate::lab`] there are no homes: whatever runs on a plot is started by hand. Plot N has
+//! Unlike in [`crate::lab`], whatever runs on a plot is started by hand. Plot N has
 //! `2001:db8:N::1` for itself and `fe80::N` on each cable, here is number 99. Namespaces end with
 //! their last process, so a yard needs no cleaning up.
 
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 
+use crate::home::Home;
 use crate::runner::Place;
 use crate::until::until;
 
@@ -63,6 +64,17 @@ impl Yard {
     /// Returns a program of ours.
     pub fn program(&self, name: &str) -> String {
         self.programs.join(name).to_string_lossy().into_owned()
+    }
+
+    /// Returns a home on a plot; its folder comes to lie in the yard's.
+    ///
+    /// # Errors
+    /// There is no such plot.
+    pub fn home(&self, plot: &str) -> anyhow::Result<Home> {
+        let holder = self.holder(plot)?.to_string();
+        let entry = ["nsenter", "-t", &holder, "-n", "--"].map(str::to_owned);
+        let home = Home::new(plot, self.file(plot), &self.programs);
+        Ok(home.entered_by(entry.to_vec()))
     }
 
     /// Returns a plot's number.

@@ -123,6 +123,11 @@ const TESTS: &[Test] = &[
         ..AMONG_ROUTERS
     },
     Test {
+        name: "node_is_a_router_of_its_network",
+        run: interop::nodes::node_is_a_router_of_its_network,
+        ..ON_A_STREET
+    },
+    Test {
         name: "stranger_is_refused",
         run: gate::stranger_is_refused,
         ..ON_A_STREET

@@ -141,7 +141,9 @@ impl Ordinary {
 
 /// Waits for news and tells it; returns whether to go on.
 fn watch(lans: &Mutex<Lans>, tell: &impl Fn(News) -> bool) -> bool {
-    for change in lock(lans).refresh() {
+    // Not in the head of the loop: there the lock would be held throughout.
+    let changes = lock(lans).refresh();
+    for change in changes {
         if !translate(lans, change).is_none_or(|input| tell(News::Must(input))) {
             return false;
         }

@@ -7,12 +7,14 @@
 //! | [`dump`] | a table of ten thousand routes |
 //! | [`keys`] | packets that are signed, or not, or wrongly |
 //! | [`trips`] | round trips are measured alike at both ends |
+//! | [`nodes`] | a whole node among routers of its network |
 //! | [`by_hand`] | packets that no daemon sends |
 
 pub mod by_hand;
 pub mod dump;
 pub mod keys;
 pub mod lines;
+pub mod nodes;
 pub mod pairs;
 pub mod trips;
 
