@@ -5,9 +5,9 @@
 //!                                     Carrier::is_cut(endpoint)  ◄── who used that interface?
 //! ```
 //! A link whose cable is out needs no hellos to be missed: its neighbour is down now. Two netlink
-//! sockets (rtnetlink(7)): one hears of interfaces and routes, one asks for the route to an address.
-//! Decides nothing about neighbours. Invariant: an interface that the kernel has not told of counts
-//! as sound, so that a lost message never cuts a link; hellos still find it.
+//! sockets (rtnetlink(7)): one hears of interfaces and routes, one asks for the route to an
+//! address. Decides nothing about neighbours. Invariant: an interface that the kernel has not told
+//! of counts as sound, so that a lost message never cuts a link; hellos still find it.
 
 use std::collections::BTreeMap;
 use std::io;

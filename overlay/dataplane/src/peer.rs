@@ -217,8 +217,8 @@ impl Peer {
         Ok(())
     }
 
-    /// Takes a datagram. Returns whether it ended a silence of the link, and the length of the packet
-    /// that now stands at the start of `out`.
+    /// Takes a datagram. Returns whether it ended a silence of the link, and the length of the
+    /// packet that now stands at the start of `out`.
     pub fn receive(
         &self,
         datagram: &[u8],

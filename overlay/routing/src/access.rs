@@ -6,9 +6,10 @@
 //! ```
 //! A flow is protocol, both addresses and both ports (or the echo identifier), seen from inside the
 //! door. So an instance has no egress of its own, and a machine in the mesh offers nothing to its
-//! peers but the services it sells and its control network. Flows are remembered up to a limit and a silence, see
-//! [`crate::limits`]. Losing one costs little: the opener's next packet opens it again, so
-//! connections outlive a restart of the node. Invariant: `flows` and `expiry` hold the same flows.
+//! peers but the services it sells and its control network. Flows are remembered up to a limit and
+//! a silence, see [`crate::limits`]. Losing one costs little: the opener's next packet opens it
+//! again, so connections outlive a restart of the node. Invariant: `flows` and `expiry` hold the
+//! same flows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;

@@ -216,7 +216,7 @@ impl Socket {
             ipi6_addr: libc::in6_addr {
                 s6_addr: address.octets(),
             },
-            ipi6_ifindex: index.into(),
+            ipi6_ifindex: index,
         };
         let to = SocketAddrV6::new(destination, BABEL_PORT, 0, index);
         sendmsg(

@@ -65,8 +65,8 @@ struct Remembered {
 }
 
 impl Overlay {
-    /// Makes the TUN and starts the data plane on UDP port `port`. Neighbours that are gone are told
-    /// to `lost`. Runs inside tokio.
+    /// Makes the TUN and starts the data plane on UDP port `port`. Neighbours that are gone are
+    /// told to `lost`. Runs inside tokio.
     pub fn start(
         home: &Home,
         secret: &SecretKey,

@@ -2,8 +2,9 @@
 //! links must not travel inside it by accident.
 //!
 //! A listener on all interfaces also answers on the TUN's addresses, and contacts may name
-//! anything; so every connection is asked here for both its ends before a byte is exchanged. The one
-//! exception is the control address of [`across`], on purpose and for nodes that have no other way.
+//! anything; so every connection is asked here for both its ends before a byte is exchanged. The
+//! one exception is the control address of [`across`], on purpose and for nodes that have no other
+//! way.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
