@@ -44,8 +44,16 @@ impl Hand {
     /// # Errors
     /// There is no such interface.
     pub fn new(interface: &str, own: &str) -> anyhow::Result<Self> {
+        Self::from_port(interface, own, PORT)
+    }
+
+    /// Takes an interface, and speaks from a port that may not be Babel's.
+    ///
+    /// # Errors
+    /// There is no such interface.
+    pub fn from_port(interface: &str, own: &str, port: u16) -> anyhow::Result<Self> {
         let interface = if_nametoindex(interface).context("no interface")?;
-        let own = SocketAddrV6::new(own.parse()?, PORT, 0, interface);
+        let own = SocketAddrV6::new(own.parse()?, port, 0, interface);
         Ok(Self {
             socket: UdpSocket::bind(own).context("cannot speak")?,
             interface,

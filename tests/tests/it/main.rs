@@ -123,6 +123,11 @@ const TESTS: &[Test] = &[
         ..AMONG_ROUTERS
     },
     Test {
+        name: "stranger_on_the_network_is_not_heard",
+        run: interop::by_hand::stranger_is_not_heard,
+        ..ON_A_STREET
+    },
+    Test {
         name: "node_is_a_router_of_its_network",
         run: interop::nodes::node_is_a_router_of_its_network,
         ..ON_A_STREET

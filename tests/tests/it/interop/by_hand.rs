@@ -58,6 +58,31 @@ pub fn unicast_hellos_count(place: &Place) -> anyhow::Result<()> {
     })
 }
 
+/// Who speaks from another port or from an address that could come from anywhere is not heard.
+pub fn stranger_is_not_heard(place: &Place) -> anyhow::Result<()> {
+    let (yard, mut hand) = street(place, &["ours"])?;
+    yard.shell(
+        HERE,
+        "ip address add fe80::98/64 dev street nodad
+        ip address add 2001:db8:99::1/64 dev street nodad",
+    )?;
+    let mut elsewhere = Hand::from_port("street", "fe80::98", 6697)?;
+    let mut from_afar = Hand::new("street", "2001:db8:99::1")?;
+    let mut ours = Ours::start(&yard, "ours", &["e0"], None, &[])?;
+    until("the hand is heard again and again", SOON, || {
+        for one in [&mut elsewhere, &mut from_afar, &mut hand] {
+            one.speak(Hello::Multicast, &["fe80::1"], &[])?;
+        }
+        let hellos = ours
+            .neighbour(99)?
+            .and_then(|it| it.get("hellos")?.as_u64());
+        Ok((8 <= hellos.unwrap_or(0).count_ones()).then_some(()))
+    })?;
+    let neighbours = ours.neighbours()?;
+    ensure!(neighbours.len() == 1, "{neighbours:?}");
+    Ok(())
+}
+
 /// `2001:db8:a::/64`.
 const NETWORK: [u8; 8] = [0x20, 0x01, 0x0d, 0xb8, 0, 0x0a, 0, 0];
 

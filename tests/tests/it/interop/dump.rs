@@ -59,7 +59,8 @@ pub fn ten_thousand_routes_pass(place: &Place) -> anyhow::Result<()> {
     let (theirs, refused) = (sink.memory()?, ours.count("table-full")?);
     println!(
         "measured: {COUNT} routes from babeld: {:.1} s to us, {:.1} s to the babeld behind us; \
-         memory ours {small} KiB before, {large} KiB after, {most} KiB at most; babeld {theirs} KiB",
+         memory ours {small} KiB before, {large} KiB after, {most} KiB at most; \
+         babeld {theirs} KiB",
         times[0], times[1]
     );
     ensure!(refused == 0, "{refused} updates found no room");
