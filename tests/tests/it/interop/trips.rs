@@ -15,10 +15,10 @@ const SETTLED: Duration = Duration::from_secs(90);
 
 /// The long cable's delay, and how far a measure may be off on a busy machine.
 const DELAY_US: u64 = 60_000;
-const SLACK_US: u64 = 15_000;
+const SLACK_US: u64 = 8_000;
 
 /// What a round trip of sixty milliseconds costs: 96 · (60 − 10) / (120 − 10), and for the slack.
-const COST: std::ops::RangeInclusive<u64> = 40..=60;
+const COST: std::ops::RangeInclusive<u64> = 40..=52;
 
 /// One babeld with a short cable and a long one: our packets on the long one are held back behind
 /// their time stamps, as if they had been on the way.
