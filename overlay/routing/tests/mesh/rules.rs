@@ -415,3 +415,81 @@ fn penalty_sends_packets_the_other_way_and_its_end_back() {
     desk.pass(ms(2000));
     assert_eq!(desk.link_to(5), Some(1));
 }
+
+/// Returns the number of the hello that the speaker says next.
+fn next_hello(desk: &mut Desk) -> u16 {
+    let said = desk.silence(ms(1000));
+    let hello = said
+        .iter()
+        .flat_map(|(_, (.., tlvs))| tlvs)
+        .find_map(|tlv| match tlv {
+            Tlv::Hello { seqno, .. } => Some(seqno.0),
+            _ => None,
+        });
+    hello.unwrap()
+}
+
+#[test]
+fn who_restarts_is_answered_with_the_next_hello_and_who_was_lost_with_a_leap() {
+    let mut desk = Desk::with_tunnels(1);
+    let before = next_hello(&mut desk);
+    let far = Tlv::Hello {
+        cast: Cast::Multicast,
+        seqno: Seqno(30_000),
+        interval: Centis(10_000),
+        sent: None,
+    };
+    desk.hear(1, 1, &[far]);
+    assert_eq!(count(&desk, Count::Restarted), 1);
+    let after = next_hello(&mut desk);
+    assert!(after.wrapping_sub(before) < 16, "{before} {after}");
+    desk.silence(ms(3000));
+    assert_eq!(count(&desk, Count::ProbedDown), 1);
+    assert!(16 < next_hello(&mut desk).wrapping_sub(after));
+}
+
+#[test]
+fn retraction_is_said_until_it_is_acknowledged_whatever_comes_after() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 300)]);
+    desk.settle();
+    // It turns: the neighbour that was told must forget it, and does not hear so.
+    desk.hear(1, 1, &[update(5, 3, 20)]);
+    assert_eq!(desk.link_to(5), Some(1));
+    let said = desk.silence(ms(30));
+    let retracts = |tlv: &Tlv| matches!(tlv, Tlv::Update { metric, .. } if !metric.is_finite());
+    let on_one = |said: &[(_, crate::desk::Said)]| {
+        said.iter()
+            .any(|(_, (link, _, tlvs))| *link == LinkId(1) && tlvs.iter().any(retracts))
+    };
+    assert!(on_one(&said));
+    // Then it is lost on both sides, which is news of its own.
+    desk.hear(1, 1, &[retraction(5)]);
+    desk.hear(2, 1, &[retraction(5)]);
+    desk.silence(ms(200));
+    let later = desk.silence(ms(900));
+    assert!(on_one(&later));
+    assert_eq!(desk.speaker.reach(prefix_of(5)), Reach::Held);
+}
+
+#[test]
+fn answered_request_leaves_nothing_to_do() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    desk.hear(2, 1, &[retraction(5)]);
+    desk.hear(2, 1, &[update(5, 4, 100)]);
+    desk.pass(ms(900));
+    assert!(desk.now < desk.speaker.poll_timeout().unwrap());
+}
+
+#[test]
+fn transit_is_taken_only_of_who_began_anew_with_us() {
+    let mut desk = Desk::new();
+    desk.link(1, mesh_routing::babel::link::LinkConfig::tunnel(own(1)));
+    desk.hello(1, 1);
+    assert!(!desk.speaker.takes_transit(LinkId(1)));
+    desk.hear(1, 1, &[Tlv::RouteRequest { prefix: None }]);
+    assert!(desk.speaker.takes_transit(LinkId(1)));
+    assert!(!desk.speaker.takes_transit(LinkId(2)));
+}

@@ -300,6 +300,17 @@ impl Speaker {
         Reach::Gone
     }
 
+    /// Returns whether packets of others may come in over a link. A neighbour that has not begun
+    /// anew with us may still send by what our life before told it, and we no longer know what that
+    /// was.
+    pub fn takes_transit(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        let mut neighbours = link.neighbours.iter();
+        neighbours.any(|id| self.neighbours.get(id).is_some_and(|n| n.greeted))
+    }
+
     /// Returns the way to an address by the longest prefix, with that prefix. None if the address
     /// is ours or there is no way.
     pub fn lookup(&self, address: Ipv6Addr) -> Option<(Prefix, Reach)> {

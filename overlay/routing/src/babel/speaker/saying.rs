@@ -143,7 +143,10 @@ impl Speaker {
                     }
                 }
                 None => {
-                    entry.told &= !link.bit();
+                    // Where acknowledgements are asked for, one ends what was told.
+                    if !link.config.acked {
+                        entry.told &= !link.bit();
+                    }
                     entry.sources.handle_retraction(now);
                 }
             }
