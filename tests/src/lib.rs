@@ -13,6 +13,9 @@
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
+//! | [`yard`] | routers in network namespaces, joined by cables |
+//! | [`routers`] | ours, babeld and BIRD on such a yard |
+//! | [`hand`] | a Babel router made by hand, for packets that nobody sends |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`hunt`], [`syscalls`] | kills a daemon, a shim or both at a chosen system call |
 //! | [`processes`], [`footprint`] | what runs here, and what was left behind |
@@ -25,14 +28,17 @@ pub mod chance;
 pub mod figures;
 pub mod footprint;
 pub mod ground;
+pub mod hand;
 pub mod home;
 pub mod hunt;
 pub mod lab;
 pub mod probe;
 pub mod processes;
 pub mod pulse;
+pub mod routers;
 pub mod runner;
 pub mod said;
 pub mod syscalls;
 pub mod transcript;
 pub mod until;
+pub mod yard;

@@ -28,6 +28,9 @@ const AT_ONCE: usize = 2;
 /// How much of a failed test's log is shown, from its end.
 const LOG_LINES_SHOWN: usize = 80;
 
+/// How a line begins that is shown even if the test passes: what was measured and is no bar.
+const NOTE: &str = "measured: ";
+
 /// The step that fetches software before the tests; it has a name as the tests have.
 const WARM_UP: &str = "software";
 
@@ -180,9 +183,10 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
 
 /// The programs that the tests use, below the folder of built programs, and how each is built. The
 /// last one is a node that misbehaves.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("meshnode", "-p meshnode"),
     ("meshctl", "-p meshctl"),
+    ("mesh-babel", "-p mesh-dataplane --bins"),
     ("examples/rogue", "-p meshnode --example rogue"),
 ];
 
@@ -258,6 +262,8 @@ fn run_all(wanted: &[&Test], stage: &Stage) -> Vec<Verdict> {
                 let place = format!("{}{number}", if alone { 'a' } else { 't' });
                 let verdict = run_one(test, Network::Own, &place, stage);
                 println!("test {} ... {}", test.name, sentence(&verdict));
+                let notes = verdict.said.lines().filter(|line| line.starts_with(NOTE));
+                notes.for_each(|note| println!("  {note}"));
                 // Nothing is lost if the terminal has gone.
                 let _ = std::io::stdout().flush();
                 if let Ok(mut verdicts) = verdicts.lock() {
@@ -377,10 +383,11 @@ fn bars_of(verdicts: &[Verdict], tests: &[Test]) -> Vec<Figure> {
             .iter()
             .map(|test| format!("{} {}", test.name, sentence(test)))
             .collect();
-        let holds = run.iter().all(|test| test.passed);
+        let passed = run.iter().filter(|test| test.passed).count();
+        let holds = passed == count;
         let figure = Figure {
             bar: bar.to_owned(),
-            text: texts.join(", "),
+            text: format!("{passed} of {count}: {}", texts.join(", ")),
             holds,
         };
         (run.len() == count).then_some(figure)

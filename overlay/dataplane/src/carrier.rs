@@ -15,16 +15,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
-    socket,
-};
+use nix::sys::socket::{MsgFlags, recv};
+
+use crate::netlink::{BUFFER_LEN, DUMP, ERROR, REQUEST, append, messages, number, open, tell};
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-const REQUEST: u16 = 0x1;
-const DUMP: u16 = 0x300;
-const ERROR: u16 = 2;
 const NEW_LINK: u16 = 16;
 const DEL_LINK: u16 = 17;
 const GET_LINK: u16 = 18;
@@ -37,9 +33,8 @@ const ROUTE_INTERFACE: u16 = 4;
 const SOUND: u32 = 0x1 | 0x1_0000;
 /// Most messages taken at once; what is left is there the next time.
 const BURST_MAX: usize = 256;
-/// The kernel's own page for one batch of messages.
-const BUFFER_LEN: usize = 32 * 1024;
-const HEADER_LEN: usize = 16;
+/// Length of struct rtmsg.
+const ROUTE_LEN: usize = 12;
 
 /// What the kernel says about interfaces.
 #[derive(Debug)]
@@ -126,16 +121,14 @@ impl Carrier {
         // struct rtmsg: family, destination bits, then ten bytes that a question leaves zero.
         let mut body = vec![family, len.saturating_mul(8)];
         body.extend_from_slice(&[0; 10]);
-        body.extend_from_slice(&u16::from(len.saturating_add(4)).to_ne_bytes());
-        body.extend_from_slice(&ROUTE_DESTINATION.to_ne_bytes());
-        body.extend_from_slice(&bytes);
+        append(&mut body, ROUTE_DESTINATION, &bytes);
         tell(&self.questions, GET_ROUTE, REQUEST, &body)
             .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
         let mut buffer = [0; 4096];
         let len = recv(self.questions.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
         let answer = messages(buffer.get(..len).unwrap_or_default()).next();
         match answer {
-            Some((NEW_ROUTE, body)) => Ok(attribute(body, ROUTE_INTERFACE)),
+            Some((NEW_ROUTE, body)) => Ok(number(body, ROUTE_LEN, ROUTE_INTERFACE)),
             Some((ERROR, &[a, b, c, d, ..])) => Err(Errno::from_raw(
                 i32::from_ne_bytes([a, b, c, d]).saturating_neg(),
             )),
@@ -153,57 +146,6 @@ impl AsFd for Carrier {
 
 fn narrow(number: impl TryInto<u8>) -> u8 {
     number.try_into().unwrap_or(u8::MAX)
-}
-
-fn open(groups: u32) -> io::Result<OwnedFd> {
-    let fd = socket(
-        AddressFamily::Netlink,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::NetlinkRoute,
-    )?;
-    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
-    Ok(fd)
-}
-
-/// Sends one message to the kernel: struct nlmsghdr and a body.
-fn tell(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(HEADER_LEN + body.len()).unwrap_or(u32::MAX);
-    let mut message = Vec::with_capacity(HEADER_LEN + body.len());
-    message.extend_from_slice(&len.to_ne_bytes());
-    message.extend_from_slice(&kind.to_ne_bytes());
-    message.extend_from_slice(&flags.to_ne_bytes());
-    // Sequence and port: each socket has one question at a time, and the kernel fills in the port.
-    message.extend_from_slice(&[0; 8]);
-    message.extend_from_slice(body);
-    send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
-    Ok(())
-}
-
-/// Returns the kind and the body of each message in a batch.
-fn messages(mut batch: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (header, _) = batch.split_first_chunk::<HEADER_LEN>()?;
-        let [l0, l1, l2, l3, k0, k1, ..] = *header;
-        let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
-        let body = batch.get(HEADER_LEN..len)?;
-        batch = batch.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((u16::from_ne_bytes([k0, k1]), body))
-    })
-}
-
-/// Returns a number of four bytes among the attributes behind a struct rtmsg.
-fn attribute(body: &[u8], wanted: u16) -> Option<u32> {
-    let mut rest = body.get(12..)?;
-    while let Some((&[l0, l1, k0, k1], _)) = rest.split_first_chunk::<4>() {
-        let len = usize::from(u16::from_ne_bytes([l0, l1]));
-        let value = rest.get(4..len)?;
-        if u16::from_ne_bytes([k0, k1]) == wanted {
-            return value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-        }
-        rest = rest.get(len.next_multiple_of(4)..)?;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -271,18 +213,5 @@ mod tests {
     fn loopback_is_never_cut() {
         let carrier = Carrier::open().unwrap();
         assert!(!carrier.is_cut("127.0.0.1:9".parse().unwrap()));
-    }
-
-    #[test]
-    fn cut_off_batch_ends_quietly() {
-        let mut batch = vec![20, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4];
-        assert_eq!(messages(&batch).count(), 1);
-        for len in 0..batch.len() {
-            assert_eq!(messages(&batch[..len]).count(), 0);
-        }
-        batch[0] = 3;
-        assert_eq!(messages(&batch).count(), 0, "shorter than its own header");
-        assert_eq!(attribute(&[0; 12], ROUTE_INTERFACE), None);
-        assert_eq!(attribute(&[0; 32], ROUTE_INTERFACE), None);
     }
 }

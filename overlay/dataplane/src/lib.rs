@@ -27,6 +27,8 @@
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
+//! | [`lan`] | ordinary interfaces as links of a Babel speaker, and the kernel's routes |
+//! | `netlink` | messages between us and the kernel |
 //! | [`wire`] | the UDP socket |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
@@ -38,7 +40,9 @@ mod exit;
 pub mod forward;
 mod hands;
 mod ioctl;
+pub mod lan;
 pub mod limits;
+mod netlink;
 pub mod netns;
 pub mod peer;
 pub mod plane;

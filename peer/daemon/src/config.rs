@@ -11,8 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_compute::settings::{self, SettingsError};
+use mesh_routing::babel::words::Prefix;
 
 use crate::machine;
+
+/// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
+const INTERFACES_MAX: usize = 8;
 
 /// One known key.
 #[derive(Debug)]
@@ -86,6 +90,21 @@ pub const KEYS: &[Key] = &[
         name: "names.resolved",
         unit: "auto or off",
         sentence: "Whether systemd-resolved, if it runs, is told to ask here for mesh.internal.",
+    },
+    Key {
+        name: "babel.interfaces",
+        unit: "names of interfaces, separated by commas",
+        sentence: "Local networks whose Babel routers (babeld, BIRD) learn the way to the overlay.",
+    },
+    Key {
+        name: "babel.import",
+        unit: "IPv6 prefixes, separated by commas",
+        sentence: "What is believed of those routers, with everything inside; nothing by default.",
+    },
+    Key {
+        name: "babel.mac_key_file",
+        unit: "file with lines hmac-sha256:HEX or blake2s128:HEX",
+        sentence: "Keys that authenticate Babel there; without, nothing is authenticated.",
     },
     Key {
         name: "software.dir",
@@ -186,6 +205,12 @@ pub struct Config {
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
     pub resolved: bool,
+    /// Interfaces with Babel routers of a local network.
+    pub babel_interfaces: Vec<String>,
+    /// What is believed of those.
+    pub babel_import: Vec<Prefix>,
+    /// Keys that authenticate them.
+    pub babel_mac_key_file: Option<PathBuf>,
     /// Unpacked software.
     pub software: PathBuf,
     /// Log filter.
@@ -347,6 +372,11 @@ impl Config {
                 "off" => Some(false),
                 _ => None,
             })?,
+            babel_interfaces: read(&settings, "babel.interfaces", interfaces)?,
+            babel_import: read(&settings, "babel.import", prefixes)?,
+            babel_mac_key_file: read(&settings, "babel.mac_key_file", |text| {
+                Some((!text.is_empty()).then(|| home.join(text)))
+            })?,
             software: read(&settings, "software.dir", |text| {
                 // Relative to the home, so that a home can be moved.
                 (!text.is_empty()).then(|| home.join(text))
@@ -451,6 +481,26 @@ fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
     parts.map(|part| part.parse().ok()).collect()
 }
 
+/// Reads names as the kernel allows them (IFNAMSIZ), each once.
+fn interfaces(text: &str) -> Option<Vec<String>> {
+    let names: Vec<String> = list(text)?;
+    let is_name = |name: &String| name.len() < 16 && !name.contains(['/', ' ']);
+    let each_once: std::collections::BTreeSet<&String> = names.iter().collect();
+    let lawful = names.iter().all(is_name) && each_once.len() == names.len();
+    (lawful && names.len() <= INTERFACES_MAX).then_some(names)
+}
+
+/// Reads IPv6 prefixes; those of the overlay are never imported.
+fn prefixes(text: &str) -> Option<Vec<Prefix>> {
+    let prefix = |part: String| {
+        let (address, bits) = part.split_once('/')?;
+        let prefix = Prefix::new(address.parse().ok()?, bits.parse().ok()?)?;
+        let is_overlay = Prefix::NODES.covers(prefix) || Prefix::SERVICES.covers(prefix);
+        (!is_overlay).then_some(prefix)
+    };
+    list(text)?.into_iter().map(prefix).collect()
+}
+
 fn duration(text: &str) -> Option<Duration> {
     let end = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -552,6 +602,11 @@ mod tests {
             "network.tun=maybe",
             "log.format=xml",
             "network.wireguard_port=70000",
+            "babel.interfaces=a-name-that-is-too-long",
+            "babel.interfaces=eth0,eth0",
+            "babel.import=2001:db8::",
+            "babel.import=2001:db8::/129",
+            "babel.import=fd6d:1::/32",
         ] {
             let error = resolve(&[pair], None, "").unwrap_err();
             assert!(

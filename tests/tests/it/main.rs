@@ -7,6 +7,7 @@ mod access;
 mod cut;
 mod gate;
 mod idle;
+mod interop;
 mod kill;
 mod last_slot;
 mod lines;
@@ -39,6 +40,12 @@ const ON_A_STREET: Test = Test {
     alone: false,
     bar: None,
     run: |_| Ok(()),
+};
+
+/// A test among Babel routers; nine of them are a bar.
+const AMONG_ROUTERS: Test = Test {
+    bar: Some("routing.interop"),
+    ..ON_A_STREET
 };
 
 const TESTS: &[Test] = &[
@@ -105,6 +112,61 @@ const TESTS: &[Test] = &[
         name: "names_resolve_inside_the_namespace_of_a_user",
         ground: Ground::User,
         run: names::names_resolve_inside_the_namespace_of_a_user,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "interop_babeld_and_we_reach_each_other",
+        run: interop::pairs::babeld_and_we_reach_each_other,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_bird_and_we_reach_each_other",
+        run: interop::pairs::bird_and_we_reach_each_other,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_line_carries_transit_both_ways",
+        run: interop::lines::line_carries_transit_both_ways,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_diamond_survives_cuts",
+        run: interop::lines::diamond_survives_cuts,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_ten_thousand_routes_pass",
+        run: interop::dump::ten_thousand_routes_pass,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_keys_are_honoured",
+        run: interop::keys::keys_are_honoured,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_round_trips_agree",
+        run: interop::trips::round_trips_agree,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_unicast_hellos_count",
+        run: interop::by_hand::unicast_hellos_count,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "interop_unknown_mandatory_sub_tlv_is_skipped",
+        run: interop::by_hand::unknown_mandatory_sub_tlv_is_skipped,
+        ..AMONG_ROUTERS
+    },
+    Test {
+        name: "stranger_on_the_network_is_not_heard",
+        run: interop::by_hand::stranger_is_not_heard,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "node_is_a_router_of_its_network",
+        run: interop::nodes::node_is_a_router_of_its_network,
         ..ON_A_STREET
     },
     Test {

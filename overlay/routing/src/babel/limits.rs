@@ -9,9 +9,9 @@ pub const LINKS_MAX: usize = 64;
 /// Most neighbours of all links together. At the limit a new one is not heard.
 pub const NEIGHBOURS_MAX: usize = 128;
 
-/// Most prefixes in the route table: one flat mesh is made for about 10,000 nodes. At the limit a
-/// new prefix is refused, so that what is selected stays.
-pub const PREFIXES_MAX: usize = 10_000;
+/// Most prefixes in the route table: one flat mesh is made for about 10,000 nodes, and local
+/// networks bring some. At the limit a new prefix is refused, so that what is selected stays.
+pub const PREFIXES_MAX: usize = 12_000;
 
 /// Most routes to one prefix: the neighbours that a node keeps, and some that drain. At the limit
 /// the new one is refused, so that what is selected stays.

@@ -33,6 +33,7 @@ use crate::journal::{self, Writer};
 use crate::ports::Ports;
 use crate::runtime::compute::Compute;
 use crate::runtime::hands::Hands;
+use crate::runtime::ordinary::Ordinary;
 use crate::runtime::overlay::{Overlay, OverlayError};
 use crate::runtime::routing::Loss;
 use crate::runtime::shared::Shared;
@@ -44,6 +45,7 @@ use crate::{catalog, clock, index, keys, names, notify};
 
 pub mod compute;
 pub mod hands;
+pub mod ordinary;
 pub mod overlay;
 pub mod pumps;
 pub mod routing;
@@ -316,7 +318,13 @@ fn start_overlay(
     lost: mpsc::Sender<Loss>,
 ) -> Result<Overlay, Failure> {
     let own = NodeAddress::of(&NodeId(secret.public())).0;
-    let started = Overlay::start(home, secret, own, config.tun, ports.wireguard, lost);
+    let ordinary = Ordinary::of(config).map_err(|error| {
+        Failure::caused("cannot read the keys of Babel", &error)
+            .hint("each line is hmac-sha256:HEX or blake2s128:HEX; see babel.mac_key_file")
+            .kind(ErrorKind::Usage)
+    })?;
+    let (tun, port) = (config.tun, ports.wireguard);
+    let started = Overlay::start(home, secret, own, tun, port, ordinary, lost);
     started.map_err(|error| {
         let failure = Failure::caused("cannot start the overlay", &error);
         match error {

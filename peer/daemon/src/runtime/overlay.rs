@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::config::TunPlace;
 use crate::home::Home;
 use crate::remember;
+use crate::runtime::ordinary::Ordinary;
 use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
 
@@ -73,6 +74,7 @@ impl Overlay {
         own: Ipv6Addr,
         place: TunPlace,
         port: u16,
+        mut ordinary: Ordinary,
         lost: mpsc::Sender<Loss>,
     ) -> Result<Self, OverlayError> {
         let (host_tun, namespace) = match place {
@@ -95,7 +97,10 @@ impl Overlay {
             host_access: HostAccess::AnswersOnly,
             listener: Some(listener),
         })?);
-        let routing = routing.start(&plane, lost).map_err(OverlayError::Prepare)?;
+        // Routes of local networks are of use where the host's programs see the overlay.
+        ordinary.kernel = namespace.is_none();
+        let routing = routing.start(&plane, ordinary, lost);
+        let routing = routing.map_err(OverlayError::Prepare)?;
         let namespace = namespace.map(Arc::new);
         let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
             Sockets::Namespace(Arc::clone(namespace))

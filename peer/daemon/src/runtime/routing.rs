@@ -7,7 +7,7 @@
 //! ```
 //! A thread of its own that touches no disk and waits for nobody, so that no plan or signature
 //! delays a hello. Decides nothing about routes. Invariant: the speaker has a link for exactly the
-//! neighbours whose session works and whose interface has its cable.
+//! neighbours whose session works and whose interface has its cable, and those of `ordinary`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,6 +33,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::runtime::ordinary::{self, Links, News, Ordinary};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
 const EVENTS_MAX: usize = 1024;
@@ -55,6 +56,7 @@ pub enum Loss {
 /// What happens to the thread.
 enum Input {
     Talk(Spoken),
+    Lan(ordinary::Input),
     Up(NodeId),
     Plan(Box<Places>),
     Cables,
@@ -104,7 +106,25 @@ pub fn prepare() -> (Prepared, Box<dyn Listener>) {
 
 impl Prepared {
     /// Starts the thread; it ends with the data plane. Losses are told to `lost`.
-    pub fn start(self, plane: &Arc<Dataplane>, lost: mpsc::Sender<Loss>) -> io::Result<Routing> {
+    pub fn start(
+        self,
+        plane: &Arc<Dataplane>,
+        ordinary: Ordinary,
+        lost: mpsc::Sender<Loss>,
+    ) -> io::Result<Routing> {
+        let (alive, inputs) = (Arc::downgrade(plane), self.inputs.clone());
+        let lans = ordinary.listen(move |news| {
+            let queue = &inputs;
+            let sent = match news {
+                News::Must(input) => queue.send(Input::Lan(input)).is_ok(),
+                // With a full queue it is lost, as on any busy link.
+                News::May(input) => !matches!(
+                    queue.try_send(Input::Lan(input)),
+                    Err(TrySendError::Disconnected(_))
+                ),
+            };
+            sent && 0 < alive.strong_count()
+        })?;
         let carrier = watch_cables(Arc::downgrade(plane), self.inputs.clone());
         let thread = Thread {
             plane: Arc::downgrade(plane),
@@ -115,6 +135,7 @@ impl Prepared {
             by_link: BTreeMap::new(),
             cut: BTreeMap::new(),
             next_link: 0,
+            lans,
             lost,
         };
         let queue = self.queue;
@@ -229,6 +250,8 @@ struct Thread {
     /// Links whose cable was pulled, and when.
     cut: BTreeMap<NodeId, Moment>,
     next_link: u32,
+    /// Ordinary interfaces.
+    lans: Links,
     lost: mpsc::Sender<Loss>,
 }
 
@@ -270,6 +293,7 @@ impl Thread {
             Input::Plan(places) => self.take_places(*places, now),
             Input::Up(node) => self.raise(node, now),
             Input::Talk(spoken) => self.hear(&spoken, now),
+            Input::Lan(input) => self.lans.handle(input, self.speaker.as_mut(), now),
             Input::Cables => self.look_at_cables(plane, now),
         }
     }
@@ -288,6 +312,9 @@ impl Thread {
         self.places = places;
         if self.speaker.is_none() {
             self.speaker = self.places.own.and_then(|own| new_speaker(own, now));
+            if let Some(speaker) = &mut self.speaker {
+                self.lans.raise_all(speaker, now);
+            }
         }
         if let Some(speaker) = &mut self.speaker {
             let lawful = Lawful {
@@ -404,6 +431,12 @@ impl Thread {
             {
                 let _ = self.lost.try_send(Loss::Neighbour(*node));
             }
+            if let Event::RouteChanged { prefix, reach } = event
+                && !Prefix::NODES.covers(prefix)
+            {
+                self.lans.set_way(prefix, reach);
+                continue;
+            }
             changes.extend(change(&self.by_link, event));
         }
         // The table first: what is announced must be true when the neighbour acts on it.
@@ -414,14 +447,16 @@ impl Thread {
             }
         }
         while let Some(Transmit { link, to, bytes }) = speaker.poll_transmit(now) {
+            let Some(node) = self.by_link.get(&link) else {
+                self.lans.send(link, to, bytes);
+                continue;
+            };
             let to = match to {
                 To::Multicast => BABEL_GROUP,
                 To::Unicast(address) => address,
             };
-            if let Some(node) = self.by_link.get(&link) {
-                // What a link without a session does not carry is said again by the speaker.
-                let _ = plane.say(*node, to, &bytes);
-            }
+            // What a link without a session does not carry is said again by the speaker.
+            let _ = plane.say(*node, to, &bytes);
         }
     }
 }
