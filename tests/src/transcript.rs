@@ -89,14 +89,28 @@ pub fn play(cast: &Cast) -> anyhow::Result<Timings> {
     let start = Instant::now();
     raise_mesh(cast)?;
     let mesh = start.elapsed();
-    let order = use_service(cast)?;
-    check_books(cast)?;
-    part(cast)?;
+    let order = play_raised(cast, || Ok(()))?;
     Ok(Timings {
         mesh,
         order,
         whole: start.elapsed(),
     })
+}
+
+/// Plays what comes after the mesh is raised; `look` is done while the service stands. Returns how
+/// long the first answer took.
+///
+/// # Errors
+/// A step failed.
+pub fn play_raised(
+    cast: &Cast,
+    look: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Duration> {
+    let order = use_service(cast)?;
+    look()?;
+    check_books(cast)?;
+    part(cast)?;
+    Ok(order)
 }
 
 /// Makes two organisations of two nodes each that have an agreement.

@@ -85,8 +85,21 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
-        name: "service_is_used_along_a_line",
-        run: lines::service_is_used_along_a_line,
+        name: "transcript_along_a_line_of_three",
+        bar: Some("routing.demo"),
+        run: lines::transcript_along_a_line_of_three,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "transcript_along_a_line_of_five",
+        bar: Some("routing.demo"),
+        run: lines::transcript_along_a_line_of_five,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_of_nine_is_whole_soon",
+        alone: true,
+        run: lines::line_of_nine_is_whole_soon,
         ..ON_A_STREET
     },
     Test {

@@ -106,12 +106,7 @@ pub fn names_mean_what_the_ledger_says(place: &Place) -> anyhow::Result<()> {
     );
     is(bakery, diary, "AAAA", "NXDOMAIN", 0)?;
 
-    let url = named_url(bakery, &service, name)?;
-    let mut words = vec!["--mount", "--", "sh", "-c", BY_NAME, "sh"];
-    let file = resolv_conf(bakery, HERE)?;
-    words.extend([file.as_str(), name, &url]);
-    let answer = bakery.run("unshare", &words)?.value()?;
-    ensure!(answer == "42", "the database answers {answer}");
+    ask_by_name(bakery, &service)?;
 
     // Peers are not served: they have a resolver of their own.
     let port = port_of(bakery, &address)?;
@@ -212,6 +207,18 @@ fn helper(home: &Home) -> anyhow::Result<Option<String>> {
         .and_then(serde_json::Value::as_str);
     let pid = sentence.and_then(|sentence| sentence.rsplit_once("process "));
     Ok(pid.map(|(_, pid)| pid.to_owned()))
+}
+
+/// Asks crm-db a question with the host's own tools, by its name.
+pub fn ask_by_name(bakery: &Home, service: &str) -> anyhow::Result<()> {
+    let name = "crm-db.bakery.mesh.internal";
+    let url = named_url(bakery, service, name)?;
+    let mut words = vec!["--mount", "--", "sh", "-c", BY_NAME, "sh"];
+    let file = resolv_conf(bakery, HERE)?;
+    words.extend([file.as_str(), name, &url]);
+    let answer = bakery.run("unshare", &words)?.value()?;
+    ensure!(answer == "42", "the database answers {answer}");
+    Ok(())
 }
 
 /// Returns a service's connection string with its name in the place of its address.
