@@ -23,6 +23,7 @@
 //! | [`transit`] | session datagrams that pass through us |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
+//! | [`probe`] | what engines ask each other about a way |
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`limits`] | the numbers, with where they come from |
 
@@ -35,6 +36,7 @@ pub mod fib;
 pub mod limits;
 pub mod packet;
 pub mod plan;
+pub mod probe;
 pub mod table;
 pub mod talk;
 pub mod transit;
