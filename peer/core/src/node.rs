@@ -134,6 +134,8 @@ pub struct Node {
     pub(crate) links: BTreeMap<NodeId, LinkSeen>,
     /// Packets that the data plane dropped, by reason: as many as there are reasons.
     pub(crate) dropped: Vec<(DropReason, u64)>,
+    /// What routing knows and counts, by word.
+    pub(crate) routing: BTreeMap<&'static str, u64>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
@@ -191,6 +193,7 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             dropped: Vec::new(),
+            routing: BTreeMap::new(),
             last_plan: None,
             last_trust: None,
             standing: Standing::default(),
@@ -274,6 +277,8 @@ impl Node {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
             }
             Input::Dropped(counts) => self.dropped = counts,
+            Input::Routing(counts) => self.routing = counts,
+            Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();
     }

@@ -465,6 +465,7 @@ impl Town {
                 }
             }
             Effect::Knock { .. }
+            | Effect::Explain { .. }
             | Effect::Trust { .. }
             | Effect::Door { .. }
             | Effect::ReadLog { .. } => {}

@@ -42,6 +42,7 @@ use crate::swarm::network::{Incoming, Network};
 use crate::{catalog, clock, index, keys, notify};
 
 pub mod compute;
+pub mod explain;
 pub mod hands;
 pub mod overlay;
 pub mod pumps;

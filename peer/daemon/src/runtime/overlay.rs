@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::config::TunPlace;
 use crate::home::Home;
+use crate::runtime::explain::Guide;
 use crate::runtime::routing::{self, Routing};
 use crate::swarm::across::Sockets;
 
@@ -129,6 +130,11 @@ impl Overlay {
         self.forwards
             .as_mut()
             .map_or_else(Vec::new, |forwards| forwards.set(plan))
+    }
+
+    /// Returns who explains routes.
+    pub fn guide(&self) -> Guide {
+        self.routing.guide()
     }
 
     /// Returns the data plane, to attach instances to it and read their traffic.
