@@ -12,6 +12,7 @@ mod lines;
 mod neighbourhood;
 mod order_hot;
 mod packets;
+mod paths;
 mod ring;
 mod screens;
 mod street;
@@ -72,6 +73,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "service_is_used_along_a_line",
         run: lines::service_is_used_along_a_line,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ways_are_explained",
+        run: paths::ways_are_explained,
         ..ON_A_STREET
     },
     Test {
