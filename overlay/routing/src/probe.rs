@@ -13,9 +13,9 @@
 //! What a hostile relay can still do: be silent or late; answer for a hop that is not its own
 //! place, so that it is seen twice, or that nodes behind it are not seen at all; lead parcels with
 //! few hops left another way than the rest, through honest nodes that carry nothing else; hand a
-//! decoy to an accomplice elsewhere, who then is seen where it is not; lower or raise the hop limit,
-//! so that hop counts are claims. It cannot speak in another's name, nor make the round trip to an
-//! honest node shorter than it is: nobody can guess what has to come back.
+//! decoy to an accomplice elsewhere, who then is seen where it is not; lower or raise the hop
+//! limit, so that hop counts are claims. It cannot speak in another's name, nor make the round trip
+//! to an honest node shorter than it is: nobody can guess what has to come back.
 //!
 //! Decides what probes look like. Leaves to the data plane who may send them and how often.
 
