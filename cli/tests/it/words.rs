@@ -35,6 +35,15 @@ pub fn well(request: &Request) -> Answer {
             peers: vec![peer()],
         }
         .into(),
+        Request::Routes { .. } => Reply::Routes { routes: vec![] }.into(),
+        Request::Links => Reply::Links { links: vec![] }.into(),
+        // `meshnode` asks these.
+        Request::Ping { .. } | Request::Trace { .. } => ApiError::new(
+            ErrorKind::Unreachable,
+            "there is no route to library-1.library",
+            "see what this node reaches: meshnode routes",
+        )
+        .into(),
         Request::MemberInvite { role, .. } => Reply::MemberInvite {
             invite: "mesh-invite-abc".into(),
             role: *role,
@@ -201,6 +210,7 @@ pub fn status() -> Reply {
         peers: vec![peer()],
         refusals: BTreeMap::from([("foreign-org".into(), 2)]),
         dropped: BTreeMap::from([("denied".into(), 7)]),
+        routing: BTreeMap::from([("routes".into(), 2)]),
         heads: vec![head()],
         journal_position: 42,
         held: vec![],

@@ -6,6 +6,7 @@ use mesh_routing::access::Access;
 use mesh_routing::answer::answer;
 use mesh_routing::limits::MTU;
 use mesh_routing::packet::Packet;
+use mesh_routing::probe;
 use mesh_routing::table::{DropReason, Origin};
 
 use crate::Outcome;
@@ -33,6 +34,12 @@ pub fn packet(data: &[u8]) -> Outcome {
             assert!(told.len() <= MTU, "an answer is within every MTU");
             assert!(answer(&told, reason).is_none(), "it is not answered");
         }
+    }
+    if let Some(read) = probe::read(&packet) {
+        assert!(probe::is_probe(&packet), "{read:?}");
+    }
+    if let Some(told) = probe::exceeded(data, packet.destination()) {
+        assert!(told.len() <= data.len() + 48, "no longer than its reason");
     }
     let mut door = Access::new(BTreeSet::from([packet.source()]));
     let inward = door.ingress(&packet, now);

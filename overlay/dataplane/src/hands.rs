@@ -23,6 +23,7 @@ use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
 use mesh_routing::packet::Packet;
+use mesh_routing::probe::{self, Probe};
 use mesh_routing::table::{DropReason, Origin, Verdict};
 use mesh_routing::talk;
 use mesh_routing::transit::{self, Transit};
@@ -31,6 +32,7 @@ use crate::exit::{Exit, Way};
 use crate::limits::OUTER_LEN_MAX;
 use crate::peer::Peer;
 use crate::plane::{Instance, Live, Shared, Spoken};
+use crate::probe::Heard;
 use crate::session::{COOKIE, PAYLOAD};
 use crate::sys::lock;
 use crate::tun::Device;
@@ -167,18 +169,27 @@ impl<'a> Hands<'a> {
         if let Some(talk) = talk::read(&packet) {
             return self.tell_listener(from, talk);
         }
+        if probe::is_probe(&packet) {
+            return self.take_probe(from, &packet, 1, now);
+        }
         if !transit::is_parcel(&packet) {
             self.route(Origin::Peer(from), bytes, now);
             return Ok(());
         }
         let is_member = |address: &Ipv6Addr| live.table.is_peer(address);
         match transit::judge(&packet, from, live.own, &live.fib, is_member) {
-            Transit::Drop(reason) => Err(reason),
+            Transit::Drop(reason) => {
+                if reason == DropReason::HopLimit {
+                    self.tell_exceeded(bytes, now);
+                }
+                Err(reason)
+            }
             Transit::Here { source, datagram } => {
+                let hops = probe::crossed(packet.hop_limit());
                 let mut inner = std::mem::take(&mut self.inner);
                 let opened = self.open(datagram, Way::Mesh, IpAddr::V6(source), &mut inner, now);
                 let done = match opened.and_then(|(node, len)| Some((node, inner.get(..len)?))) {
-                    Some((node, packet)) => self.take_from_afar(node, packet, now),
+                    Some((node, packet)) => self.take_from_afar(node, packet, hops, now),
                     None => Ok(()),
                 };
                 self.inner = inner;
@@ -196,17 +207,86 @@ impl<'a> Hands<'a> {
         &mut self,
         from: NodeId,
         bytes: &[u8],
+        hops: u8,
         now: Instant,
     ) -> Result<(), DropReason> {
+        if let Some(peer) = self.live.peers.get(&from) {
+            peer.set_hops(hops);
+        }
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if talk::read(&packet).is_some() {
             return Err(DropReason::Relayed);
+        }
+        if probe::is_probe(&packet) {
+            return self.take_probe(from, &packet, hops, now);
         }
         if transit::is_parcel(&packet) {
             return Err(DropReason::Transit);
         }
         self.route(Origin::Peer(from), bytes, now);
         Ok(())
+    }
+
+    /// Takes what a node asks or says about a way, `hops` links from here.
+    fn take_probe(
+        &mut self,
+        from: NodeId,
+        packet: &Packet<'_>,
+        hops: u8,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let live = Arc::clone(&self.live);
+        let peer = live.peers.get(&from).ok_or(DropReason::Source)?;
+        if packet.source() != peer.address || packet.destination() != live.own {
+            return Err(DropReason::Source);
+        }
+        match probe::read(packet).ok_or(DropReason::Malformed)? {
+            Probe::Ask { nonce } => {
+                if !lock(&self.shared.probes).take(self.shared.moment(now)) {
+                    return Err(DropReason::Congested);
+                }
+                let told = probe::answer(nonce, hops, live.own, peer.address);
+                self.send_to(from, &told, now)
+            }
+            said @ (Probe::Answer { .. } | Probe::Exceeded { .. }) => {
+                if let Some(listener) = &self.shared.listener {
+                    listener.handle_probe(Heard {
+                        from,
+                        said,
+                        hops,
+                        at: now,
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever
+    /// claims to be the sender has no part in that session unless it is.
+    fn tell_exceeded(&mut self, parcel: &[u8], now: Instant) {
+        let live = Arc::clone(&self.live);
+        let source = Packet::parse(parcel).map(|packet| packet.source());
+        let Some(node) = source.ok().and_then(|it| live.table.peer_at(&it)) else {
+            return;
+        };
+        let Some(told) = probe::exceeded(parcel, live.own) else {
+            return;
+        };
+        if lock(&self.shared.probes).take(self.shared.moment(now)) {
+            // What cannot be sent is not sent: the asker waits for its own timeout.
+            let _ = self.send_to(node, &told, now);
+        }
+    }
+
+    /// Sends a packet of this engine to a node, on whatever way.
+    pub fn send_to(&mut self, node: NodeId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
+        let live = Arc::clone(&self.live);
+        let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
+        let route = live.route(peer);
+        let sent = peer.send(packet, route, &mut self.exit, &mut self.sealed, now);
+        self.hand_on(now);
+        sent
     }
 
     fn tell_listener(&self, from: NodeId, talk: talk::Talk<'_>) -> Result<(), DropReason> {
@@ -234,7 +314,8 @@ impl<'a> Hands<'a> {
         }
     }
 
-    fn hand_on_one(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
+    /// Gives a parcel of ours to its next hop.
+    pub fn hand_on_one(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
         let packet = Packet::parse(parcel).map_err(|_| DropReason::Malformed)?;
         let next = self.live.fib.next_hop(packet.destination());
         self.relay(next.ok_or(DropReason::Unreachable)?, parcel, now)
@@ -291,7 +372,7 @@ impl<'a> Hands<'a> {
     fn carry(&mut self, origin: Origin, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
         let (shared, live) = (self.shared, Arc::clone(&self.live));
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
-        if transit::is_parcel(&packet) {
+        if transit::is_parcel(&packet) || probe::is_probe(&packet) {
             return Err(DropReason::Protocol);
         }
         let verdict = live.table.classify(&packet, origin);

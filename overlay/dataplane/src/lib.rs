@@ -24,6 +24,7 @@
 //! | `pump` | the three threads |
 //! | `hands` | what each does with a packet |
 //! | `exit` | the ways out: underlay or parcel |
+//! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
@@ -46,6 +47,7 @@ mod netlink;
 pub mod netns;
 pub mod peer;
 pub mod plane;
+pub mod probe;
 mod pump;
 mod scm;
 pub mod session;

@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
@@ -43,12 +43,14 @@ pub struct LinkStats {
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay; none if never.
     pub link_silent_ms: Option<u64>,
-    /// Bytes of packets from it.
+    /// Bytes of packets from it, talk and others' parcels included.
     pub received_bytes: u64,
-    /// Bytes of packets to it.
+    /// Bytes of packets to it, likewise.
     pub sent_bytes: u64,
     /// Bytes of other nodes' parcels that we handed to it.
     pub relayed_bytes: u64,
+    /// Links that its last parcel crossed, as the relays counted them; none if none ever came.
+    pub hops: Option<u8>,
 }
 
 /// Which side begins handshakes.
@@ -75,6 +77,8 @@ pub struct Peer {
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
     relayed_bytes: AtomicU64,
+    /// Zero before the first parcel.
+    hops: AtomicU8,
 }
 
 /// What came of a datagram.
@@ -143,12 +147,18 @@ impl Peer {
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
+            hops: AtomicU8::new(0),
         }
     }
 
     /// Says whether the peer is to be a neighbour.
     pub fn set_role(&self, role: Role) {
         lock(&self.link).role = role;
+    }
+
+    /// Notes how many links its last parcel crossed.
+    pub fn set_hops(&self, hops: u8) {
+        self.hops.store(hops, Ordering::Relaxed);
     }
 
     /// Replaces the guesses where the peer may be. New ones are tried soon if the link is not up.
@@ -200,7 +210,10 @@ impl Peer {
     ) -> Result<(), DropReason> {
         let mut link = lock(&self.link);
         let endpoint = link.endpoint.ok_or(DropReason::NoSession)?;
-        link.seal(packet, Way::Direct(endpoint), exit, out, now)
+        link.seal(packet, Way::Direct(endpoint), exit, out, now)?;
+        self.sent_bytes
+            .fetch_add(packet.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Hands on a parcel of other nodes, over the link's own underlay only.
@@ -289,6 +302,7 @@ impl Peer {
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
+            hops: Some(self.hops.load(Ordering::Relaxed)).filter(|hops| *hops != 0),
         }
     }
 

@@ -29,6 +29,7 @@ use mesh_routing::talk::{self, Talk};
 use crate::exit::{Exit, Route};
 use crate::limits::{HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
+use crate::probe::Heard;
 use crate::pump;
 use crate::session::{Local, WireGuard};
 use crate::sys::{Waker, lock, scatter};
@@ -66,6 +67,8 @@ pub trait Listener: Send + Sync {
     fn handle_talk(&self, spoken: Spoken) -> bool;
     /// A link works, for the first time or after a silence.
     fn handle_up(&self, node: NodeId);
+    /// A node said something about a way that we had asked about; its session proves who it is.
+    fn handle_probe(&self, _heard: Heard) {}
 }
 
 /// Why the data plane could not start.
@@ -89,7 +92,7 @@ pub enum PlaneError {
 ///
 /// Every method may be called from any thread and returns at once.
 pub struct Dataplane {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     control: Mutex<Control>,
     threads: Vec<JoinHandle<()>>,
     port: u16,
@@ -122,6 +125,8 @@ pub(crate) struct Shared {
     drops: [AtomicU64; DropReason::ALL.len()],
     /// How many errors may still be sent.
     pub(crate) answers: Mutex<Budget>,
+    /// How many probes may still be answered.
+    pub(crate) probes: Mutex<Budget>,
     epoch: Instant,
 }
 
@@ -199,6 +204,7 @@ impl Dataplane {
             generation: AtomicU64::new(0),
             drops: Default::default(),
             answers: Mutex::default(),
+            probes: Mutex::default(),
             epoch: Instant::now(),
         });
         let next_index = u32::try_from(scatter() & 0xff_ffff).unwrap_or(0);
@@ -309,6 +315,17 @@ impl Dataplane {
             .values()
             .map(|peer| peer.stats(now))
             .collect()
+    }
+
+    /// Returns the state of every link by the first half of its peer's address.
+    pub fn links_by_prefix(&self) -> BTreeMap<[u8; 8], LinkStats> {
+        let now = Instant::now();
+        let live = self.shared.live();
+        let halves = live.peers.values().filter_map(|peer| {
+            let octets = peer.address.octets();
+            Some((*octets.first_chunk::<8>()?, peer.stats(now)))
+        });
+        halves.collect()
     }
 
     /// Returns the state of the link to one peer.

@@ -46,18 +46,33 @@ pub fn answer(bytes: &[u8], reason: DropReason) -> Option<Vec<u8>> {
         return None;
     }
     let quoted = bytes.get(..bytes.len().min(MTU - HEADER_LEN - ERROR_LEN))?;
-    let mut message = vec![UNREACHABLE, code, 0, 0, 0, 0, 0, 0];
+    error(
+        [UNREACHABLE, code],
+        packet.destination(),
+        packet.source(),
+        quoted,
+    )
+}
+
+/// Returns an ICMPv6 error of this type and code; none if the quote is longer than a packet may be.
+pub(crate) fn error(
+    [kind, code]: [u8; 2],
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    quoted: &[u8],
+) -> Option<Vec<u8>> {
+    let mut message = vec![kind, code, 0, 0, 0, 0, 0, 0];
     message.extend_from_slice(quoted);
-    let sum = checksum(packet.destination(), packet.source(), &message);
+    let sum = checksum(from, to, &message);
     message.splice(2..4, sum.to_be_bytes());
     let length = u16::try_from(message.len()).ok()?;
-    let mut answer = vec![0x60, 0, 0, 0];
-    answer.extend_from_slice(&length.to_be_bytes());
-    answer.extend_from_slice(&[ICMPV6, 64]);
-    answer.extend_from_slice(&packet.destination().octets());
-    answer.extend_from_slice(&packet.source().octets());
-    answer.extend_from_slice(&message);
-    Some(answer)
+    let mut error = vec![0x60, 0, 0, 0];
+    error.extend_from_slice(&length.to_be_bytes());
+    error.extend_from_slice(&[ICMPV6, 64]);
+    error.extend_from_slice(&from.octets());
+    error.extend_from_slice(&to.octets());
+    error.extend_from_slice(&message);
+    Some(error)
 }
 
 /// RFC 8200, 8.1: over a pseudo-header and the message, whose own field is zero.

@@ -23,6 +23,7 @@
 //! | [`transit`] | session datagrams that pass through us |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
+//! | [`probe`] | what engines ask each other about a way |
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`neighbours`] | which nodes we keep a link with |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
@@ -41,6 +42,7 @@ pub mod neighbours;
 pub mod packet;
 pub mod paths;
 pub mod plan;
+pub mod probe;
 pub mod table;
 pub mod talk;
 pub mod transit;

@@ -162,6 +162,11 @@ impl Table {
         self.nodes.contains_key(address)
     }
 
+    /// Returns the peer that has an address.
+    pub fn peer_at(&self, address: &Ipv6Addr) -> Option<NodeId> {
+        self.nodes.get(address).copied()
+    }
+
     /// Decides where a packet goes.
     pub fn classify(&self, packet: &Packet<'_>, origin: Origin) -> Verdict {
         if !packet.is_overlay() {

@@ -129,6 +129,13 @@ pub fn spend_hop(parcel: &mut [u8]) {
     }
 }
 
+/// Says how many links a parcel of ours may cross.
+pub fn set_hops(parcel: &mut [u8], hops: u8) {
+    if let Some(limit) = parcel.get_mut(HOP_LIMIT_AT) {
+        *limit = hops;
+    }
+}
+
 /// Returns the WireGuard message of a parcel (types 1 to 4 with three zero bytes behind).
 fn message<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
     let (udp, body) = packet.payload().split_at_checked(UDP_LEN)?;

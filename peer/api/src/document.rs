@@ -43,6 +43,9 @@ pub fn rows(reply: &Reply) -> Vec<Value> {
     let document = of_reply(reply);
     let lists: &[&str] = match reply {
         Reply::Peers { .. } => &["peers"],
+        Reply::Routes { .. } => &["routes"],
+        Reply::Links { .. } => &["links"],
+        Reply::Trace(_) => &["hops"],
         Reply::Members { .. } => &["members"],
         Reply::Orgs { .. } => &["orgs"],
         Reply::Agreements { .. } => &["agreements"],

@@ -3,6 +3,10 @@
 //! ```text
 //! GET  /v1/status                          Status
 //! GET  /v1/peers                           Peers
+//! GET  /v1/routes                          Routes           ?to=library-1
+//! GET  /v1/links                           Links
+//! POST /v1/pings                           Ping             {to, path}
+//! POST /v1/traces                          Trace            {to}
 //! GET  /v1/members                         MemberLs
 //! POST /v1/members/invites                 MemberInvite     {role, valid_s}
 //! POST /v1/members/revocations             MemberRevoke     {name, reason}
@@ -89,6 +93,11 @@ pub fn to_http(request: &Request) -> HttpRequest {
     match request {
         Request::Status => get("/v1/status"),
         Request::Peers => get("/v1/peers"),
+        Request::Routes { to: None } => get("/v1/routes"),
+        Request::Routes { to: Some(to) } => get(&format!("/v1/routes?to={}", escape(to))),
+        Request::Links => get("/v1/links"),
+        Request::Ping { .. } => post("/v1/pings", request),
+        Request::Trace { .. } => post("/v1/traces", request),
         Request::MemberLs => get("/v1/members"),
         Request::MemberInvite { .. } => post("/v1/members/invites", request),
         Request::MemberRevoke { .. } => post("/v1/members/revocations", request),
@@ -159,6 +168,10 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
     Ok(Some(match parts {
         ["status"] => Request::Status,
         ["peers"] => Request::Peers,
+        ["routes"] => Request::Routes {
+            to: query.0.get("to").cloned(),
+        },
+        ["links"] => Request::Links,
         ["members"] => Request::MemberLs,
         ["orgs"] => Request::OrgLs,
         ["agreements"] => Request::AgreementLs,
@@ -194,6 +207,8 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
 
 fn read_post(parts: &[&str], body: &[u8]) -> Result<Option<Request>, ApiError> {
     let tag = match parts {
+        ["pings"] => "ping",
+        ["traces"] => "trace",
         ["members", "invites"] => "member_invite",
         ["members", "revocations"] => "member_revoke",
         ["orgs", "invites"] => "org_invite",
@@ -434,6 +449,21 @@ mod tests {
     fn every_request_survives_the_way_there_and_back() {
         check(Request::Status, "GET /v1/status");
         check(Request::Peers, "GET /v1/peers");
+        check(Request::Routes { to: None }, "GET /v1/routes");
+        let to = || "library-1.library".to_owned();
+        check(
+            Request::Routes { to: Some(to()) },
+            "GET /v1/routes?to=library-1.library",
+        );
+        check(Request::Links, "GET /v1/links");
+        check(
+            Request::Ping {
+                to: to(),
+                path: true,
+            },
+            "POST /v1/pings",
+        );
+        check(Request::Trace { to: to() }, "POST /v1/traces");
         check(Request::MemberLs, "GET /v1/members");
         check(
             Request::MemberRevoke {

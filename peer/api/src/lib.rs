@@ -9,6 +9,7 @@
 //! and path, and reading what was written gives the same request.
 #![forbid(unsafe_code)]
 
+pub mod chart;
 pub mod document;
 pub mod error;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod names;
 pub mod paths;
 pub mod reply;
 pub mod request;
+pub mod route;
 pub mod screen;
 pub mod service;
 pub mod status;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::names::Resolved;
 use crate::request::DesiredState;
+use crate::route::{LinkRow, PingReply, RouteRow, TraceReply};
 use crate::service::{OrderReply, PlanReply, ServiceHeld, ServiceOrdered, ShowReply};
 use crate::status::{HeadRow, PeerRow, StatusReply};
 use crate::trade::{AgreementRow, Invoice, InvoiceRow, OfferRow, RecipeRow, UsageRow};
@@ -22,6 +23,20 @@ pub enum Reply {
         /// One for each node known, our own left out.
         peers: Vec<PeerRow>,
     },
+    /// To `Routes`.
+    Routes {
+        /// One for each destination; only one if that was asked.
+        routes: Vec<RouteRow>,
+    },
+    /// To `Links`.
+    Links {
+        /// One for each neighbour and each session.
+        links: Vec<LinkRow>,
+    },
+    /// To `Ping`.
+    Ping(Box<PingReply>),
+    /// To `Trace`.
+    Trace(Box<TraceReply>),
     /// To `MemberInvite`.
     MemberInvite {
         /// The text that the new member passes to `meshnode join`.
@@ -134,6 +149,10 @@ impl Reply {
         match self {
             Self::Status(_) => "meshstead.status/1",
             Self::Peers { .. } => "meshstead.peers/1",
+            Self::Routes { .. } => "meshstead.routes/1",
+            Self::Links { .. } => "meshstead.links/1",
+            Self::Ping(_) => "meshstead.ping/1",
+            Self::Trace(_) => "meshstead.trace/1",
             Self::MemberInvite { .. } => "meshstead.member-invite/1",
             Self::Members { .. } => "meshstead.members/1",
             Self::MemberRevoked { .. } => "meshstead.member-revoked/1",

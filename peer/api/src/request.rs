@@ -20,6 +20,25 @@ pub enum Request {
     Status,
     /// Whom does this node know, and how are they reached?
     Peers,
+    /// Which ways are there to other nodes, and why?
+    Routes {
+        /// Everything about this one: a node's name, `name.org`, or an overlay address.
+        to: Option<String>,
+    },
+    /// Over which links and sessions does this node talk?
+    Links,
+    /// Is a node there?
+    Ping {
+        /// A node's name, `name.org`, or its address.
+        to: String,
+        /// Whether to find out who is on the way.
+        path: bool,
+    },
+    /// Who is on the way to a node?
+    Trace {
+        /// A node's name, `name.org`, or its address.
+        to: String,
+    },
     /// Make a one-time invite for a new member of our organisation.
     MemberInvite {
         /// What the member will be.

@@ -43,6 +43,10 @@ pub struct StatusReply {
     /// Packets of the overlay that went nowhere since the start, by reason.
     #[serde(default)]
     pub dropped: BTreeMap<String, u64>,
+    /// What routing knows now (`routes`, `neighbours`, `unreachable-members`) and what its speaker
+    /// did and refused since the start.
+    #[serde(default)]
+    pub routing: BTreeMap<String, u64>,
     /// Heads of the ledger documents held here.
     pub heads: Vec<HeadRow>,
     /// Entries of the journal that are on disk.

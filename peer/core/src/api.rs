@@ -40,6 +40,10 @@ impl Node {
             Request::Peers => Ok(Reply::Peers {
                 peers: self.peer_rows(),
             }),
+            Request::Routes { .. }
+            | Request::Links
+            | Request::Ping { .. }
+            | Request::Trace { .. } => return self.explain(call, &request),
             Request::MemberInvite { role, valid_s } => {
                 return self.member_invite(call, role, valid_s);
             }

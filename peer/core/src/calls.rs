@@ -19,6 +19,7 @@ use mesh_ledger::grant::ItemState;
 use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
 
+use crate::explain::Subject;
 use crate::limits::{CALLS_MAX, LOG_PIECE_MAX};
 use crate::message::Message;
 use crate::node::Node;
@@ -57,6 +58,8 @@ pub(crate) enum Waiting {
         row: Box<AgreementRow>,
         seller: OrgId,
     },
+    /// What the shell finds out about routes.
+    Explain(Subject),
     /// The join door's addresses.
     Invite { invite: Box<Invite> },
 }
@@ -171,7 +174,7 @@ impl Node {
                     self.progress_logs(id, *order, *offset, ask_next);
                     None
                 }
-                Waiting::Accept { .. } => None,
+                Waiting::Accept { .. } | Waiting::Explain(_) => None,
                 Waiting::Partner { row, seller } => self.progress_partner(row, seller),
                 Waiting::Invite { invite } => self.progress_invite(invite),
             };
@@ -523,6 +526,10 @@ impl Node {
                 ErrorKind::Failure,
                 "the join door does not open",
                 "see why in the node's log, then try again",
+            )),
+            Waiting::Explain(_) => Err(timeout(
+                "the routing thread has not answered in time".to_owned(),
+                "try again; if it stays so, see the end of meshnode.log in the home".to_owned(),
             )),
             Waiting::Accept { .. } => Err(timeout(
                 "the seller has not answered in time".to_owned(),

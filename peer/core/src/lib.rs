@@ -29,6 +29,7 @@ mod api;
 mod calls;
 mod customer;
 pub mod entry;
+pub mod explain;
 pub mod genesis;
 mod guests;
 mod holding;

@@ -62,6 +62,9 @@ pub const LISTS_MAX: u32 = 6;
 pub const ORDER_WAIT: Duration = Duration::from_secs(600);
 /// How long a call waits for a remote usage statement or log piece.
 pub const REMOTE_WAIT: Duration = Duration::from_secs(10);
+/// How long a call waits for the routing thread and for nodes on a way: the shell gives up after
+/// five seconds by itself.
+pub const EXPLAIN_WAIT: Duration = Duration::from_secs(7);
 /// Least time between two drafts of one invoice.
 pub const DRAFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two readings of an instance's meters.

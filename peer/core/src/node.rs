@@ -142,6 +142,8 @@ pub struct Node {
     pub(crate) eligible: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
+    /// What routing knows and counts, by word.
+    pub(crate) routing: BTreeMap<&'static str, u64>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     /// The table of names that was told last.
     pub(crate) names: Option<Arc<Names>>,
@@ -205,6 +207,7 @@ impl Node {
             neighbours: Neighbours::new(id, seed_of_neighbours(&setup.seed)),
             eligible: BTreeSet::new(),
             wish_next: now.mono,
+            routing: BTreeMap::new(),
             last_plan: None,
             names: None,
             resolver: None,
@@ -292,6 +295,8 @@ impl Node {
                 self.links_seen();
             }
             Input::Dropped(counts) => self.dropped = counts,
+            Input::Routing(counts) => self.routing = counts,
+            Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();
     }

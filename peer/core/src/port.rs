@@ -5,6 +5,7 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use mesh_compute::step;
 use mesh_federation::members::Roster;
 use mesh_routing::table::DropReason;
 
+use crate::explain::{Explained, Question};
 use crate::message::{JoinReply, JoinRequest, Message};
 use crate::names::Names;
 use crate::refusal::Reason;
@@ -136,6 +138,15 @@ pub enum Input {
     Links(Vec<LinkSeen>),
     /// How many packets went nowhere since the start, by reason, when that changes.
     Dropped(Vec<(DropReason, u64)>),
+    /// What routing knows and counts, about once a second: a fixed set of words.
+    Routing(BTreeMap<&'static str, u64>),
+    /// What the shell found for [`Effect::Explain`].
+    Explained {
+        /// For which call.
+        call: CallId,
+        /// The answer.
+        found: Explained,
+    },
 }
 
 /// How programs on this machine reach the overlay.
@@ -266,6 +277,13 @@ pub enum Effect {
         item: step::ItemId,
         /// From where; `u64::MAX` means the last 64 KiB.
         offset: u64,
+    },
+    /// Find out something about routes for a call.
+    Explain {
+        /// Comes back in [`Input::Explained`].
+        call: CallId,
+        /// What.
+        question: Question,
     },
     /// The whole state that the data plane should have, replacing the one before.
     Overlay(Box<mesh_routing::plan::Plan>),

@@ -75,6 +75,11 @@ impl Node {
                 .iter()
                 .map(|(reason, count)| (reason.name().to_owned(), *count))
                 .collect(),
+            routing: self
+                .routing
+                .iter()
+                .map(|(word, count)| ((*word).to_owned(), *count))
+                .collect(),
             heads: self.head_rows(),
             journal_position: self.out.persisted().0,
             held: self.held_rows(),

@@ -15,6 +15,7 @@ mod names;
 mod neighbourhood;
 mod order_hot;
 mod packets;
+mod paths;
 mod reboot;
 mod ring;
 mod screens;
@@ -100,6 +101,11 @@ const TESTS: &[Test] = &[
         name: "line_of_nine_is_whole_soon",
         alone: true,
         run: lines::line_of_nine_is_whole_soon,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ways_are_explained",
+        run: paths::ways_are_explained,
         ..ON_A_STREET
     },
     Test {

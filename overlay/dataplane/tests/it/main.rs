@@ -10,3 +10,4 @@
 mod ground;
 mod mesh;
 mod overlay;
+mod probes;

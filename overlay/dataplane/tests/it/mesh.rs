@@ -18,7 +18,7 @@ use mesh_routing::transit::PARCEL_PORT;
 use crate::ground::{Node, Outside, PATIENCE, eventually, expect_drop, id, plan, secret, start};
 
 /// Addresses whose /64 differ, as those of real nodes do.
-fn address(number: u8) -> Ipv6Addr {
+pub fn address(number: u8) -> Ipv6Addr {
     Ipv6Addr::new(0xfd6d, 0, 0, u16::from(number), 0, 0, 0, u16::from(number))
 }
 
@@ -27,7 +27,7 @@ fn prefix(number: u8) -> [u8; 8] {
 }
 
 /// A plan for `own` with neighbours, each with a port or none, and far nodes.
-fn mesh_plan(own: u8, neighbours: &[(u8, Option<u16>)], far: &[u8]) -> Plan {
+pub fn mesh_plan(own: u8, neighbours: &[(u8, Option<u16>)], far: &[u8]) -> Plan {
     let everybody: Vec<_> = neighbours
         .iter()
         .copied()
@@ -44,7 +44,7 @@ fn mesh_plan(own: u8, neighbours: &[(u8, Option<u16>)], far: &[u8]) -> Plan {
     plan
 }
 
-fn routes(node: &Dataplane, next_hops: &[(u8, u8)]) {
+pub fn routes(node: &Dataplane, next_hops: &[(u8, u8)]) {
     let changes: Vec<_> = next_hops
         .iter()
         .map(|(to, via)| (prefix(*to), Some(id(*via))))
@@ -62,13 +62,19 @@ fn ping(from: u8, to: u8, identifier: u16) -> Vec<u8> {
     )
 }
 
-/// Returns nodes 1 to `count` in a line, each knowing the port of the one before.
-fn line(count: u8) -> Vec<Node> {
-    let nodes: Vec<_> = (1..=count)
-        .map(|number| start(number, HostAccess::Open))
-        .collect();
+/// Returns nodes 1 to `count` in a line.
+fn line_of(count: u8) -> Vec<Node> {
+    let nodes = (1..=count).map(|number| start(number, HostAccess::Open));
+    let nodes: Vec<Node> = nodes.collect();
+    line(&nodes);
+    nodes
+}
+
+/// Puts nodes that count from 1 in a line, each knowing the port of the one before.
+pub fn line(nodes: &[Node]) {
+    let count = u8::try_from(nodes.len()).unwrap();
     let ports: Vec<_> = nodes.iter().map(|node| node.plane.local_port()).collect();
-    for (own, node) in (1..).zip(&nodes) {
+    for (own, node) in (1..).zip(nodes) {
         let mut neighbours = Vec::new();
         if 1 < own {
             neighbours.push((own - 1, Some(ports[usize::from(own) - 2])));
@@ -87,10 +93,9 @@ fn line(count: u8) -> Vec<Node> {
             .collect();
         routes(&node.plane, &table);
     }
-    nodes
 }
 
-fn links_up(node: &Node, neighbours: &[u8]) -> bool {
+pub fn links_up(node: &Node, neighbours: &[u8]) -> bool {
     let stats = node.plane.links();
     neighbours.iter().all(|number| {
         stats
@@ -102,7 +107,7 @@ fn links_up(node: &Node, neighbours: &[u8]) -> bool {
 #[test]
 fn ends_of_a_line_talk_and_the_middle_sees_ciphertext_only() {
     for count in [3, 5] {
-        let nodes = line(count);
+        let nodes = line_of(count);
         let (first, last) = (&nodes[0], &nodes[usize::from(count) - 1]);
         eventually("every link is up", || {
             (1..).zip(&nodes).all(|(own, node)| {
@@ -143,7 +148,7 @@ fn ends_of_a_line_talk_and_the_middle_sees_ciphertext_only() {
 
 #[test]
 fn session_goes_on_when_its_way_changes() {
-    let nodes = line(3);
+    let nodes = line_of(3);
     let (first, last) = (&nodes[0], &nodes[2]);
     let hello = ping(1, 3, 1);
     eventually("the session is made", || {
@@ -182,7 +187,7 @@ fn session_goes_on_when_its_way_changes() {
 
 #[test]
 fn node_without_a_route_hears_nothing_and_the_drop_is_counted() {
-    let nodes = line(3);
+    let nodes = line_of(3);
     eventually("the links are up", || links_up(&nodes[1], &[1, 3]));
     nodes[1].plane.set_routes(&[(prefix(3), None)]);
     nodes[0].host.put(&ping(1, 3, 1));
@@ -196,7 +201,7 @@ fn node_without_a_route_hears_nothing_and_the_drop_is_counted() {
 
 #[test]
 fn programs_cannot_send_parcels_and_strangers_have_no_transit() {
-    let nodes = line(3);
+    let nodes = line_of(3);
     eventually("the links are up", || links_up(&nodes[1], &[1, 3]));
     let forged = build::udp(
         (address(1), PARCEL_PORT),
@@ -284,6 +289,10 @@ fn routing_talk_passes_a_link_and_no_relay() {
         payload: b"hello".to_vec(),
     };
     assert_eq!(spoken, expect);
+    let (sent, received) = (bob.plane.link(id(1)), alice.plane.link(id(2)));
+    let talk = (mesh_routing::talk::OVERHEAD + 5) as u64;
+    assert_eq!(sent.unwrap().sent_bytes, talk, "both ends count the same");
+    assert_eq!(received.unwrap().received_bytes, talk);
     assert_eq!(
         carol.plane.say(id(1), BABEL_GROUP, b"hello"),
         Err(DropReason::NoSession),

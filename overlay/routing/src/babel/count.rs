@@ -127,6 +127,12 @@ impl Counters {
         self.0.get(what as usize).copied().unwrap_or_default()
     }
 
+    /// Returns the counts of everything by word, also of what never happened.
+    pub fn words(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        let all = Count::ALL.iter().map(|what| (what.word(), self.of(*what)));
+        all.collect()
+    }
+
     /// Returns each thing that happened with its count.
     pub fn iter(&self) -> impl Iterator<Item = (Count, u64)> + '_ {
         let all = Count::ALL.iter().copied().zip(self.0);

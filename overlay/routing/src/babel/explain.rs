@@ -90,10 +90,31 @@ pub struct NeighbourView {
 impl Speaker {
     /// Explains every prefix.
     pub fn routes(&self, now: Moment) -> Vec<RouteView> {
-        let prefixes = self.table().after(None).map(|(prefix, _)| prefix);
+        self.routes_after(None, usize::MAX, now)
+    }
+
+    /// Explains at most `count` prefixes, those behind `after`: a full table takes longer than a
+    /// hello may wait.
+    pub fn routes_after(&self, after: Option<Prefix>, count: usize, now: Moment) -> Vec<RouteView> {
+        let prefixes = self.table().after(after).map(|(prefix, _)| prefix);
         prefixes
+            .take(count)
             .filter_map(|prefix| self.route(prefix, now))
             .collect()
+    }
+
+    /// Explains the longest prefix that contains an address.
+    pub fn route_to(&self, address: Ipv6Addr, now: Moment) -> Option<RouteView> {
+        let (prefix, _) = self.table().longest(address, |_| true)?;
+        self.route(prefix, now)
+    }
+
+    /// Returns how many prefixes have a way, ours included.
+    pub fn reached_count(&self) -> usize {
+        let entries = self.table().after(None);
+        entries
+            .filter(|(_, entry)| entry.selected != Selected::None)
+            .count()
     }
 
     /// Explains one prefix.

@@ -5,6 +5,7 @@
 
 mod causes;
 mod crash;
+mod explain;
 mod forged;
 mod guests;
 mod hostile;

@@ -501,6 +501,7 @@ impl Town {
                 }
             }
             Effect::Knock { .. }
+            | Effect::Explain { .. }
             | Effect::Trust { .. }
             | Effect::Door { .. }
             | Effect::ReadLog { .. }

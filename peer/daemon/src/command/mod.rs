@@ -19,10 +19,14 @@ mod init;
 mod join;
 mod keys;
 mod man;
+mod peers;
+mod ping;
 mod resolve;
+mod routes;
 pub mod start;
 mod status;
 mod stop;
+mod trace;
 mod version;
 
 const PROGRAM: &str = "meshnode";
@@ -50,6 +54,10 @@ enum Command {
     Stop(stop::Stop),
     Status(status::Status),
     Resolve(resolve::Resolve),
+    Peers(peers::Peers),
+    Routes(routes::Routes),
+    Ping(ping::Ping),
+    Trace(trace::Trace),
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
@@ -83,6 +91,10 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Stop(stop) => stop.run(&home),
         Command::Status(status) => status.run(&home),
         Command::Resolve(resolve) => resolve.run(&home),
+        Command::Peers(peers) => peers.run(&home),
+        Command::Routes(routes) => routes.run(&home),
+        Command::Ping(ping) => ping.run(&home),
+        Command::Trace(trace) => trace.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),
@@ -129,6 +141,12 @@ fn home_flag(home: &Home) -> String {
         return String::new();
     }
     format!(" --home {}", home.path().display())
+}
+
+/// Returns the failure of a daemon that answers something else than was asked.
+fn other_answer(wanted: &str) -> Failure {
+    Failure::new(format!("the node answered something else than {wanted}"))
+        .hint("use the same version of program and daemon: `meshnode version`")
 }
 
 /// Says something to people; nothing is lost if nobody listens.

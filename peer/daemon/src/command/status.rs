@@ -4,7 +4,7 @@ use clap::Args;
 use mesh_api::{Reply, Request, document, screen};
 
 use crate::ask::ask;
-use crate::command::print;
+use crate::command::{other_answer, print};
 use crate::failure::Failure;
 use crate::home::Home;
 
@@ -25,10 +25,7 @@ impl Status {
         }
         match reply {
             Reply::Status(status) => print(&screen::status(&status)),
-            _ => Err(
-                Failure::new("the node answered something else than its status")
-                    .hint("use the same version of program and daemon: `meshnode version`"),
-            ),
+            _ => Err(other_answer("its status")),
         }
     }
 }

@@ -81,6 +81,14 @@ impl Hands {
                 offset,
             } => self.compute.read_log(ticket, item, offset),
             Effect::Names(names) => self.names.tell(names),
+            Effect::Explain { call, question } => {
+                let guide = self.overlay.with(|overlay| overlay.guide());
+                let inputs = self.inputs.clone();
+                self.tasks.spawn(async move {
+                    let found = guide.find(question).await;
+                    let _ = inputs.send(Input::Explained { call, found }).await;
+                });
+            }
             Effect::Overlay(plan) => {
                 let open = self.overlay.with(|overlay| overlay.apply(&plan));
                 let inputs = self.inputs.clone();

@@ -44,6 +44,7 @@ use crate::swarm::network::{Incoming, Network};
 use crate::{catalog, clock, index, keys, names, notify};
 
 pub mod compute;
+pub mod explain;
 pub mod hands;
 pub mod ordinary;
 pub mod overlay;

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::config::TunPlace;
 use crate::home::Home;
 use crate::remember;
+use crate::runtime::explain::Guide;
 use crate::runtime::ordinary::Ordinary;
 use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
@@ -135,6 +136,11 @@ impl Overlay {
         self.forwards
             .as_mut()
             .map_or_else(Vec::new, |forwards| forwards.set(plan))
+    }
+
+    /// Returns who explains routes.
+    pub fn guide(&self) -> Guide {
+        self.routing.guide()
     }
 
     /// Returns the data plane, to attach instances to it and read their traffic.

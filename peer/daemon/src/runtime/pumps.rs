@@ -96,6 +96,7 @@ pub async fn door(mut visits: mpsc::Receiver<Visit>, inputs: mpsc::Sender<Input>
 pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
     let mut beat = tokio::time::interval(LINKS_INTERVAL);
     let mut dropped = Vec::new();
+    let guide = overlay.with(|overlay| overlay.guide());
     loop {
         beat.tick().await;
         let (links, drops) = overlay.with(|overlay| (overlay.links(), overlay.plane().drops()));
@@ -107,6 +108,12 @@ pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
             }
         }
         if inputs.send(Input::Links(links)).await.is_err() {
+            return;
+        }
+        // A thread that has no time to count will have it in a second.
+        if let Some(counts) = guide.counts().await
+            && inputs.send(Input::Routing(counts)).await.is_err()
+        {
             return;
         }
     }

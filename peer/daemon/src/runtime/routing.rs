@@ -21,6 +21,7 @@ use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_dataplane::carrier::Carrier;
 use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
+use mesh_dataplane::probe::Heard;
 use mesh_routing::babel::event::{Event, Reach, To, Transmit};
 use mesh_routing::babel::filter::Lawful;
 use mesh_routing::babel::link::{LinkConfig, LinkId};
@@ -33,6 +34,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
 use crate::clock;
+use crate::runtime::explain::{Ages, Guide, Look, Waiting};
 use crate::runtime::ordinary::{self, Links, News, Ordinary};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
@@ -54,17 +56,23 @@ pub enum Loss {
 }
 
 /// What happens to the thread.
-enum Input {
+pub enum Input {
+    /// A neighbour said something.
     Talk(Spoken),
     Lan(ordinary::Input),
+    /// A link works.
     Up(NodeId),
+    /// Who is who has changed.
     Plan(Box<Places>),
+    /// A cable was pulled or plugged in.
     Cables,
+    /// Somebody wants to see how things are.
+    Look(Look),
 }
 
 /// Who is who, from the node's plan.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-struct Places {
+pub struct Places {
     own: Option<Ipv6Addr>,
     neighbours: BTreeSet<NodeId>,
     members: BTreeSet<RouterId>,
@@ -72,7 +80,7 @@ struct Places {
 }
 
 /// Hears the data plane; what there is no room for is dropped, as on any busy link.
-struct Ear(SyncSender<Input>);
+struct Ear(SyncSender<Input>, Waiting);
 
 impl Listener for Ear {
     fn handle_talk(&self, spoken: Spoken) -> bool {
@@ -83,25 +91,37 @@ impl Listener for Ear {
         // A link that was missed is found by its first words.
         let _ = self.0.try_send(Input::Up(node));
     }
+
+    fn handle_probe(&self, heard: Heard) {
+        self.1.hear(heard);
+    }
 }
 
 /// The thread before it has a data plane.
 pub struct Prepared {
     inputs: SyncSender<Input>,
     queue: Receiver<Input>,
+    waiting: Waiting,
 }
 
 /// The running thread, as the node's loop sees it.
 pub struct Routing {
     inputs: SyncSender<Input>,
     told: Places,
+    guide: Guide,
 }
 
 /// Makes the queue that the data plane's listener needs before there is a data plane.
 pub fn prepare() -> (Prepared, Box<dyn Listener>) {
     let (inputs, queue) = sync_channel(EVENTS_MAX);
-    let ear = Box::new(Ear(inputs.clone()));
-    (Prepared { inputs, queue }, ear)
+    let waiting = Waiting::default();
+    let ear = Box::new(Ear(inputs.clone(), waiting.clone()));
+    let prepared = Prepared {
+        inputs,
+        queue,
+        waiting,
+    };
+    (prepared, ear)
 }
 
 impl Prepared {
@@ -136,6 +156,7 @@ impl Prepared {
             cut: BTreeMap::new(),
             next_link: 0,
             lans,
+            ages: Ages::default(),
             lost,
         };
         let queue = self.queue;
@@ -143,6 +164,7 @@ impl Prepared {
             .name("routing".to_owned())
             .spawn(move || thread.run(&queue))?;
         Ok(Routing {
+            guide: Guide::new(Arc::downgrade(plane), self.inputs.clone(), self.waiting),
             inputs: self.inputs,
             told: Places::default(),
         })
@@ -150,6 +172,11 @@ impl Prepared {
 }
 
 impl Routing {
+    /// Returns who explains routes.
+    pub fn guide(&self) -> Guide {
+        self.guide.clone()
+    }
+
     /// Tells the thread who is who, if that changed.
     pub fn apply(&mut self, plan: &Plan) {
         let places = Places::of(plan);
@@ -252,6 +279,7 @@ struct Thread {
     next_link: u32,
     /// Ordinary interfaces.
     lans: Links,
+    ages: Ages,
     lost: mpsc::Sender<Loss>,
 }
 
@@ -295,6 +323,9 @@ impl Thread {
             Input::Talk(spoken) => self.hear(&spoken, now),
             Input::Lan(input) => self.lans.handle(input, self.speaker.as_mut(), now),
             Input::Cables => self.look_at_cables(plane, now),
+            Input::Look(look) => {
+                look.answer(self.speaker.as_ref(), &self.by_link, &self.ages, now);
+            }
         }
     }
 
@@ -426,6 +457,7 @@ impl Thread {
             return;
         };
         while let Some(event) = speaker.poll_event() {
+            self.ages.note(&event, now);
             if let Event::NeighbourDown { link, .. } = event
                 && let Some(node) = self.by_link.get(&link)
             {
