@@ -19,8 +19,14 @@ use crate::overlay::Live;
 use crate::port::Effect;
 
 impl Node {
-    /// Tells the shell which names there are, if that changed.
-    pub(crate) fn publish_names(&mut self) {
+    /// Tells the shell which names there are, if that changed. What they come from is in the roster,
+    /// the data plane's plan and the agreements, so nothing is done while these are as they were.
+    pub(crate) fn publish_names(&mut self, roster_or_plan_changed: bool) {
+        let agreements = self.view.agreements.len();
+        if !roster_or_plan_changed && self.named_agreements == agreements && self.names.is_some() {
+            return;
+        }
+        self.named_agreements = agreements;
         let names = self.name_table();
         if self.names.as_deref() != Some(&names) {
             let names = Arc::new(names);

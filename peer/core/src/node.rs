@@ -147,6 +147,8 @@ pub struct Node {
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     /// The table of names that was told last.
     pub(crate) names: Option<Arc<Names>>,
+    /// How many agreements there were then.
+    pub(crate) named_agreements: usize,
     pub(crate) resolver: Option<ResolverSeen>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
@@ -210,6 +212,7 @@ impl Node {
             routing: BTreeMap::new(),
             last_plan: None,
             names: None,
+            named_agreements: 0,
             resolver: None,
             last_trust: None,
             standing: Standing::default(),
@@ -355,9 +358,9 @@ impl Node {
             }
         }
         if std::mem::take(&mut self.changed) {
-            self.publish_trust();
-            self.publish_overlay();
-            self.publish_names();
+            let trust = self.publish_trust();
+            let plan = self.publish_overlay();
+            self.publish_names(trust || plan);
             self.progress_calls();
         }
         self.publish_door();
@@ -604,17 +607,19 @@ impl Node {
     }
 
     /// Tells the gate whom to admit, if that changed.
-    fn publish_trust(&mut self) {
+    /// Tells the gate whom it may let in, if that changed. Returns whether it did.
+    fn publish_trust(&mut self) -> bool {
         let told = self.last_trust.as_ref();
         let revision = self.roster.revision();
         if told.is_some_and(|(known, chain)| *known == revision && *chain == self.chain) {
-            return;
+            return false;
         }
         self.last_trust = Some((revision, self.chain.clone()));
         self.out.now(Effect::Trust {
             roster: Arc::new(self.roster.clone()),
             chain: self.chain.clone(),
         });
+        true
     }
 
     /// Returns the position up to which everything said so far is on disk once it is persisted.
