@@ -143,6 +143,12 @@ impl Link {
         1_u64.checked_shl(self.slot).unwrap_or_default()
     }
 
+    /// Returns whether a neighbour gets the table because it asks for it, until that arrives, rather
+    /// than because it becomes usable: ours do.
+    pub fn asks_for_table(&self) -> bool {
+        self.is_tunnel() && self.config.acked
+    }
+
     /// Returns whether everything goes to the one neighbour.
     pub fn is_tunnel(&self) -> bool {
         self.config.kind == Kind::Tunnel

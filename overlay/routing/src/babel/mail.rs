@@ -37,8 +37,6 @@ pub struct Dump {
     pub next_at: Moment,
     /// Packets until it pauses.
     pub burst: u8,
-    /// Whether it begins with taking back all that an earlier life of ours may have said.
-    pub afresh: bool,
 }
 
 /// A seqno request that waits to be sent.
@@ -107,12 +105,10 @@ impl Mail {
 
     /// Begins a dump, again from the start if one is under way.
     pub fn dump(&mut self, at: Moment) {
-        let afresh = self.dump.is_some_and(|dump| dump.afresh);
         self.dump = Some(Dump {
             after: None,
             next_at: at,
             burst: DUMP_BURST.0,
-            afresh,
         });
     }
 
@@ -196,6 +192,8 @@ pub struct Unacked {
     pub awaiting: BTreeSet<NeighbourId>,
     /// What it said.
     pub said: Vec<Said>,
+    /// Whether it asked for the neighbour's whole table.
+    pub table_request: bool,
     /// When it is said again.
     pub due: Moment,
 }

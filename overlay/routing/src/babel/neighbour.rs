@@ -75,7 +75,8 @@ pub struct Neighbour {
     pub table_at: Option<Moment>,
     /// How often it was asked.
     pub table_tries: u8,
-    /// Whether it was told our table since it was found.
+    /// Whether it has asked for our table since it was found, or is told by everybody's updates: from
+    /// then on it gets what changes.
     pub greeted: bool,
 }
 

@@ -31,6 +31,9 @@ pub const TABLES: Pace = Pace {
 /// What one request for the table takes of [`TABLES`].
 pub const TABLE: u32 = 16;
 
+/// A request for the table above that is answered so much later.
+pub const TABLE_PAUSE: Duration = Duration::from_secs(4);
+
 /// Updates that change something: a whole table at once, then what a busy mesh of ten thousand
 /// nodes does. Retractions are never refused.
 pub const CHANGES: Pace = Pace {

@@ -426,11 +426,37 @@ impl Net {
     }
 
     /// Prints what nodes know about those that they do not reach.
-    fn explain_holes(&self) {
+    pub fn explain_holes(&self) {
         for (from, to) in self.holes() {
-            let speaker = self.speaker(from);
-            println!("{from} to {to} at {:?}: {:?}", self.now, speaker.counters());
-            println!("{:#?}", speaker.route(prefix_of(to), self.now));
+            self.explain(from, to);
+        }
+    }
+
+    /// Prints what a node knows about another.
+    pub fn explain(&self, from: NodeAt, to: NodeAt) {
+        let speaker = self.speaker(from);
+        println!("seed {}, {from} to {to} at {:?}", self.seed, self.now);
+        println!("  {:?}", speaker.counters());
+        let Some(route) = speaker.route(prefix_of(to), self.now) else {
+            return;
+        };
+        println!("  {:?} {:?}", route.selected, route.held_until);
+        println!("  {:?}", route.feasibility);
+        for way in route.ways {
+            let [a, b] = self.wires[way.link.0 as usize].ends;
+            println!(
+                "  to {}: {:?}/{:?} proven {:?}/{:?} cost {:?}+{:?} = {:?} {} {:?}",
+                if a == from { b } else { a },
+                way.claimed.seqno,
+                way.claimed.metric,
+                way.proven.seqno,
+                way.proven.metric,
+                way.link_cost,
+                way.rtt_penalty,
+                way.metric,
+                way.feasible,
+                way.expires_in,
+            );
         }
     }
 

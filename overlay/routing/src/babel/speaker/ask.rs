@@ -35,14 +35,19 @@ impl Speaker {
             return;
         };
         let buckets = &mut neighbour.buckets;
-        let may = match prefix {
-            Some(_) => buckets.requests.take(1, now),
-            None => buckets.tables.take(pace::TABLE, now),
-        };
         match prefix {
-            _ if !may => self.count(Count::TooManyRequests),
-            Some(prefix) => self.answer(from, prefix, now),
-            None => self.begin_dump(from, now),
+            Some(prefix) if buckets.requests.take(1, now) => self.answer(from, prefix, now),
+            None if buckets.tables.take(pace::TABLE, now) => {
+                neighbour.greeted = true;
+                self.begin_dump(from, now);
+            }
+            Some(_) => self.count(Count::TooManyRequests),
+            None => {
+                // The question was acknowledged and will not come again: answered, but later.
+                neighbour.greeted = true;
+                self.count(Count::TooManyRequests);
+                self.begin_dump(from, now + pace::TABLE_PAUSE);
+            }
         }
     }
 

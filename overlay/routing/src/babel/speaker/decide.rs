@@ -50,7 +50,8 @@ impl Speaker {
             }
             entry.challenged = choice.challenged;
         }
-        if entry.selected != choice.selected {
+        let before = entry.selected;
+        if before != choice.selected {
             entry.selected = choice.selected;
             self.changed.insert(prefix);
             self.counters.add(match choice.selected {
@@ -59,7 +60,11 @@ impl Speaker {
             });
         }
         entry.drop_old_proofs();
+        let after = entry.selected;
         let lost = self.announce_change(prefix, now);
+        if before != after {
+            self.turn_horizon(prefix, before, after, now);
+        }
         self.settle_requests(prefix, now);
         self.ask_for(prefix, lost, now);
     }
@@ -102,6 +107,24 @@ impl Speaker {
         };
         self.post(prefix, at);
         lost
+    }
+
+    /// Tells the neighbours on both sides of a turn: a route is not told to where it leads, so the
+    /// one that it led to must hear of it now, and the one that it leads to must forget it.
+    fn turn_horizon(&mut self, prefix: Prefix, before: Selected, after: Selected, now: Moment) {
+        let at = now + self.chance.between(GATHER);
+        for selected in [before, after] {
+            let Selected::Via(id) = selected else {
+                continue;
+            };
+            let Some(neighbour) = self.neighbours.get_mut(&id).filter(|n| n.greeted) else {
+                continue;
+            };
+            let link = self.links.get(&neighbour.link);
+            if link.is_some_and(|link| link.config.split_horizon && link.is_tunnel()) {
+                neighbour.mail.update(prefix, Waiting::default(), at);
+            }
+        }
     }
 
     /// Returns what is true of a prefix now, as its origin and our distance.

@@ -1,5 +1,6 @@
 //! Packets, hellos, IHUs and acknowledgements: who is a neighbour and what the way to it costs.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use mesh_base::time::Moment;
@@ -11,12 +12,16 @@ use crate::babel::event::{Event, Parting};
 use crate::babel::history::Heard;
 use crate::babel::limits::{FAREWELLS, NEIGHBOURS_MAX, TABLE_SILENCE, TABLE_TRIES};
 use crate::babel::link::{LinkId, duration};
-use crate::babel::mail::Put;
+use crate::babel::mail::{Put, Waiting};
 use crate::babel::neighbour::{Neighbour, NeighbourId};
+use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
 use crate::babel::wire::reader;
 use crate::babel::wire::tlv::{Cast, Stamp, Tlv};
-use crate::babel::words::Metric;
+use crate::babel::words::{Metric, Seqno};
+
+/// More than the sixteen that could be missed, and not half of the circle.
+const HELLO_LEAP: u16 = 0x1000;
 
 /// A packet while it is read.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +165,7 @@ impl Speaker {
                     self.count(Count::AnswersFull);
                 }
             }
-            Tlv::Ack { opaque } => self.handle_ack(letter.link, from, opaque),
+            Tlv::Ack { opaque } => self.handle_ack(letter.link, from, opaque, now),
             Tlv::Update { .. } => self.handle_update(letter, from, tlv, now),
             Tlv::RouteRequest { prefix } => self.handle_route_request(from, prefix, now),
             Tlv::SeqnoRequest {
@@ -206,7 +211,7 @@ impl Speaker {
         &mut self,
         from: NeighbourId,
         cast: Cast,
-        seqno: crate::babel::words::Seqno,
+        seqno: Seqno,
         interval: crate::babel::wire::tlv::Centis,
         now: Moment,
     ) -> Heard {
@@ -243,6 +248,12 @@ impl Speaker {
         link.beacon.farewells.remove(&letter.source);
         link.beacon.hello = true;
         link.beacon.ihus.insert(id);
+        if link.asks_for_table()
+            && let Some(neighbour) = self.neighbours.get_mut(&id)
+        {
+            neighbour.mail.table_request = true;
+            neighbour.mail.hurry(now);
+        }
         Some(id)
     }
 
@@ -303,16 +314,22 @@ impl Speaker {
             return;
         }
         neighbour.cost = cost;
+        let asks = link.asks_for_table();
         let (link, address) = (neighbour.link, neighbour.address);
         if !before.is_finite() {
-            neighbour.table_at = Some(now + TABLE_SILENCE + 2 * neighbour.patience());
-            neighbour.table_tries = TABLE_TRIES;
+            if !asks {
+                neighbour.greeted = true;
+                neighbour.table_at = Some(now + TABLE_SILENCE + 2 * neighbour.patience());
+                neighbour.table_tries = TABLE_TRIES;
+            }
             self.event(Event::NeighbourUp {
                 neighbour: id,
                 link,
                 address,
             });
-            self.greet(id, now);
+            if !asks {
+                self.begin_dump(id, now);
+            }
         } else if !cost.is_finite() {
             neighbour.table_at = None;
             self.event(Event::NeighbourDown {
@@ -324,19 +341,6 @@ impl Speaker {
         }
         for prefix in self.table.through(id) {
             self.reconsider(prefix, now);
-        }
-    }
-
-    /// Tells a neighbour that has become usable the whole table.
-    fn greet(&mut self, id: NeighbourId, now: Moment) {
-        self.begin_dump(id, now);
-        let Some(neighbour) = self.neighbours.get_mut(&id) else {
-            return;
-        };
-        let afresh = !neighbour.greeted;
-        neighbour.greeted = true;
-        if let Some(dump) = &mut neighbour.mail.dump {
-            dump.afresh |= afresh;
         }
     }
 
@@ -360,6 +364,12 @@ impl Speaker {
                 link.beacon.hello = true;
             }
             if link.is_tunnel() && why != Parting::LinkDown {
+                if why != Parting::Restarted {
+                    // It may never have lost us: what it knows of us is no longer what we think
+                    // that we told it. A number far away makes it begin anew as well (appendix
+                    // A.1). Who restarted knows nothing of us, and would answer with a leap.
+                    link.hello_seqno = Seqno(link.hello_seqno.0.wrapping_add(HELLO_LEAP));
+                }
                 let bit = link.bit();
                 self.forget_told_only(bit);
             }
@@ -381,7 +391,7 @@ impl Speaker {
     }
 
     /// Notes that a packet of ours arrived; a retraction that all have is no longer held (§3.5.4).
-    fn handle_ack(&mut self, id: LinkId, from: NeighbourId, opaque: u16) {
+    fn handle_ack(&mut self, id: LinkId, from: NeighbourId, opaque: u16, now: Moment) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
@@ -400,8 +410,30 @@ impl Speaker {
             return;
         }
         let said = link.unacked.remove(at).map(|packet| packet.said);
-        for said in said.into_iter().flatten().filter(|said| said.retraction) {
-            self.handle_retraction_acked(said.prefix, said.version, bit);
+        let in_flight: BTreeSet<_> = link
+            .unacked
+            .iter()
+            .flat_map(|packet| packet.said.iter().map(|said| (said.prefix, said.version)))
+            .collect();
+        for said in said.into_iter().flatten() {
+            let Some(entry) = self.table.get(said.prefix) else {
+                continue;
+            };
+            let (version, lost) = (entry.version, entry.selected == Selected::None);
+            if said.version == version {
+                if said.retraction {
+                    self.handle_retraction_acked(said.prefix, version, bit);
+                }
+            } else if !in_flight.contains(&(said.prefix, version)) {
+                // Packets may have changed places, and the older one overwritten the newer.
+                let waiting = Waiting {
+                    tries: 0,
+                    forced: lost,
+                };
+                if let Some(mail) = self.mail_of(from) {
+                    mail.update(said.prefix, waiting, now);
+                }
+            }
         }
     }
 }

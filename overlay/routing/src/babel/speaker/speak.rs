@@ -146,7 +146,7 @@ impl Speaker {
         let mut page = self.begin_page(id, to, &mail, now)?;
         page.small(&mut mail);
         let mut said = self.write_updates(id, &mut page, &mut mail, now);
-        page.requests(&mut mail);
+        let asks_table = page.requests(&mut mail);
         said.extend(self.write_dump(id, &mut page, &mut mail, now));
         if page.is_full && !mail.is_empty() {
             mail.flush_at = Some(now);
@@ -160,7 +160,12 @@ impl Speaker {
         }
         self.counters.add_many(Count::UpdateSent, said.len() as u64);
         let address = to.and_then(|to| Some(self.neighbours.get(&to)?.address));
-        self.expect_acks(id, to, page.opaque, said, now);
+        let sent = Sent {
+            opaque: page.opaque,
+            said,
+            asks_table,
+        };
+        self.expect_acks(id, to, sent, now);
         Some(Transmit {
             link: id,
             to: address.map_or(To::Multicast, To::Unicast),
@@ -180,7 +185,7 @@ impl Speaker {
         let link = self.links.get(&id)?;
         let room = link.unacked.len() < UNACKED_MAX;
         let says_updates = !mail.updates.is_empty() || mail.dump.is_some();
-        let wants_ack = link.config.acked && room && says_updates;
+        let wants_ack = link.config.acked && room && (says_updates || mail.table_request);
         let mut page = Page {
             writer: Writer::new(link.config.address, link.config.payload_max),
             opaque: wants_ack.then_some(opaque),
@@ -204,16 +209,6 @@ impl Speaker {
                 seqno,
                 interval: centis(link.config.hello_interval),
                 sent: Some(hear::stamp(now)),
-            });
-        }
-        if mail.dump.is_some_and(|dump| dump.afresh) {
-            let _ = page.push(&Tlv::Update {
-                prefix: None,
-                router_id: None,
-                next_hop: link.config.address,
-                interval: centis(link.config.update_interval),
-                seqno: self.seqno,
-                metric: Metric::INFINITY,
             });
         }
         Some(page)
@@ -269,7 +264,6 @@ impl Speaker {
             mail.dump = Some(dump);
             return Vec::new();
         }
-        dump.afresh = false;
         let mut said = Vec::new();
         let mut done = false;
         while !page.is_full {
@@ -438,21 +432,20 @@ impl Speaker {
 
     /// Notes what waits for acknowledgements; where nobody is asked for one, retractions are said
     /// once more.
-    fn expect_acks(
-        &mut self,
-        id: LinkId,
-        to: Option<NeighbourId>,
-        opaque: Option<u16>,
-        mut said: Vec<Said>,
-        now: Moment,
-    ) {
+    fn expect_acks(&mut self, id: LinkId, to: Option<NeighbourId>, sent: Sent, now: Moment) {
+        let Sent {
+            opaque,
+            mut said,
+            asks_table,
+        } = sent;
+        let table_request = asks_table && opaque.is_some();
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         if opaque.is_none() {
             said.retain(|said| said.retraction && said.tries == 0);
         }
-        if said.is_empty() || UNACKED_MAX <= link.unacked.len() {
+        if (said.is_empty() && !table_request) || UNACKED_MAX <= link.unacked.len() {
             return;
         }
         let awaiting: BTreeSet<_> = match to {
@@ -480,6 +473,7 @@ impl Speaker {
             to,
             awaiting,
             said,
+            table_request,
             due: now + pause,
         });
     }
@@ -498,6 +492,13 @@ struct Way {
     from: Provenance,
     router_id: RouterId,
     distance: Distance,
+}
+
+/// A packet that was written.
+struct Sent {
+    opaque: Option<u16>,
+    said: Vec<Said>,
+    asks_table: bool,
 }
 
 /// A packet that is being written.
@@ -537,8 +538,8 @@ impl Page {
     }
 
     /// Writes requests; behind the updates, so that a retraction is read before the request that
-    /// comes of it.
-    fn requests(&mut self, mail: &mut Mail) {
+    /// comes of it. Returns whether it asks for the whole table.
+    fn requests(&mut self, mail: &mut Mail) -> bool {
         while let Some(((prefix, router_id), asking)) = mail.requests.pop_first() {
             let tlv = Tlv::SeqnoRequest {
                 prefix,
@@ -548,12 +549,14 @@ impl Page {
             };
             if self.push(&tlv) == Pushed::Full {
                 mail.requests.insert((prefix, router_id), asking);
-                return;
+                return false;
             }
         }
+        let mut asked = false;
         if mail.table_request {
             let pushed = self.push(&Tlv::RouteRequest { prefix: None });
             mail.table_request = pushed == Pushed::Full;
+            asked = pushed == Pushed::Written;
         }
         while let Some(prefix) = mail.route_requests.pop_first() {
             let tlv = Tlv::RouteRequest {
@@ -561,8 +564,9 @@ impl Page {
             };
             if self.push(&tlv) == Pushed::Full {
                 mail.route_requests.insert(prefix);
-                return;
+                break;
             }
         }
+        asked
     }
 }

@@ -168,6 +168,14 @@ impl Speaker {
 
     /// Says again what was not acknowledged, as it is now; not what something newer replaced.
     fn resend(&mut self, id: LinkId, packet: &Unacked, now: Moment) {
+        if packet.table_request {
+            for neighbour in &packet.awaiting {
+                if let Some(neighbour) = self.neighbours.get_mut(neighbour) {
+                    neighbour.mail.table_request = true;
+                    neighbour.mail.hurry(now);
+                }
+            }
+        }
         for said in &packet.said {
             let entry = self.table.get(said.prefix);
             if entry.is_some_and(|entry| entry.version != said.version) {
