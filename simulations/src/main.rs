@@ -14,6 +14,7 @@
 //! | [`check`], [`tally`], [`trail`] | what must hold, what happened |
 //! | [`plant`], [`canary`] | bugs on purpose, which the checkers must find |
 //! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
+//! | [`routing`] | the speaker alone, on up to a thousand nodes |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::canary::Finish;
 use crate::plant::Plant;
+use crate::routing::fleet;
 use crate::runner::{Plan, Verbosity};
 use crate::scenario::{Case, Scenario};
 use crate::trim::Trim;
@@ -43,6 +45,7 @@ mod links;
 mod network;
 mod notary;
 mod plant;
+mod routing;
 mod runner;
 mod scenario;
 mod shrink;
@@ -65,7 +68,7 @@ struct Cli {
 enum Command {
     /// Run a scenario over many seeds, kept failures first.
     Run {
-        /// first or last-slot.
+        /// first, last-slot, routing or routing-scale.
         scenario: String,
         /// How many seeds.
         #[arg(long, default_value_t = 100)]
@@ -82,10 +85,13 @@ enum Command {
         /// Add seeds that fail to that file.
         #[arg(long)]
         keep: bool,
+        /// How many nodes; of routing-scale only.
+        #[arg(long, default_value_t = fleet::NODES_NEEDED)]
+        nodes: usize,
     },
     /// Run one seed again and show its last events, or all of them.
     Replay {
-        /// first or last-slot.
+        /// first, last-slot, routing or routing-scale.
         scenario: String,
         /// The seed.
         seed: u64,
@@ -101,6 +107,9 @@ enum Command {
         /// Plant this bug, by its name in the report of `canary`.
         #[arg(long)]
         plant: Option<String>,
+        /// How many nodes; of routing-scale only.
+        #[arg(long, default_value_t = fleet::NODES_NEEDED)]
+        nodes: usize,
     },
     /// Plant bugs in the shell and demand that each is found.
     Canary {
@@ -134,12 +143,23 @@ fn main() -> anyhow::Result<ExitCode> {
             jobs,
             regressions,
             keep,
+            nodes,
         } => {
+            if fleet::knows(&scenario) && seeds != 0 && jobs != 0 {
+                let plan = fleet::Plan {
+                    scenario,
+                    from,
+                    seeds,
+                    jobs,
+                    nodes,
+                };
+                return Ok(code(fleet::run(&plan, &regressions, keep)?));
+            }
             let scenario = named(&scenario)?;
             if seeds == 0 || jobs == 0 {
                 bail!("seeds and jobs start at 1");
             }
-            let kept = runner::kept(&regressions, scenario)
+            let kept = runner::kept(&regressions, scenario.name())
                 .with_context(|| format!("cannot read {}", regressions.display()))?;
             let plan = Plan {
                 scenario,
@@ -151,7 +171,7 @@ fn main() -> anyhow::Result<ExitCode> {
             let summary = runner::run(&plan);
             summary.print();
             if keep {
-                runner::keep(&regressions, scenario, &summary)
+                runner::keep(&regressions, scenario.name(), summary.broken())
                     .with_context(|| format!("cannot write {}", regressions.display()))?;
             }
             bars::write(&plan, &summary)?;
@@ -164,7 +184,11 @@ fn main() -> anyhow::Result<ExitCode> {
             orders,
             without,
             plant,
+            nodes,
         } => {
+            if fleet::knows(&scenario) {
+                return Ok(code(fleet::replay(&scenario, seed, nodes, trace)));
+            }
             let verbosity = if trace {
                 Verbosity::Trace
             } else {
@@ -189,11 +213,15 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
-    Ok(if good {
+    Ok(code(good))
+}
+
+fn code(good: bool) -> ExitCode {
+    if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Reads which run is meant: what it places and leaves out, and the bug in it.
@@ -216,6 +244,10 @@ fn planted(name: &str) -> anyhow::Result<Plant> {
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {
-    Scenario::named(name)
-        .with_context(|| format!("there is no scenario \"{name}\"; there are first and last-slot"))
+    Scenario::named(name).with_context(|| {
+        format!(
+            "there is no scenario \"{name}\"; there are first, last-slot, routing and \
+             routing-scale"
+        )
+    })
 }

@@ -266,7 +266,7 @@ impl Speaker {
     fn sweep(&mut self, now: Moment) {
         let mut next = now + SWEEP_MAX;
         let mut lost = Vec::new();
-        let mut expired = 0;
+        let (mut expired, mut forgotten) = (0, 0);
         for (prefix, entry) in self.table.iter_mut() {
             let before = entry.routes.len();
             entry.routes.retain(|route| now < route.expires);
@@ -280,13 +280,15 @@ impl Speaker {
             }
             let in_use = entry.selected_route().map(|route| route.router_id);
             if entry.hold.is_none() {
-                entry.sources.forget(|id| in_use == Some(id), now);
+                forgotten += entry.sources.forget(|id| in_use == Some(id), now);
             }
             let routes = entry.routes.iter().map(|route| route.expires);
             let hold = entry.hold.map(|hold| hold.until);
             next = routes.chain(hold).fold(next, Moment::min);
         }
         self.counters.add_many(Count::Expired, expired as u64);
+        self.counters
+            .add_many(Count::SourceForgotten, forgotten as u64);
         for prefix in lost {
             self.reconsider(prefix, now);
         }
