@@ -2,9 +2,9 @@
 //!
 //! | kind | usable | rxcost | cost |
 //! |---|---|---|---|
-//! | tunnel | heard of at all; silence is probed | its base, twice that while lossy | txcost + RTT |
+//! | tunnel | heard at all; silence is probed | its base, twice that while lossy | txcost + RTT |
 //! | wired | two of the last three hellos (RFC 8966, appendix A.2.1) | its base | txcost + RTT |
-//! | wireless | heard of at all (appendix A.2.2, ETX) | 256 over the share of hellos heard | product |
+//! | wireless | heard at all (appendix A.2.2, ETX) | 256 over the share of hellos | product |
 //!
 //! A tunnel becomes lossy when five of its last sixteen hellos were missed, and good again when no
 //! more than two were: between them it stays what it is, so that the cost does not swing.

@@ -2,7 +2,7 @@
 //!
 //! | link | believes | tells |
 //! |---|---|---|
-//! | native peer | `fd6d` /64s of their own members, authorised imports | its own, natives', imports as its own |
+//! | native peer | members' own /64s, authorised imports | own, natives', imports as own |
 //! | native, we are the leaf | that, and aggregates of members | its own |
 //! | native, to a leaf | as from a peer | the two aggregates |
 //! | ordinary | what rules allow, never the overlay's prefixes | what rules allow |

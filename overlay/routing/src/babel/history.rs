@@ -6,7 +6,7 @@
 //!
 //!   number as expected   ─► a one is added
 //!   number ahead by n    ─► n missed: n zeros, then a one
-//!   number behind by n   ─► the interval grew and we counted too many: n are taken back, then a one
+//!   number behind by n   ─► the interval grew: n are taken back, then a one
 //!   more than 16 apart   ─► the neighbour restarted: everything about it is forgotten
 //! ```
 //! What the bits are worth is decided in [`super::cost`].

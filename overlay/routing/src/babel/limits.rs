@@ -66,7 +66,10 @@ pub const HOP_COUNT: u8 = 64;
 /// continent.
 pub const REQUEST_RESEND: Duration = Duration::from_millis(200);
 
-/// How often a request of ours is sent: the last one 6.4 s after the one before it.
+/// The longest pause between two: a part of the mesh that comes back must not wait for it.
+pub const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a request of ours is sent: for nine seconds in all.
 pub const REQUEST_TRIES: u8 = 7;
 
 /// How often a request of another is sent: a lost packet is mended here, the rest by who asked.

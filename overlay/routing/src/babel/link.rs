@@ -36,7 +36,8 @@ pub struct LinkConfig {
     pub base_cost: Metric,
     /// What round trips cost.
     pub rtt: RttCost,
-    /// Whether a route is not told to where it came from; lawful if all who hear us hear each other.
+    /// Whether a route is not told to where it came from; lawful if all who hear us hear each
+    /// other.
     pub split_horizon: bool,
     /// Whether updates ask for acknowledgements; else retractions are said twice.
     pub acked: bool,
@@ -143,8 +144,8 @@ impl Link {
         1_u64.checked_shl(self.slot).unwrap_or_default()
     }
 
-    /// Returns whether a neighbour gets the table because it asks for it, until that arrives, rather
-    /// than because it becomes usable: ours do.
+    /// Returns whether a neighbour gets the table because it asks for it, until that arrives,
+    /// rather than because it becomes usable: ours do.
     pub fn asks_for_table(&self) -> bool {
         self.is_tunnel() && self.config.acked
     }

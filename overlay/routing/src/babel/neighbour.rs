@@ -1,13 +1,14 @@
 //! One neighbour: what is heard of it, what it hears of us, what the way to it costs.
 //!
 //! ```text
-//!             hello                IHU                    hello missed, IHU expired,
-//!   (unknown) ─────► heard ───────────────► usable ──────────────────► heard or forgotten
-//!                      │                       │   IHU of infinity
-//!                      └── no hello for long ──┴── tunnel: silent 1.25 s, four probes unanswered ─► forgotten
+//!             hello            IHU             hello missed, IHU expired or of infinity
+//!   (unknown) ─────► heard ───────────► usable ─────────────────────────────────────────► heard
+//!                      │                   │
+//!                      ├───────────────────┴── none of sixteen hellos ──────────────► (unknown)
+//!                      └── tunnel: silent for 1.25 s, four probes unanswered ───────► (unknown)
 //! ```
-//! Usable means that both directions work: a finite cost. Routes of a neighbour that is merely heard
-//! are kept, so that they are there when it becomes usable.
+//! Usable means that both directions work: a finite cost. Routes of a neighbour that is merely
+//! heard are kept, so that they are there when it becomes usable.
 
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -75,8 +76,8 @@ pub struct Neighbour {
     pub table_at: Option<Moment>,
     /// How often it was asked.
     pub table_tries: u8,
-    /// Whether it has asked for our table since it was found, or is told by everybody's updates: from
-    /// then on it gets what changes.
+    /// Whether it has asked for our table since it was found, or is told by everybody's updates:
+    /// from then on it gets what changes.
     pub greeted: bool,
 }
 

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_base::time::Moment;
 
 use crate::babel::limits::{
-    FORWARD_TRIES, HOP_COUNT, REQUEST_RESEND, REQUEST_TRIES, REQUESTS_MAX, WAITING_MAX,
+    FORWARD_TRIES, HOP_COUNT, REQUEST_PAUSE_MAX, REQUEST_RESEND, REQUEST_TRIES, REQUESTS_MAX,
+    WAITING_MAX,
 };
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::words::{Prefix, RouterId, Seqno};
@@ -58,7 +59,8 @@ impl Request {
 
     /// Notes that it is sent.
     pub fn handle_sent(&mut self, now: Moment) {
-        self.due = now + REQUEST_RESEND * 2_u32.pow(u32::from(self.tries.min(6)));
+        let pause = REQUEST_RESEND * 2_u32.pow(u32::from(self.tries.min(6)));
+        self.due = now + pause.min(REQUEST_PAUSE_MAX);
         self.tries = self.tries.saturating_add(1);
     }
 }
@@ -285,7 +287,7 @@ mod tests {
             assert_eq!(requests.due(due), [about(1)]);
             now = due;
         }
-        assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 12_800]);
+        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000, 2000]);
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //!   we     t1 ──hello──►                         ──► t2
 //!   they          t1' ............ t2' ──hello+IHU(t1, t1')──►     rtt = (t2 - t1) - (t2' - t1')
 //! ```
-//! A sample is smoothed; the smoothed time makes a penalty between zero and its most; the penalty in
-//! force changes only when the new one differs by ten percent of the cost and by sixteen, for three
-//! samples in a row: jitter is the enemy of a distance vector.
+//! A sample is smoothed; the smoothed time makes a penalty between zero and its most; the penalty
+//! in force changes only when the new one differs by ten percent of the cost and by sixteen, for
+//! three samples in a row: jitter is the enemy of a distance vector.
 
 use std::time::Duration;
 

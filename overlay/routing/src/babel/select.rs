@@ -6,7 +6,8 @@
 //!   another is shorter by a quarter or more      ─► that one, at once
 //!   another is shorter                           ─► that one, if something is shorter for 1.5 s
 //! ```
-//! Invariant: what is chosen is feasible, has a finite metric, and its origin's distance can be kept.
+//! Invariant: what is chosen is feasible, has a finite metric, and its origin's distance can be
+//! kept.
 
 use mesh_base::time::Moment;
 

@@ -1,4 +1,5 @@
-//! Feasibility distances of one prefix: the reason why there is never a loop (RFC 8966, §2.4, §3.5.1).
+//! Feasibility distances of one prefix: the reason why there is never a loop (RFC 8966, §2.4,
+//! §3.5.1).
 //!
 //! For each source (a prefix and its origin) the best distance that we ever announced is kept. A
 //! route is feasible only if its neighbour is strictly nearer than that: then it cannot go through

@@ -4,4 +4,7 @@
 
 mod bounds;
 mod chaos;
+mod desk;
 pub mod net;
+mod policy;
+mod rules;

@@ -99,6 +99,11 @@ pub fn native(address: Ipv6Addr) -> LinkConfig {
     }
 }
 
+/// Ordinary links of a router without policy.
+pub fn plain(address: Ipv6Addr) -> LinkConfig {
+    LinkConfig::wired(address, LinkFilter::Plain)
+}
+
 fn address_of(wire: usize, end: usize) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, wire as u16, end as u16 + 1)
 }
@@ -204,8 +209,24 @@ impl Net {
         self.schedule(node);
     }
 
-    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and whoever
-    /// is at their other ends sees that.
+    /// Starts a node that was taken away, without anything it knew. What was on its way is lost
+    /// with the old session, but nobody at the other ends sees more than new hellos.
+    pub fn start_quietly(&mut self, node: NodeAt, seqno: Seqno) {
+        let count = self.nodes.len();
+        self.nodes[node].speaker = self.life(node, count, seqno);
+        self.nodes[node].alive = true;
+        self.drain(node);
+        for wire in 0..self.wires.len() {
+            let ends = self.wires[wire].ends;
+            if self.wires[wire].up && ends.contains(&node) {
+                self.wires[wire].session += 1;
+                self.raise_end(wire, usize::from(ends[0] != node));
+            }
+        }
+    }
+
+    /// Starts a node that was taken away, without anything it knew. Sessions begin anew, and
+    /// whoever is at their other ends sees that.
     pub fn start(&mut self, node: NodeAt, seqno: Seqno) {
         let count = self.nodes.len();
         self.nodes[node].speaker = self.life(node, count, seqno);
@@ -363,7 +384,10 @@ impl Net {
             return None;
         };
         let wire = &self.wires[hop.link.0 as usize];
-        Some(wire.ends[usize::from(wire.ends[0] == node)])
+        let next = wire.ends[usize::from(wire.ends[0] == node)];
+        // Who does not know what an earlier life of its own told drops what comes of it.
+        let takes = self.nodes[next].alive && self.nodes[next].speaker.takes_transit(hop.link);
+        (takes || prefix_of(next) == prefix).then_some(next)
     }
 
     /// Returns the nodes that a packet to `to` visits.
@@ -389,12 +413,18 @@ impl Net {
                     None => break,
                 }
             }
-            let looped = self.hop(at, prefix).is_some();
-            assert!(
-                !looped,
-                "seed {}: loop to {prefix} from {from} at {:?}",
-                self.seed, self.now
-            );
+            if self.hop(at, prefix).is_some() {
+                let to = (0..self.nodes.len()).find(|to| prefix_of(*to) == prefix);
+                let first = at;
+                while let Some(next) = self.hop(at, prefix) {
+                    self.explain(at, to.unwrap());
+                    at = next;
+                    if at == first {
+                        break;
+                    }
+                }
+                panic!("seed {}: loop to {prefix} from {from}", self.seed);
+            }
         }
     }
 
@@ -414,6 +444,19 @@ impl Net {
                 at == to
             })
         })
+    }
+
+    /// Returns whether packets from everywhere arrive everywhere, wires that lose them included.
+    pub fn flows_everywhere(&self) -> bool {
+        let flows = |at: NodeAt, prefix| match self.nodes[at].hops.get(&prefix) {
+            Some(Reach::Via(hop)) => {
+                let wire = &self.wires[hop.link.0 as usize];
+                wire.up && !wire.cut[usize::from(wire.ends[0] != at)]
+            }
+            _ => true,
+        };
+        let count = self.nodes.len();
+        self.is_whole() && (0..count).all(|at| (0..count).all(|to| flows(at, prefix_of(to))))
     }
 
     /// Returns the pairs of nodes that are alive and whose packets do not arrive.

@@ -248,8 +248,8 @@ impl Speaker {
         usable
     }
 
-    /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of any,
-    /// but nobody who asks (§3.8.1.2); another one each time it is sent again.
+    /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of
+    /// any, but nobody who asks (§3.8.1.2); another one each time it is sent again.
     fn whom_to_pass_on(&self, about: (Prefix, RouterId), tries: u8) -> Option<NeighbourId> {
         let request = self.requests.get(about)?;
         let entry = self.table.get(about.0)?;

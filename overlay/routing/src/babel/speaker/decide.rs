@@ -113,6 +113,9 @@ impl Speaker {
     /// one that it led to must hear of it now, and the one that it leads to must forget it.
     fn turn_horizon(&mut self, prefix: Prefix, before: Selected, after: Selected, now: Moment) {
         let at = now + self.chance.between(GATHER);
+        if let Some(entry) = self.table.get_mut(prefix) {
+            entry.version = entry.version.wrapping_add(1);
+        }
         for selected in [before, after] {
             let Selected::Via(id) = selected else {
                 continue;
@@ -192,6 +195,7 @@ impl Speaker {
         if entry.version != version {
             return;
         }
+        entry.told &= !bit;
         if let Some(hold) = &mut entry.hold {
             hold.awaiting &= !bit;
             if hold.awaiting == 0 {

@@ -4,7 +4,7 @@
 //!   ours? ── echo, alarm           retraction ─► the route is gone
 //!   lawful for the link? ── refused and counted
 //!   feasible ──────────────────────────────────► stored
-//!   not feasible, the selected route grew ─────► old proof kept, new length noted, number asked for
+//!   not feasible, the selected route grew ─────► old proof kept, length noted, number asked for
 //!   not feasible otherwise ────────────────────► stored, not selectable
 //! ```
 

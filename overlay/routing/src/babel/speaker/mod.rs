@@ -8,22 +8,27 @@
 //! ```
 //! | room | idea |
 //! |---|---|
-//! | `hear` | packets, hellos, IHUs, acknowledgements, probes: who is a neighbour |
+//! | `hear` | packets, hellos, IHUs, acknowledgements |
+//! | `adjacency` | who is a neighbour, and at which cost |
 //! | `learn` | updates: what neighbours can reach |
 //! | `decide` | what is selected, who is told, what is held |
 //! | `ask` | route and seqno requests |
-//! | `speak` | what waits becomes packets |
+//! | `speak`, `page` | what waits becomes packets |
+//! | `saying` | what is true of a prefix over a link |
 //! | `tick` | what time alone changes |
 //!
-//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*` and
-//! each command, then asks [`Speaker::poll_timeout`].
-//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop, whatever
-//! packets are lost, late or repeated, if nobody lies.
+//! The caller drains [`Speaker::poll_transmit`] and [`Speaker::poll_event`] after each `handle_*`
+//! and each command, then asks [`Speaker::poll_timeout`].
+//! Invariant: at every moment the selected next hops of all speakers of a mesh make no loop,
+//! whatever packets are lost, late or repeated, if nobody lies.
 
+mod adjacency;
 mod ask;
 mod decide;
 mod hear;
 mod learn;
+mod page;
+mod saying;
 mod speak;
 mod tick;
 
@@ -295,6 +300,17 @@ impl Speaker {
         Reach::Gone
     }
 
+    /// Returns whether packets of others may come in over a link. A neighbour that has not begun
+    /// anew with us may still send by what our life before told it, and we no longer know what that
+    /// was.
+    pub fn takes_transit(&self, id: LinkId) -> bool {
+        let Some(link) = self.links.get(&id) else {
+            return false;
+        };
+        let mut neighbours = link.neighbours.iter();
+        neighbours.any(|id| self.neighbours.get(id).is_some_and(|n| n.greeted))
+    }
+
     /// Returns the way to an address by the longest prefix, with that prefix. None if the address
     /// is ours or there is no way.
     pub fn lookup(&self, address: Ipv6Addr) -> Option<(Prefix, Reach)> {
@@ -377,7 +393,8 @@ impl Speaker {
     }
 }
 
-/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be borrowed.
+/// Returns what the way to a neighbour costs for a prefix; apart, so that the table may be
+/// borrowed.
 fn cost_to(
     neighbours: &BTreeMap<NeighbourId, Neighbour>,
     penalties: &BTreeMap<(Prefix, NeighbourId), Metric>,

@@ -4,39 +4,26 @@
 //!   beacon   hello, IHUs                                              to everybody
 //!   mail     ack request, acks, retractions, updates, requests, dump  to one (tunnels), or to all
 //! ```
-//! Values are taken when the packet is written, and the feasibility distance is noted before its
-//! bytes leave (RFC 8966, §3.7.3).
+//! Values are taken when the packet is written, never before ([`super::saying`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_base::time::Moment;
 
-use super::{Speaker, cost_to, hear};
+use super::page::Page;
+use super::saying::Saying;
+use super::{Speaker, hear};
 use crate::babel::count::Count;
 use crate::babel::event::{To, Transmit};
-use crate::babel::filter::{Provenance, Telling};
 use crate::babel::limits::{
     ACK_DOUBLINGS, ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RTT_UNKNOWN, UNACKED_MAX,
 };
-use crate::babel::link::{Link, LinkId, centis};
+use crate::babel::link::{LinkId, centis};
 use crate::babel::mail::{Dump, Mail, Said, Unacked, Waiting};
 use crate::babel::neighbour::NeighbourId;
-use crate::babel::route::{Entry, Selected};
-use crate::babel::source::Distance;
 use crate::babel::wire::tlv::{Cast, Tlv};
 use crate::babel::wire::writer::{Pushed, Writer};
-use crate::babel::words::{Metric, Prefix, RouterId};
-
-/// What is to be said of a prefix over a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Saying {
-    Update {
-        router_id: RouterId,
-        distance: Distance,
-    },
-    Retraction,
-    Nothing,
-}
+use crate::babel::words::{Metric, Prefix};
 
 /// A stamp older than this is not echoed: the round trip would mean nothing.
 const ECHO_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
@@ -143,6 +130,9 @@ impl Speaker {
             None => std::mem::take(&mut self.links.get_mut(&id)?.mail),
         };
         mail.flush_at = None;
+        // What is already as they know it needs no packet, and no acknowledgement.
+        mail.updates
+            .retain(|prefix, waiting| self.saying(id, *prefix, waiting.forced) != Saying::Nothing);
         let mut page = self.begin_page(id, to, &mail, now)?;
         page.small(&mut mail);
         let mut said = self.write_updates(id, &mut page, &mut mail, now);
@@ -226,7 +216,6 @@ impl Speaker {
         let mut sayings: Vec<(Prefix, Waiting, Saying)> = updates
             .into_iter()
             .map(|(prefix, waiting)| (prefix, waiting, self.saying(id, prefix, waiting.forced)))
-            .filter(|(.., saying)| *saying != Saying::Nothing)
             .collect();
         sayings.sort_by_key(|(.., saying)| *saying != Saying::Retraction);
         let mut said = Vec::new();
@@ -297,139 +286,6 @@ impl Speaker {
         said
     }
 
-    /// Returns what is true of a prefix over a link now.
-    fn saying(&self, id: LinkId, prefix: Prefix, forced: bool) -> Saying {
-        let Some(link) = self.links.get(&id) else {
-            return Saying::Nothing;
-        };
-        let ours = |metric| Saying::Update {
-            router_id: self.router_id,
-            distance: Distance {
-                seqno: self.seqno,
-                metric,
-            },
-        };
-        if link.config.filter.tells_aggregate(prefix) {
-            return ours(Metric::ZERO);
-        }
-        let entry = self.table.get(prefix);
-        let told = entry.is_some_and(|entry| entry.told & link.bit() != 0);
-        let silent = if told || forced {
-            Saying::Retraction
-        } else {
-            Saying::Nothing
-        };
-        let Some(entry) = entry else {
-            return silent;
-        };
-        let Some(way) = self.way(id, link, prefix, entry) else {
-            return silent;
-        };
-        let telling = link.config.filter.telling(prefix, way.from);
-        match telling {
-            _ if !way.distance.metric.is_finite() => silent,
-            Telling::Silent => silent,
-            Telling::AsOurs => ours(way.distance.metric),
-            Telling::AsIs => Saying::Update {
-                router_id: way.router_id,
-                distance: way.distance,
-            },
-        }
-    }
-
-    /// Returns the selected way to a prefix, if it may be told over a link.
-    fn way(&self, id: LinkId, link: &Link, prefix: Prefix, entry: &Entry) -> Option<Way> {
-        match entry.selected {
-            Selected::None => None,
-            Selected::Own => Some(Way {
-                from: Provenance::Own,
-                router_id: self.router_id,
-                distance: Distance {
-                    seqno: self.seqno,
-                    metric: *self.own.get(&prefix)?,
-                },
-            }),
-            Selected::Via(neighbour) => {
-                let route = entry.selected_route()?;
-                let over = self.neighbours.get(&neighbour)?.link;
-                if over == id && link.config.split_horizon {
-                    return None;
-                }
-                let cost = cost_to(&self.neighbours, &self.penalties, prefix, neighbour);
-                Some(Way {
-                    from: self.links.get(&over)?.config.filter.provenance(),
-                    router_id: route.router_id,
-                    distance: Distance {
-                        seqno: route.distance.seqno,
-                        metric: route.claimed.metric.plus(cost),
-                    },
-                })
-            }
-        }
-    }
-
-    /// Writes a saying, and notes what it binds us to.
-    fn write_saying(
-        &mut self,
-        id: LinkId,
-        page: &mut Page,
-        prefix: Prefix,
-        saying: Saying,
-        now: Moment,
-    ) -> Pushed {
-        let Some(link) = self.links.get(&id) else {
-            return Pushed::Refused;
-        };
-        let (router_id, distance) = match saying {
-            Saying::Nothing => return Pushed::Refused,
-            Saying::Retraction => {
-                let distance = Distance {
-                    seqno: self.seqno,
-                    metric: Metric::INFINITY,
-                };
-                (None, distance)
-            }
-            Saying::Update {
-                router_id,
-                distance,
-            } => (Some(router_id), distance),
-        };
-        let pushed = page.push(&Tlv::Update {
-            prefix: Some(prefix),
-            router_id,
-            next_hop: link.config.address,
-            interval: centis(link.config.update_interval),
-            seqno: distance.seqno,
-            metric: distance.metric,
-        });
-        let entry = self.table.get_mut(prefix);
-        if let (Pushed::Written, Some(entry)) = (pushed, entry) {
-            match router_id {
-                Some(router_id) => {
-                    entry.told |= link.bit();
-                    if router_id != self.router_id {
-                        entry.sources.note(router_id, distance, now);
-                    }
-                }
-                None => {
-                    entry.told &= !link.bit();
-                    entry.sources.handle_retraction(now);
-                }
-            }
-        }
-        pushed
-    }
-
-    fn note_said(&self, prefix: Prefix, saying: Saying, tries: u8) -> Said {
-        let version = self.table.get(prefix).map(|entry| entry.version);
-        Said {
-            prefix,
-            version: version.unwrap_or_default(),
-            retraction: saying == Saying::Retraction,
-            tries,
-        }
-    }
-
     /// Notes what waits for acknowledgements; where nobody is asked for one, retractions are said
     /// once more.
     fn expect_acks(&mut self, id: LinkId, to: Option<NeighbourId>, sent: Sent, now: Moment) {
@@ -487,86 +343,9 @@ fn usable(
     ids.iter().filter(is_usable).copied().collect()
 }
 
-/// A selected way, before a link's filter.
-struct Way {
-    from: Provenance,
-    router_id: RouterId,
-    distance: Distance,
-}
-
 /// A packet that was written.
 struct Sent {
     opaque: Option<u16>,
     said: Vec<Said>,
     asks_table: bool,
-}
-
-/// A packet that is being written.
-struct Page {
-    writer: Writer,
-    /// What its acknowledgement will say.
-    opaque: Option<u16>,
-    /// Whether something did not fit.
-    is_full: bool,
-    /// Whether nothing was said that is worth a packet.
-    is_idle: bool,
-}
-
-impl Page {
-    fn push(&mut self, tlv: &Tlv) -> Pushed {
-        if self.is_full {
-            return Pushed::Full;
-        }
-        let pushed = self.writer.push(tlv);
-        match pushed {
-            Pushed::Written => self.is_idle = false,
-            Pushed::Full => self.is_full = true,
-            Pushed::Refused => {}
-        }
-        pushed
-    }
-
-    /// Writes what is small: acknowledgements, and the probe that stands at the beginning.
-    fn small(&mut self, mail: &mut Mail) {
-        mail.probe = false;
-        while let Some(opaque) = mail.acks.pop_first() {
-            if self.push(&Tlv::Ack { opaque }) == Pushed::Full {
-                mail.acks.insert(opaque);
-                return;
-            }
-        }
-    }
-
-    /// Writes requests; behind the updates, so that a retraction is read before the request that
-    /// comes of it. Returns whether it asks for the whole table.
-    fn requests(&mut self, mail: &mut Mail) -> bool {
-        while let Some(((prefix, router_id), asking)) = mail.requests.pop_first() {
-            let tlv = Tlv::SeqnoRequest {
-                prefix,
-                router_id,
-                seqno: asking.seqno,
-                hop_count: asking.hop_count,
-            };
-            if self.push(&tlv) == Pushed::Full {
-                mail.requests.insert((prefix, router_id), asking);
-                return false;
-            }
-        }
-        let mut asked = false;
-        if mail.table_request {
-            let pushed = self.push(&Tlv::RouteRequest { prefix: None });
-            mail.table_request = pushed == Pushed::Full;
-            asked = pushed == Pushed::Written;
-        }
-        while let Some(prefix) = mail.route_requests.pop_first() {
-            let tlv = Tlv::RouteRequest {
-                prefix: Some(prefix),
-            };
-            if self.push(&tlv) == Pushed::Full {
-                mail.route_requests.insert(prefix);
-                break;
-            }
-        }
-        asked
-    }
 }

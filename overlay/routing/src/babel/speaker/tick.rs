@@ -166,7 +166,7 @@ impl Speaker {
         }
     }
 
-    /// Says again what was not acknowledged, as it is now; not what something newer replaced.
+    /// Says again what was not acknowledged, as it is now.
     fn resend(&mut self, id: LinkId, packet: &Unacked, now: Moment) {
         if packet.table_request {
             for neighbour in &packet.awaiting {
@@ -177,10 +177,6 @@ impl Speaker {
             }
         }
         for said in &packet.said {
-            let entry = self.table.get(said.prefix);
-            if entry.is_some_and(|entry| entry.version != said.version) {
-                continue;
-            }
             let waiting = Waiting {
                 tries: said.tries.saturating_add(1),
                 forced: said.retraction,
