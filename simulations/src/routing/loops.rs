@@ -27,7 +27,7 @@ const GRAVE: Duration = Duration::from_secs(260);
 /// Everybody reaches everybody after healing.
 const WHOLE_MAX: Duration = Duration::from_secs(10);
 /// Paths are good again: smoothed round trips take half a minute to forget a detour.
-const SETTLED: Duration = Duration::from_secs(40);
+const SETTLED: Duration = Duration::from_secs(80);
 
 /// Runs one seed.
 pub fn run(seed: u64, is_loud: bool) -> Outcome {

@@ -23,6 +23,8 @@ use crate::chance::Chance;
 
 /// Nodes start within this time.
 const STARTS: Duration = Duration::from_secs(2);
+/// After this paths are the best ones, and round trips are known well.
+const SETTLING: Duration = Duration::from_secs(30);
 /// The mean time between two dumps of a table: they come in the last quarter of 300 s.
 const QUIET: Duration = Duration::from_millis(262_500);
 /// How long the halves are apart.
@@ -177,6 +179,7 @@ fn quiet(net: &mut Net, figures: &mut Figures) {
         }
         all
     };
+    net.run(SETTLING);
     net.sent = Sent::default();
     let before = sent(net);
     net.run(QUIET);

@@ -8,7 +8,7 @@ use super::Speaker;
 use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::limits::{
-    BETTER_AGAIN, PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
+    PROBE_STEP, PROBES_MAX, REQUEST_PAUSE_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
 };
 use crate::babel::link::LinkId;
 use crate::babel::mail::{Unacked, UnackedQueue, Waiting};
@@ -54,7 +54,7 @@ impl Speaker {
             {
                 self.count(Count::RequestGivenUp);
                 // Whoever has a route that is not feasible is asked anew after a pause.
-                self.wishes.insert((now + BETTER_AGAIN, about.0));
+                self.wishes.insert((now + REQUEST_PAUSE_MAX, about.0));
             }
         }
         self.requests.handle_done(now);
