@@ -238,7 +238,7 @@ impl Net {
             }
         }
         for to in self.nodes.numbers() {
-            let best = self.distances(to, &costs);
+            let least = self.distances(to, &costs);
             for from in self.nodes.numbers() {
                 let (mut at, mut sum, mut steps) = (from, 0, 0);
                 while let Some((wire, next)) = self.next(at, to) {
@@ -248,15 +248,40 @@ impl Net {
                         break;
                     }
                 }
-                let best = best[from].unwrap_or(u32::MAX / 2);
+                let best = least[from].unwrap_or(u32::MAX / 2);
                 if at != to || best + best / 4 + 32 < sum {
-                    let known = self.explain(from, to);
-                    let text = format!("{} to {} costs {sum}, best {best}: {known}", from.0, to.0);
+                    let mut text = format!("{} to {} costs {sum}, best {best}", from.0, to.0);
+                    for at in self.best_path(from, to, &least, &costs) {
+                        text.push_str(&format!("\n    {}", self.explain(at, to)));
+                    }
                     self.fail("paths are about the shortest after healing", text);
                     return;
                 }
             }
         }
+    }
+
+    fn best_path(
+        &self,
+        from: NodeAt,
+        to: NodeAt,
+        least: &Arena<NodeAt, Option<u32>>,
+        costs: &BTreeMap<(NodeAt, WireAt), u32>,
+    ) -> Vec<NodeAt> {
+        let mut path = vec![from];
+        let mut at = from;
+        while at != to && path.len() < self.nodes.len() {
+            let ways = self.nodes[at].wires.iter().filter_map(|wire| {
+                let peer = self.wires[*wire].peer(at);
+                Some((least[peer]? + costs.get(&(at, *wire))?, peer))
+            });
+            let Some((_, next)) = ways.min() else {
+                break;
+            };
+            at = next;
+            path.push(at);
+        }
+        path
     }
 
     /// Returns the least cost of every node to one.
@@ -285,7 +310,7 @@ impl Net {
     }
 }
 
-/// Pairs whose packets do not arrive, and since when.
+/// Pairs whose packets do not arrive, and since when; anew when the way in use is cut once more.
 #[derive(Debug, Default)]
 pub struct Holes {
     since: BTreeMap<(NodeAt, NodeAt), Moment>,
@@ -312,7 +337,9 @@ impl Holes {
                     self.since.remove(&(from, to));
                     continue;
                 }
-                let since = *self.since.entry((from, to)).or_insert(now);
+                let since = self.since.entry((from, to)).or_insert(now);
+                *since = net.obstacle(from, to).unwrap_or(*since).max(*since);
+                let since = *since;
                 let lasted = now.since(since).as_secs() as usize;
                 let survived = (1..=HOLE_MAX)
                     .zip(&islands)
@@ -339,6 +366,20 @@ impl Holes {
 }
 
 impl Net {
+    /// Returns since when there is what packets on their way to a destination are stuck at, if they
+    /// have a next hop there: it has to be found out.
+    fn obstacle(&self, from: NodeAt, to: NodeAt) -> Option<Moment> {
+        let mut at = from;
+        for _ in 0..self.nodes.len() {
+            let (wire, next) = self.next(at, to)?;
+            if !self.passes(wire, at, next) {
+                return Some(self.wires[wire].disturbed_at);
+            }
+            at = next;
+        }
+        None
+    }
+
     fn explain_path(&self, from: NodeAt, to: NodeAt) -> String {
         let mut text = String::new();
         let mut at = from;

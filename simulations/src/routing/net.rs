@@ -453,6 +453,7 @@ impl Net {
         }
         while let Some(event) = self.nodes[node].speaker.poll_event() {
             let Event::RouteChanged { prefix, reach } = event else {
+                self.say(|| format!("node {}: {event:?}", node.0));
                 continue;
             };
             let Some(to) = node_of(prefix) else {

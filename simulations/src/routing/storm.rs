@@ -235,7 +235,7 @@ pub fn halves(net: &Net, chance: &mut Chance) -> Arena<NodeAt, bool> {
     halves
 }
 
-/// Ends every fault; nodes that are dead start at once.
+/// Ends every fault when nobody stands still; nodes that are dead start at once.
 pub fn heal(net: &mut Net) {
     let now = net.now();
     for wire in net.wires.numbers() {
@@ -248,7 +248,6 @@ pub fn heal(net: &mut Net) {
         }
     }
     for node in net.nodes.numbers() {
-        net.nodes[node].paused_until = net.nodes[node].paused_until.min(now);
         net.start(node, Seqno(0));
         net.with(node, |speaker, now| {
             speaker.announce(prefix_of(node), Metric::ZERO, now)
