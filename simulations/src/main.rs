@@ -244,10 +244,7 @@ fn planted(name: &str) -> anyhow::Result<Plant> {
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {
-    Scenario::named(name).with_context(|| {
-        format!(
-            "there is no scenario \"{name}\"; there are first, last-slot, routing and \
-             routing-scale"
-        )
-    })
+    const KNOWN: &str = "first, last-slot, routing and routing-scale";
+    Scenario::named(name)
+        .with_context(|| format!("there is no scenario \"{name}\"; there are {KNOWN}"))
 }
