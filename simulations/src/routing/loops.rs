@@ -50,7 +50,7 @@ pub fn run(seed: u64, is_loud: bool) -> Outcome {
     }
     let mut holes = Holes::default();
     storm(&mut net, climate, &mut holes, &mut chance, seed);
-    if seed % 10 == 0 && net.broken.is_none() {
+    if seed.is_multiple_of(10) && net.broken.is_none() {
         bury(&mut net, &mut holes);
     }
     if net.broken.is_none() {

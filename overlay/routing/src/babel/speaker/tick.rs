@@ -274,10 +274,7 @@ impl Speaker {
                 entry.hold = None;
                 self.changed.insert(prefix);
             }
-            let in_use = entry.selected_route().map(|route| route.router_id);
-            if entry.hold.is_none() {
-                forgotten += entry.sources.forget(|id| in_use == Some(id), now);
-            }
+            forgotten += entry.forget_sources(now);
             let routes = entry.routes.iter().map(|route| route.expires);
             let hold = entry.hold.map(|hold| hold.until);
             next = routes.chain(hold).fold(next, Moment::min);
