@@ -17,7 +17,7 @@
 //! | [`routing`] | the speaker alone, on up to a thousand nodes |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -155,27 +155,14 @@ fn main() -> anyhow::Result<ExitCode> {
                 };
                 return Ok(code(fleet::run(&plan, &regressions, keep)?));
             }
-            let scenario = named(&scenario)?;
-            if seeds == 0 || jobs == 0 {
-                bail!("seeds and jobs start at 1");
-            }
-            let kept = runner::kept(&regressions, scenario.name())
-                .with_context(|| format!("cannot read {}", regressions.display()))?;
             let plan = Plan {
-                scenario,
+                scenario: named(&scenario)?,
                 from,
                 seeds,
                 jobs,
-                kept,
+                kept: Vec::new(),
             };
-            let summary = runner::run(&plan);
-            summary.print();
-            if keep {
-                runner::keep(&regressions, scenario.name(), summary.broken())
-                    .with_context(|| format!("cannot write {}", regressions.display()))?;
-            }
-            bars::write(&plan, &summary)?;
-            summary.is_good()
+            run(plan, &regressions, keep)?
         }
         Command::Replay {
             scenario,
@@ -214,6 +201,24 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
     Ok(code(good))
+}
+
+/// Runs a plan after the seeds that once failed. Returns whether every promise held.
+fn run(mut plan: Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
+    if plan.seeds == 0 || plan.jobs == 0 {
+        bail!("seeds and jobs start at 1");
+    }
+    let name = plan.scenario.name();
+    plan.kept = runner::kept(regressions, name)
+        .with_context(|| format!("cannot read {}", regressions.display()))?;
+    let summary = runner::run(&plan);
+    summary.print();
+    if keep {
+        runner::keep(regressions, name, summary.broken())
+            .with_context(|| format!("cannot write {}", regressions.display()))?;
+    }
+    bars::write(&plan, &summary)?;
+    Ok(summary.is_good())
 }
 
 fn code(good: bool) -> ExitCode {

@@ -2,7 +2,8 @@
 //!
 //! A next hop counts while its node has a session with the life that its neighbour is in: what is
 //! sealed for a life before cannot be opened, so it goes nowhere. Loops are looked for without
-//! regard to cuts and losses; holes with regard to cuts and to nodes that stand still, not to losses.
+//! regard to cuts and losses; holes with regard to cuts and to nodes that stand still, not to
+//! losses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   agenda ─┬─ a packet arrives ─┐
-//!           ├─ a speaker's time ─┼─► speaker ─┬─ packets ─► wires (delay, loss, twice, cuts) ─► agenda
+//!           ├─ a speaker's time ─┼─► speaker ─┬─ packets ─► wires (delay, loss, cuts) ─► agenda
 //!           └─ the weather ──────┘            └─ RouteChanged ─► hops, each change is walked
 //! ```
 //! Decides what arrives where and when; what must hold is [`check`](super::check), what goes wrong

@@ -4,8 +4,8 @@
 //!   start ─► full tables ─► quiet, bytes counted ─► every tenth node dies ─► full tables
 //!         ─► two halves, cut silently ─► each half full ─► healed ─► full tables
 //! ```
-//! Full means that packets of everybody who is alive arrive everywhere; every change of a next hop is
-//! walked as in the other scenario.
+//! Full means that packets of everybody who is alive arrive everywhere; every change of a next hop
+//! is walked as in the other scenario.
 
 use std::fmt;
 use std::time::Duration;
@@ -81,9 +81,9 @@ impl fmt::Display for Figures {
         };
         write!(
             f,
-            "{} nodes, {} links: full tables {} after the start, {} after a tenth died (forgotten \
-             {}), {} after healing; {:.1} kbit/s sent by a node (busiest {:.1}), {:.1} bytes on the \
-             wire for an entry, {} route changes",
+            "{} nodes, {} links: full tables {} after the start, {} after a tenth died \
+             (forgotten {}), {} after healing; {:.1} kbit/s sent by a node (busiest {:.1}), \
+             {:.1} bytes on the wire for an entry, {} route changes",
             self.nodes,
             self.wires,
             time(self.started),

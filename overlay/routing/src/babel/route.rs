@@ -138,8 +138,8 @@ impl Entry {
     }
 
     /// Forgets feasibility distances that no route names and that nobody may still rely on
-    /// (§3.2.5). A route that is not feasible keeps its source: it may be a ghost that leads back to
-    /// us, and would become feasible. Returns how many.
+    /// (§3.2.5). A route that is not feasible keeps its source: it may be a ghost that leads back
+    /// to us, and would become feasible. Returns how many.
     pub fn forget_sources(&mut self, now: Moment) -> usize {
         if self.hold.is_some() {
             return 0;
