@@ -34,7 +34,8 @@ pub fn write_canary(report: &Report, seeds: u64) -> anyhow::Result<()> {
     put("first.canary", &report.figure(), ok)
 }
 
-fn put(name: &str, figure: &str, ok: bool) -> anyhow::Result<()> {
+/// Writes a figure.
+pub fn put(name: &str, figure: &str, ok: bool) -> anyhow::Result<()> {
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let path = folder.join(format!("{name}.json"));

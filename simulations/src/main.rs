@@ -14,9 +14,10 @@
 //! | [`check`], [`tally`], [`trail`] | what must hold, what happened |
 //! | [`plant`], [`canary`] | bugs on purpose, which the checkers must find |
 //! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
+//! | [`routing`] | the speaker alone, on up to a thousand nodes |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
@@ -24,6 +25,7 @@ use clap::{Parser, Subcommand};
 
 use crate::canary::Finish;
 use crate::plant::Plant;
+use crate::routing::fleet;
 use crate::runner::{Plan, Verbosity};
 use crate::scenario::{Case, Scenario};
 use crate::trim::Trim;
@@ -43,6 +45,7 @@ mod links;
 mod network;
 mod notary;
 mod plant;
+mod routing;
 mod runner;
 mod scenario;
 mod shrink;
@@ -65,7 +68,7 @@ struct Cli {
 enum Command {
     /// Run a scenario over many seeds, kept failures first.
     Run {
-        /// first or last-slot.
+        /// first, last-slot, routing or routing-scale.
         scenario: String,
         /// How many seeds.
         #[arg(long, default_value_t = 100)]
@@ -82,10 +85,13 @@ enum Command {
         /// Add seeds that fail to that file.
         #[arg(long)]
         keep: bool,
+        /// How many nodes; of routing-scale only.
+        #[arg(long, default_value_t = fleet::NODES_NEEDED)]
+        nodes: usize,
     },
     /// Run one seed again and show its last events, or all of them.
     Replay {
-        /// first or last-slot.
+        /// first, last-slot, routing or routing-scale.
         scenario: String,
         /// The seed.
         seed: u64,
@@ -101,6 +107,9 @@ enum Command {
         /// Plant this bug, by its name in the report of `canary`.
         #[arg(long)]
         plant: Option<String>,
+        /// How many nodes; of routing-scale only.
+        #[arg(long, default_value_t = fleet::NODES_NEEDED)]
+        nodes: usize,
     },
     /// Plant bugs in the shell and demand that each is found.
     Canary {
@@ -134,28 +143,26 @@ fn main() -> anyhow::Result<ExitCode> {
             jobs,
             regressions,
             keep,
+            nodes,
         } => {
-            let scenario = named(&scenario)?;
-            if seeds == 0 || jobs == 0 {
-                bail!("seeds and jobs start at 1");
+            if fleet::knows(&scenario) && seeds != 0 && jobs != 0 {
+                let plan = fleet::Plan {
+                    scenario,
+                    from,
+                    seeds,
+                    jobs,
+                    nodes,
+                };
+                return Ok(code(fleet::run(&plan, &regressions, keep)?));
             }
-            let kept = runner::kept(&regressions, scenario)
-                .with_context(|| format!("cannot read {}", regressions.display()))?;
             let plan = Plan {
-                scenario,
+                scenario: named(&scenario)?,
                 from,
                 seeds,
                 jobs,
-                kept,
+                kept: Vec::new(),
             };
-            let summary = runner::run(&plan);
-            summary.print();
-            if keep {
-                runner::keep(&regressions, scenario, &summary)
-                    .with_context(|| format!("cannot write {}", regressions.display()))?;
-            }
-            bars::write(&plan, &summary)?;
-            summary.is_good()
+            run(plan, &regressions, keep)?
         }
         Command::Replay {
             scenario,
@@ -164,7 +171,11 @@ fn main() -> anyhow::Result<ExitCode> {
             orders,
             without,
             plant,
+            nodes,
         } => {
+            if fleet::knows(&scenario) {
+                return Ok(code(fleet::replay(&scenario, seed, nodes, trace)));
+            }
             let verbosity = if trace {
                 Verbosity::Trace
             } else {
@@ -189,11 +200,33 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
-    Ok(if good {
+    Ok(code(good))
+}
+
+/// Runs a plan after the seeds that once failed. Returns whether every promise held.
+fn run(mut plan: Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
+    if plan.seeds == 0 || plan.jobs == 0 {
+        bail!("seeds and jobs start at 1");
+    }
+    let name = plan.scenario.name();
+    plan.kept = runner::kept(regressions, name)
+        .with_context(|| format!("cannot read {}", regressions.display()))?;
+    let summary = runner::run(&plan);
+    summary.print();
+    if keep {
+        runner::keep(regressions, name, summary.broken())
+            .with_context(|| format!("cannot write {}", regressions.display()))?;
+    }
+    bars::write(&plan, &summary)?;
+    Ok(summary.is_good())
+}
+
+fn code(good: bool) -> ExitCode {
+    if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }
 
 /// Reads which run is meant: what it places and leaves out, and the bug in it.
@@ -216,6 +249,7 @@ fn planted(name: &str) -> anyhow::Result<Plant> {
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {
+    const KNOWN: &str = "first, last-slot, routing and routing-scale";
     Scenario::named(name)
-        .with_context(|| format!("there is no scenario \"{name}\"; there are first and last-slot"))
+        .with_context(|| format!("there is no scenario \"{name}\"; there are {KNOWN}"))
 }

@@ -4,6 +4,7 @@
 //! also shows that it fails the same way. Invariant: the summary does not depend on how many
 //! threads there are.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -109,11 +110,7 @@ pub fn run(plan: &Plan) -> Summary {
 /// Runs one seed; a panic of the core is a broken promise like any other.
 pub(crate) fn one(case: &Case) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| case.run())).unwrap_or_else(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_default();
+        let text = panic_text(&*panic);
         Outcome {
             seed: case.seed,
             parameters: String::new(),
@@ -125,6 +122,13 @@ pub(crate) fn one(case: &Case) -> Outcome {
             lines: Vec::new(),
         }
     })
+}
+
+/// Returns what a panic said.
+pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
 }
 
 /// Tells people who wait; results go to stdout later.
@@ -144,6 +148,14 @@ impl Summary {
             .values()
             .filter(|outcome| outcome.violation.is_some());
         failed.map(|outcome| outcome.seed).collect()
+    }
+
+    /// Returns the seeds that broke a promise, with the promise.
+    pub fn broken(&self) -> impl Iterator<Item = (u64, &'static str)> {
+        self.outcomes.values().filter_map(|outcome| {
+            let violation = outcome.violation.as_ref()?;
+            Some((outcome.seed, violation.promise))
+        })
     }
 
     /// Returns whether every promise held, everything happened at least once and hashes were equal.
@@ -267,7 +279,7 @@ pub fn twice(from: u64, seeds: u64) -> bool {
 }
 
 /// Reads the seeds of a scenario that once failed; a file that is not there holds none.
-pub fn kept(path: &Path, scenario: Scenario) -> io::Result<Vec<u64>> {
+pub fn kept(path: &Path, scenario: &str) -> io::Result<Vec<u64>> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -276,31 +288,27 @@ pub fn kept(path: &Path, scenario: Scenario) -> io::Result<Vec<u64>> {
     Ok(read_kept(&text, scenario))
 }
 
-fn read_kept(text: &str, scenario: Scenario) -> Vec<u64> {
+fn read_kept(text: &str, scenario: &str) -> Vec<u64> {
     let lines = text
         .lines()
         .map(|line| line.split('#').next().unwrap_or_default());
     let pairs = lines.filter_map(|line| line.trim().split_once(' '));
-    let mine = pairs.filter(|(name, _)| *name == scenario.name());
+    let mine = pairs.filter(|(name, _)| *name == scenario);
     mine.filter_map(|(_, seed)| seed.trim().parse().ok())
         .collect()
 }
 
-/// Adds the seeds that failed to the file, unless they are there.
-pub fn keep(path: &Path, scenario: Scenario, summary: &Summary) -> io::Result<()> {
+/// Adds seeds that failed to the file, each with the promise that broke, unless they are there.
+pub fn keep(
+    path: &Path,
+    scenario: &str,
+    broken: impl Iterator<Item = (u64, &'static str)>,
+) -> io::Result<()> {
     let mut text = fs::read_to_string(path).unwrap_or_default();
     let known = read_kept(&text, scenario);
-    for outcome in summary.outcomes.values() {
-        let Some(violation) = &outcome.violation else {
-            continue;
-        };
-        if !known.contains(&outcome.seed) {
-            text.push_str(&format!(
-                "{} {} # {}\n",
-                scenario.name(),
-                outcome.seed,
-                violation.promise
-            ));
+    for (seed, promise) in broken {
+        if !known.contains(&seed) {
+            text.push_str(&format!("{scenario} {seed} # {promise}\n"));
         }
     }
     fs::write(path, text)
@@ -313,7 +321,7 @@ mod tests {
     #[test]
     fn kept_seeds_are_read_by_scenario() {
         let text = "# comment\nfirst 17 # once lost an order\nlast-slot 4\nfirst 3\n\n";
-        assert_eq!(read_kept(text, Scenario::First), [17, 3]);
-        assert_eq!(read_kept(text, Scenario::LastSlot), [4]);
+        assert_eq!(read_kept(text, "first"), [17, 3]);
+        assert_eq!(read_kept(text, "last-slot"), [4]);
     }
 }

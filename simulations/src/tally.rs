@@ -26,6 +26,8 @@ macro_rules! kinds {
     };
 }
 
+pub(crate) use kinds;
+
 kinds! {
     /// What the weather does.
     Fault {

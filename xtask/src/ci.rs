@@ -78,6 +78,16 @@ const STEPS: &[Step] = &[
         needs: Some("simulator"),
     },
     Step {
+        name: "loops",
+        work: Work::Run(loops),
+        needs: Some("simulator"),
+    },
+    Step {
+        name: "scale",
+        work: Work::Run(scale),
+        needs: Some("simulator"),
+    },
+    Step {
         name: "decoders",
         work: Work::Run(decoders),
         needs: None,
@@ -219,6 +229,30 @@ fn last_slot() -> Command {
 fn simulated(scenario: &str) -> Command {
     let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
     command.args(["--", "run", scenario, "--seeds", "100"]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command
+}
+
+/// The speaker alone in every kind of weather.
+fn loops() -> Command {
+    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
+    command.args(["--", "run", "routing", "--seeds", "200"]);
+    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command
+}
+
+/// The speaker alone on as many nodes as a gate has time for; the bar asks for a thousand.
+fn scale() -> Command {
+    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
+    command.args([
+        "--",
+        "run",
+        "routing-scale",
+        "--seeds",
+        "1",
+        "--nodes",
+        "200",
+    ]);
     command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command
 }

@@ -103,6 +103,8 @@ counts! {
     Lost "lost",
     /// A route expired.
     Expired "expired",
+    /// A feasibility distance was forgotten.
+    SourceForgotten "source-forgotten",
 }
 
 /// How often each thing happened; a counter that is full stays full.

@@ -83,6 +83,9 @@ pub struct Answered {
     pub ours: u64,
     /// Who is to be told the answer.
     pub waiting: BTreeSet<NeighbourId>,
+    /// What is ours no more but neighbours still wait for, to be passed on now: it was sent to ask
+    /// for any route, and may be due long after.
+    pub onward: Vec<(Prefix, RouterId)>,
 }
 
 /// All requests under way.
@@ -161,6 +164,14 @@ impl Requests {
         }
     }
 
+    /// Notes that somebody new may answer: pauses begin anew.
+    pub fn hasten(&mut self, about: (Prefix, RouterId), now: Moment) {
+        if let Some(request) = self.all.get_mut(&about) {
+            request.tries = 0;
+        }
+        self.handle_sent(about, now);
+    }
+
     /// Returns what is due.
     pub fn due(&self, now: Moment) -> Vec<(Prefix, RouterId)> {
         if self.quiet_until.is_none_or(|quiet| now < quiet) {
@@ -213,6 +224,10 @@ impl Requests {
                 .is_some_and(|(id, seqno)| id != about.1 || !seqno.is_before(request.seqno));
             if told {
                 answered.waiting.append(&mut request.waiting);
+            }
+            if done && !request.waiting.is_empty() {
+                request.tries = 0;
+                answered.onward.push(*about);
             }
             if request.need == Need::None && request.waiting.is_empty() {
                 over.push(*about);
@@ -324,6 +339,7 @@ mod tests {
         requests.forward(about(1), Seqno(5), 9, NeighbourId(1));
         let older = requests.settle(about(1).0, Some((id, Seqno(4))), |_, _| false);
         assert_eq!((older.ours, older.waiting.len()), (1, 0));
+        assert_eq!(older.onward, [about(1)]);
         assert_eq!(requests.get(about(1)).unwrap().need, Need::None);
         requests.forget(NeighbourId(1));
         assert!(requests.is_empty());

@@ -137,6 +137,18 @@ impl Entry {
         }
     }
 
+    /// Forgets feasibility distances that no route names and that nobody may still rely on
+    /// (§3.2.5). A route that is not feasible keeps its source: it may be a ghost that leads back
+    /// to us, and would become feasible. Returns how many.
+    pub fn forget_sources(&mut self, now: Moment) -> usize {
+        if self.hold.is_some() {
+            return 0;
+        }
+        let routes = &self.routes;
+        let is_named = |id| routes.iter().any(|route| route.router_id == id);
+        self.sources.forget(is_named, now)
+    }
+
     /// Takes a route out. Returns whether there was one.
     pub fn remove(&mut self, neighbour: NeighbourId) -> bool {
         let before = self.routes.len();
@@ -268,6 +280,32 @@ mod tests {
         table.forget_idle();
         assert_eq!(find(&table, "2001:db8::"), None);
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn unfeasible_route_keeps_its_source_until_it_is_gone() {
+        let id = RouterId::from_bytes([1; 8]).unwrap();
+        let neighbour = NeighbourId(3);
+        let far = |metric| Distance {
+            seqno: crate::babel::words::Seqno(1),
+            metric: crate::babel::words::Metric(metric),
+        };
+        let mut entry = Entry::default();
+        entry.sources.note(id, far(100), Moment(0));
+        entry.routes.push(Route {
+            neighbour,
+            router_id: id,
+            distance: far(200),
+            claimed: far(200),
+            next_hop: None,
+            interval: Centis(30_000),
+            expires: Moment(u64::MAX),
+        });
+        let late = Moment(0) + crate::babel::limits::SOURCE_KEPT;
+        assert_eq!(entry.forget_sources(late), 0);
+        assert!(!entry.routes.iter().any(|route| entry.is_feasible(route)));
+        entry.remove(neighbour);
+        assert_eq!(entry.forget_sources(late), 1);
     }
 
     #[test]

@@ -102,13 +102,16 @@ impl Sources {
         self.0.iter().find(|source| source.router_id == router_id)
     }
 
-    /// Forgets what was not told for a while and is not in use (§3.2.5).
-    pub fn forget(&mut self, in_use: impl Fn(RouterId) -> bool, now: Moment) {
+    /// Forgets what was not told for a while and is not in use (§3.2.5). Returns how much.
+    pub fn forget(&mut self, in_use: impl Fn(RouterId) -> bool, now: Moment) -> usize {
+        let before = self.0.len();
         self.0
             .retain(|s| in_use(s.router_id) || now < s.told_at + SOURCE_KEPT);
+        let forgotten = before - self.0.len();
         if self.0.is_empty() {
             self.0 = Vec::new();
         }
+        forgotten
     }
 
     /// Returns every source.

@@ -193,6 +193,7 @@ impl Speaker {
         if let Some(mail) = self.mail_of(to) {
             mail.request(about, asking, now);
         }
+        self.requests.hasten(about, now);
         self.count(Count::RequestSent);
     }
 
@@ -301,6 +302,9 @@ impl Speaker {
             .add_many(Count::RequestAnswered, answered.ours);
         for neighbour in answered.waiting {
             self.answer(neighbour, prefix, now);
+        }
+        for about in answered.onward {
+            self.send_request(about, now);
         }
     }
 

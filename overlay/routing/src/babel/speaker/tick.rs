@@ -8,7 +8,7 @@ use super::Speaker;
 use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::limits::{
-    BETTER_AGAIN, PROBE_STEP, PROBES_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
+    PROBE_STEP, PROBES_MAX, REQUEST_PAUSE_MAX, SILENCE_MAX, SWEEP_STEP, TABLE_SILENCE,
 };
 use crate::babel::link::LinkId;
 use crate::babel::mail::{Unacked, UnackedQueue, Waiting};
@@ -54,7 +54,7 @@ impl Speaker {
             {
                 self.count(Count::RequestGivenUp);
                 // Whoever has a route that is not feasible is asked anew after a pause.
-                self.wishes.insert((now + BETTER_AGAIN, about.0));
+                self.wishes.insert((now + REQUEST_PAUSE_MAX, about.0));
             }
         }
         self.requests.handle_done(now);
@@ -262,7 +262,7 @@ impl Speaker {
     fn sweep(&mut self, now: Moment) {
         let mut next = now + SWEEP_MAX;
         let mut lost = Vec::new();
-        let mut expired = 0;
+        let (mut expired, mut forgotten) = (0, 0);
         for (prefix, entry) in self.table.iter_mut() {
             let before = entry.routes.len();
             entry.routes.retain(|route| now < route.expires);
@@ -274,15 +274,14 @@ impl Speaker {
                 entry.hold = None;
                 self.changed.insert(prefix);
             }
-            let in_use = entry.selected_route().map(|route| route.router_id);
-            if entry.hold.is_none() {
-                entry.sources.forget(|id| in_use == Some(id), now);
-            }
+            forgotten += entry.forget_sources(now);
             let routes = entry.routes.iter().map(|route| route.expires);
             let hold = entry.hold.map(|hold| hold.until);
             next = routes.chain(hold).fold(next, Moment::min);
         }
         self.counters.add_many(Count::Expired, expired as u64);
+        self.counters
+            .add_many(Count::SourceForgotten, forgotten as u64);
         for prefix in lost {
             self.reconsider(prefix, now);
         }
