@@ -606,7 +606,6 @@ impl Node {
         }
     }
 
-    /// Tells the gate whom to admit, if that changed.
     /// Tells the gate whom it may let in, if that changed. Returns whether it did.
     fn publish_trust(&mut self) -> bool {
         let told = self.last_trust.as_ref();
