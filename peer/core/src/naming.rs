@@ -19,20 +19,27 @@ use crate::overlay::Live;
 use crate::port::Effect;
 
 impl Node {
-    /// Tells the shell which names there are, if that changed. What they come from is in the roster,
-    /// the data plane's plan and the agreements, so nothing is done while these are as they were.
+    /// Tells the shell which names there are, if that changed. What they come from is in the
+    /// roster, the data plane's plan and the agreements, so nothing is done while these are as they
+    /// were.
     pub(crate) fn publish_names(&mut self, roster_or_plan_changed: bool) {
         let agreements = self.view.agreements.len();
-        if !roster_or_plan_changed && self.named_agreements == agreements && self.names.is_some() {
+        let told = self.names.as_ref();
+        let is_same = told.is_some_and(|(_, known)| *known == agreements);
+        if is_same && !roster_or_plan_changed {
             return;
         }
-        self.named_agreements = agreements;
-        let names = self.name_table();
-        if self.names.as_deref() != Some(&names) {
-            let names = Arc::new(names);
-            self.names = Some(Arc::clone(&names));
-            self.out.now(Effect::Names(names));
-        }
+        let table = self.name_table();
+        let told = self.names.as_ref().map(|(table, _)| table);
+        let table = match told.filter(|told| ***told == table) {
+            Some(told) => Arc::clone(told),
+            None => {
+                let table = Arc::new(table);
+                self.out.now(Effect::Names(Arc::clone(&table)));
+                table
+            }
+        };
+        self.names = Some((table, agreements));
     }
 
     fn name_table(&mut self) -> Names {
@@ -111,13 +118,15 @@ impl Node {
 
     /// Returns the whole name of an address.
     pub(crate) fn name_of(&self, address: &Ipv6Addr) -> Option<String> {
-        self.names.as_ref()?.name_of(address)
+        let (names, _) = self.names.as_ref()?;
+        names.name_of(address)
     }
 
     /// Answers what a name means here; accepts it whole, without the zone, as a single word of our
     /// own organisation, or as an address.
     pub(crate) fn resolve(&self, asked: &str) -> Result<Reply, ApiError> {
-        let names = self.names.clone().unwrap_or_default();
+        let names = self.names.as_ref().map(|(names, _)| Arc::clone(names));
+        let names = names.unwrap_or_default();
         let text = asked.trim_end_matches('.').to_ascii_lowercase();
         let text = match text.parse() {
             Ok(address) => names.name_of(&address).ok_or_else(|| unknown(asked))?,

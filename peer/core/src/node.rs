@@ -145,10 +145,8 @@ pub struct Node {
     /// What routing knows and counts, by word.
     pub(crate) routing: BTreeMap<&'static str, u64>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
-    /// The table of names that was told last.
-    pub(crate) names: Option<Arc<Names>>,
-    /// How many agreements there were then.
-    pub(crate) named_agreements: usize,
+    /// The table of names that was told last, and how many agreements there were then.
+    pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
@@ -212,7 +210,6 @@ impl Node {
             routing: BTreeMap::new(),
             last_plan: None,
             names: None,
-            named_agreements: 0,
             resolver: None,
             last_trust: None,
             standing: Standing::default(),

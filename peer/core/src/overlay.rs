@@ -38,14 +38,16 @@ pub(crate) struct Live {
 }
 
 impl Node {
-    /// Tells the data plane what it should be doing, if that changed.
-    pub(crate) fn publish_overlay(&mut self) {
+    /// Tells the data plane what it should be doing, if that changed. Returns whether it did.
+    pub(crate) fn publish_overlay(&mut self) -> bool {
         self.know_neighbours();
         let plan = self.overlay_plan();
-        if self.last_plan.as_ref() != Some(&plan) {
+        let changed = self.last_plan.as_ref() != Some(&plan);
+        if changed {
             self.last_plan = Some(plan.clone());
             self.out.now(Effect::Overlay(Box::new(plan)));
         }
+        changed
     }
 
     fn overlay_plan(&mut self) -> Plan {

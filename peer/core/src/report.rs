@@ -65,8 +65,11 @@ impl Node {
             names: self.resolver.as_ref().map(|seen| Answering {
                 listen: seen.listen.clone(),
                 sentence: seen.sentence.clone(),
-                names: self.names.as_ref().map_or(0, |names| names.len() as u64),
-                left_out: self.names.as_ref().map_or(0, |names| names.left_out()),
+                names: self
+                    .names
+                    .as_ref()
+                    .map_or(0, |(names, _)| names.len() as u64),
+                left_out: self.names.as_ref().map_or(0, |(names, _)| names.left_out()),
             }),
             peers: self.peer_rows(),
             refusals: self.refused.words(),
