@@ -270,8 +270,9 @@ fn seeded(mut command: Command, variable: &str) -> Command {
 
 fn programs() -> Command {
     let mut command = workspace::cargo(&workspace::programs_arguments());
-    // A node that misbehaves, for the tests of the gate.
-    command.args(["--bins", "--example", "rogue"]);
+    // A node that misbehaves, for the tests of the gate; a router without a node, for those among
+    // other routers.
+    command.args(["-p", "mesh-dataplane", "--bins", "--example", "rogue"]);
     command
 }
 
