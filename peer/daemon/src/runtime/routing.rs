@@ -22,7 +22,7 @@ use mesh_base::time::Moment;
 use mesh_dataplane::carrier::Carrier;
 use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
 use mesh_dataplane::probe::Heard;
-use mesh_routing::babel::event::{Event, Reach, To, Transmit};
+use mesh_routing::babel::event::{Event, Parting, Reach, To, Transmit};
 use mesh_routing::babel::filter::Lawful;
 use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::speaker::{Config, Speaker};
@@ -458,7 +458,12 @@ impl Thread {
         };
         while let Some(event) = speaker.poll_event() {
             self.ages.note(&event, now);
-            if let Event::NeighbourDown { link, .. } = event
+            // Who restarted or does not hear us has its way still, and maybe new connections on it.
+            if let Event::NeighbourDown {
+                link,
+                why: Parting::Silent | Parting::HellosMissed,
+                ..
+            } = event
                 && let Some(node) = self.by_link.get(&link)
             {
                 let _ = self.lost.try_send(Loss::Neighbour(*node));
