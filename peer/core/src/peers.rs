@@ -68,7 +68,8 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// Notes a connection. Returns false if the table is full and the peer is new.
+    /// Notes a connection, also one that is known: what was measured stays. Returns false if the
+    /// table is full and the peer is new.
     pub fn handle_connected(
         &mut self,
         peer: NodeId,
@@ -76,14 +77,14 @@ impl Peers {
         seen: Option<SocketAddr>,
         now: Moment,
     ) -> bool {
-        let known = self.connected.contains_key(&peer);
-        if !known && PEERS_MAX <= self.connected.len() {
+        let known = self.connected.get(&peer);
+        if known.is_none() && PEERS_MAX <= self.connected.len() {
             return false;
         }
         let entry = Peer {
             org,
             seen,
-            rtt_us: None,
+            rtt_us: known.and_then(|known| known.rtt_us),
             ping: None,
             ping_next: now,
         };

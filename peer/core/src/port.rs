@@ -40,7 +40,8 @@ pub enum Input {
     Tick,
     /// The journal is on disk up to here.
     Persisted(Position),
-    /// The gate admitted a peer and the connection stands. `chain` is verified.
+    /// The gate admitted a peer and the connection stands; comes again if messages to it may have
+    /// been lost since. `chain` is verified.
     Connected {
         /// The peer.
         peer: NodeId,

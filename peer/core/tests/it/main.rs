@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use mesh_api::request::{DesiredState, OrderRequest, Sale};
 use mesh_api::{ErrorKind, Reply, Request};
+use mesh_peer::port::Input;
 
 use crate::town::Town;
 
@@ -204,4 +205,23 @@ fn replicas_are_equal_where_both_may_read() {
         town.machines[2].node.ledger().heads(),
     );
     assert_eq!(a, b);
+}
+
+#[test]
+fn connection_that_is_told_again_repeats_what_was_lost() {
+    let mut town = mesh();
+    town.machines[0].silent = true;
+    let call = town.ask(0, order("crm-db"));
+    town.machines[0].silent = false;
+    let asked = |town: &Town| town.machines[1].node.view().orders.len();
+    assert_eq!(asked(&town), 0, "the order was said to nobody");
+    let peer = &town.machines[1].node;
+    let told = Input::Connected {
+        peer: peer.id(),
+        chain: peer.chain().clone(),
+        seen: None,
+    };
+    town.feed(0, told);
+    assert_eq!(asked(&town), 1, "at once, not when notes are compared");
+    assert!(town.answer(call).is_ok());
 }

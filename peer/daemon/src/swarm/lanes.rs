@@ -5,8 +5,9 @@
 //!   send ─► queue (bounded; what does not fit is dropped and counted) ─► writer ─► stream
 //!   stream ─► reader (length checked first) ─► frames channel (waits: back-pressure)
 //! ```
-//! A frame is its length in four bytes, then the bytes. Fire and forget: the node repeats what
-//! matters, so a frame that was under way when a stream broke is lost. Control never waits behind
+//! A frame is its length in four bytes, then the bytes. A frame that was under way when a stream
+//! broke is lost; that it broke is told, so that the node repeats what matters at once and not when
+//! it next compares notes. Control never waits behind
 //! bulk: each lane has its own stream, queue and writer. Decides nothing about what frames mean.
 
 use std::collections::BTreeMap;
@@ -89,12 +90,14 @@ pub struct Outgoing {
     control: Control,
     peers: Arc<Mutex<BTreeMap<NodeId, PeerQueues>>>,
     dropped: Arc<AtomicU64>,
+    broken: mpsc::Sender<PeerId>,
 }
 
 impl Outgoing {
-    /// Returns queues that write through `control`.
-    pub fn new(control: Control) -> Self {
+    /// Returns queues that write through `control`. Whose lane broke is told to `broken`.
+    pub fn new(control: Control, broken: mpsc::Sender<PeerId>) -> Self {
         Self {
+            broken,
             control,
             peers: Arc::default(),
             dropped: Arc::default(),
@@ -142,6 +145,7 @@ impl Outgoing {
             lane,
             frames: waiting,
             waiting_bytes: Arc::clone(&waiting_bytes),
+            broken: self.broken.clone(),
         };
         tokio::spawn(writer.run());
         Queue {
@@ -163,6 +167,7 @@ struct Writer {
     lane: Lane,
     frames: mpsc::Receiver<Vec<u8>>,
     waiting_bytes: Arc<AtomicUsize>,
+    broken: mpsc::Sender<PeerId>,
 }
 
 impl Writer {
@@ -174,17 +179,21 @@ impl Writer {
                 .open_stream(self.peer, protocol(self.lane))
                 .await
             {
-                Ok(stream) => {
-                    if let Err(error) = self.write_all(stream).await {
-                        let (peer, lane) = (self.peer, self.lane);
-                        tracing::debug!(%peer, ?lane, %error, "a lane broke");
-                    }
-                }
+                Ok(stream) => self.write_until_broken(stream).await,
                 Err(error) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %error, "no lane yet");
                 }
             }
             tokio::time::sleep(REOPEN_WAIT).await;
+        }
+    }
+
+    /// Writes until the queue is closed, or until the stream breaks, which is told.
+    async fn write_until_broken<S: AsyncWrite + Unpin>(&mut self, stream: S) {
+        if let Err(error) = self.write_all(stream).await {
+            let (peer, lane) = (self.peer, self.lane);
+            tracing::debug!(%peer, ?lane, %error, "a lane broke");
+            let _ = self.broken.send(peer).await;
         }
     }
 
@@ -312,6 +321,9 @@ async fn read_frame<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use futures::io::Cursor;
     use mesh_base::identity::SecretKey;
 
@@ -351,6 +363,50 @@ mod tests {
         read_all(node(), Cursor::new([0, 0, 0, 9, 1, 2]), &arrivals).await;
         drop(arrivals);
         assert!(got.recv().await.is_none());
+    }
+
+    /// A stream whose other end is gone.
+    struct Gone;
+
+    impl AsyncWrite for Gone {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Written<usize> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Written<()> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Written<()> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    type Written<T> = Poll<io::Result<T>>;
+
+    fn writer() -> (Writer, mpsc::Sender<Vec<u8>>, mpsc::Receiver<PeerId>) {
+        let (sender, frames) = mpsc::channel(8);
+        let (broken, told) = mpsc::channel(8);
+        let writer = Writer {
+            control: libp2p_stream::Behaviour::new().new_control(),
+            peer: identity::peer_id(&node()).unwrap(),
+            lane: Lane::Ledger,
+            frames,
+            waiting_bytes: Arc::default(),
+            broken,
+        };
+        (writer, sender, told)
+    }
+
+    #[tokio::test]
+    async fn lane_that_broke_is_told_and_one_that_ended_is_not() {
+        let (mut writer, frames, mut told) = writer();
+        frames.send(b"lost".to_vec()).await.unwrap();
+        writer.write_until_broken(Gone).await;
+        assert_eq!(told.try_recv().ok(), identity::peer_id(&node()));
+        drop(frames);
+        writer.write_until_broken(Gone).await;
+        assert!(told.try_recv().is_err());
     }
 
     #[test]

@@ -6,14 +6,13 @@
 //! and when one is dead; whom to dial and keep is the node's choice.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::num::NonZeroU8;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::ConnectedPoint;
 use libp2p::core::transport::{Transport, TransportError};
 use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
@@ -21,7 +20,6 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
 use libp2p::{PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
 use libp2p_stream as stream;
-use mesh_base::address::is_overlay;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::Wall;
@@ -45,6 +43,8 @@ const PER_PEER_MAX: u32 = 4;
 const ARRIVALS_MAX: usize = 256;
 /// Refusals that wait for the node; a flood of strangers is cut here.
 const REFUSALS_MAX: usize = 64;
+/// Broken lanes whose writers wait to tell: two of each connection.
+const BROKEN_MAX: usize = 2 * ESTABLISHED_MAX as usize;
 /// Commands that wait for the swarm's task.
 const COMMANDS_MAX: usize = 1024;
 /// How often each connection is tried, and how long an answer may take.
@@ -58,7 +58,8 @@ const DIAL_CONCURRENCY: NonZeroU8 = NonZeroU8::new(4).expect("four is not zero")
 /// What happens on the control network.
 #[derive(Debug)]
 pub enum Event {
-    /// The gate admitted a peer and its first connection stands.
+    /// The gate admitted a peer and its first connection stands; or frames to it may have been lost
+    /// since, because a lane broke while another connection stood.
     Connected {
         /// The peer.
         peer: NodeId,
@@ -163,12 +164,14 @@ impl Network {
         }
         let mut control = swarm.behaviour().stream.new_control();
         lanes::receive(&mut control, &arrival)?;
-        let outgoing = Outgoing::new(control);
+        let (broken, lanes_broken) = mpsc::channel(BROKEN_MAX);
+        let outgoing = Outgoing::new(control, broken);
         let task = Task {
             swarm,
             gate: gate.clone(),
             outgoing: outgoing.clone(),
             orders,
+            lanes_broken,
             event,
             direct: BTreeMap::new(),
         };
@@ -301,6 +304,7 @@ struct Task {
     gate: Gate,
     outgoing: Outgoing,
     orders: mpsc::Receiver<Command>,
+    lanes_broken: mpsc::Receiver<PeerId>,
     event: mpsc::UnboundedSender<Event>,
     /// Connections over the underlay.
     direct: BTreeMap<PeerId, Vec<(ConnectionId, Option<SocketAddr>)>>,
@@ -315,6 +319,12 @@ impl Task {
                     Some(order) => self.on_order(order),
                     None => return,
                 },
+                Some(peer) = self.lanes_broken.recv() => {
+                    // If that was its last connection, the end is told instead.
+                    if self.swarm.is_connected(&peer) {
+                        self.tell_connected(peer);
+                    }
+                }
             }
         }
     }
@@ -398,11 +408,12 @@ impl Task {
         match event {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
-                endpoint,
                 num_established,
                 ..
             } if num_established.get() == 1 => {
-                self.on_connected(peer_id, &endpoint);
+                if let Some(peer) = self.tell_connected(peer_id) {
+                    self.outgoing.open(peer, peer_id);
+                }
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -448,19 +459,20 @@ impl Task {
         }
     }
 
-    fn on_connected(&mut self, peer_id: PeerId, endpoint: &ConnectedPoint) {
+    /// Tells the node that a peer is connected; returns its name there.
+    fn tell_connected(&mut self, peer_id: PeerId) -> Option<NodeId> {
         let chain = self.gate.chain_of(&peer_id);
         let (Some(peer), Some(chain)) = (identity::node_id(&peer_id), chain) else {
             // Only if a thousand others passed the gate in between; the peer dials again.
             let _ = self.swarm.disconnect_peer_id(peer_id);
-            return;
+            return None;
         };
         // Where a peer is seen inside the overlay says nothing about where it stands.
-        let seen = identity::socket_addr(endpoint.get_remote_address())
-            .filter(|at| !matches!(at.ip(), IpAddr::V6(ip) if is_overlay(&ip)));
-        self.outgoing.open(peer, peer_id);
+        let direct = self.direct.get(&peer_id).and_then(|known| known.first());
+        let seen = direct.and_then(|(_, at)| *at);
         tracing::debug!(peer = %peer_id, ?seen, "connected");
         let _ = self.event.send(Event::Connected { peer, chain, seen });
+        Some(peer)
     }
 }
 
