@@ -24,6 +24,11 @@ impl Chance {
         z ^ (z >> 31)
     }
 
+    /// Returns a number below `end`; zero if that is zero.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.bits().checked_rem(end).unwrap_or_default()
+    }
+
     /// Returns a place in a list of `len`; zero if the list is empty.
     pub fn index(&mut self, len: usize) -> usize {
         let bits = self.bits() >> 32;
@@ -37,8 +42,8 @@ impl Chance {
     /// Returns a time from `low` up to `high`.
     pub fn between(&mut self, low: Duration, high: Duration) -> Duration {
         let room = high.saturating_sub(low).as_micros();
-        let room = u64::try_from(room).unwrap_or(u64::MAX).saturating_add(1);
-        low + Duration::from_micros(self.bits().checked_rem(room).unwrap_or_default())
+        let room = u64::try_from(room).unwrap_or(u64::MAX);
+        low + Duration::from_micros(self.below(room.saturating_add(1)))
     }
 }
 
@@ -68,7 +73,11 @@ mod tests {
     fn time_between_two_is_between_them() {
         let (low, high) = (Duration::from_millis(5), Duration::from_millis(7));
         let mut chance = Chance::new(3);
-        assert!((0..1000).all(|_| (low..=high).contains(&chance.between(low, high))));
+        let times: Vec<_> = (0..1000).map(|_| chance.between(low, high)).collect();
+        let edge = Duration::from_micros(200);
+        assert!(times.iter().all(|time| (low..=high).contains(time)));
+        assert!(times.iter().any(|time| *time < low + edge));
+        assert!(times.iter().any(|time| high < *time + edge));
         assert_eq!(chance.between(high, low), high);
     }
 }

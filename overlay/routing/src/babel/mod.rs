@@ -26,12 +26,10 @@
 //! | [`mail`] | what waits to be said |
 //! | [`filter`] | what a link carries |
 //! | [`pace`], [`limits`], [`count`] | how much of anything |
-//! | [`chance`] | jitter |
 //! | [`words`] | sequence numbers, metrics, router-ids, prefixes |
 //! | [`wire`] | packets and TLVs as bytes |
 //! | [`mac`] | packets that only who has the key can make |
 
-pub mod chance;
 pub mod cost;
 pub mod count;
 pub mod event;

@@ -13,13 +13,13 @@ use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use mesh_base::time::Moment;
-use mesh_routing::babel::chance::Chance;
 use mesh_routing::babel::event::{Event, Reach, To};
 use mesh_routing::babel::filter::{Lawful, LinkFilter, Role};
 use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::speaker::{Config, Speaker};
 use mesh_routing::babel::wire::tlv::Cast;
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
+use mesh_routing::chance::Chance;
 
 /// Names a node.
 pub type NodeAt = usize;
@@ -345,7 +345,7 @@ impl Net {
             if lost || !self.nodes[node].alive {
                 continue;
             }
-            let delay = wire.delay + self.chance.between((Duration::ZERO, wire.jitter));
+            let delay = wire.delay + self.chance.between(Duration::ZERO, wire.jitter);
             self.sent += 1;
             let flight = Flight {
                 wire: at,

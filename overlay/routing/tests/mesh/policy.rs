@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mesh_base::time::Moment;
-use mesh_routing::babel::chance::Chance;
 use mesh_routing::babel::count::Count;
 use mesh_routing::babel::event::{Alarm, Event, Reach};
 use mesh_routing::babel::filter::{Lawful, LinkFilter, Role, Rule};
@@ -12,6 +11,7 @@ use mesh_routing::babel::limits::{PREFIXES_MAX, ROUTES_PER_PREFIX_MAX};
 use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::wire::tlv::{Cast, Centis, Stamp, Tlv};
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
+use mesh_routing::chance::Chance;
 
 use crate::desk::{Desk, own, request, retraction, theirs, update, update_as};
 use crate::net::{id_of, prefix_of};

@@ -103,7 +103,7 @@ impl Speaker {
         }
         let at = match haste {
             Haste::Urgent => now,
-            Haste::None | Haste::Gather => now + self.chance.between(GATHER),
+            Haste::None | Haste::Gather => now + self.chance.between(GATHER.0, GATHER.1),
         };
         self.post(prefix, at);
         lost
@@ -112,7 +112,7 @@ impl Speaker {
     /// Tells the neighbours on both sides of a turn: a route is not told to where it leads, so the
     /// one that it led to must hear of it now, and the one that it leads to must forget it.
     fn turn_horizon(&mut self, prefix: Prefix, before: Selected, after: Selected, now: Moment) {
-        let at = now + self.chance.between(GATHER);
+        let at = now + self.chance.between(GATHER.0, GATHER.1);
         if let Some(entry) = self.table.get_mut(prefix) {
             entry.version = entry.version.wrapping_add(1);
         }

@@ -37,7 +37,6 @@ use std::net::Ipv6Addr;
 
 use mesh_base::time::Moment;
 
-use crate::babel::chance::Chance;
 use crate::babel::count::{Count, Counters};
 use crate::babel::event::{Event, NextHop, Parting, Reach};
 use crate::babel::filter::Lawful;
@@ -50,6 +49,7 @@ use crate::babel::request::Requests;
 use crate::babel::route::{Entry, Selected, Table};
 use crate::babel::wire::ignored::IgnoredCounts;
 use crate::babel::words::{Metric, Prefix, RouterId, Seqno};
+use crate::chance::Chance;
 
 /// Who a speaker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -389,7 +389,7 @@ impl Speaker {
 
     /// Returns a pause that keeps the promise of an interval: its last quarter, by chance.
     fn early(&mut self, interval: std::time::Duration) -> std::time::Duration {
-        self.chance.between((interval * 3 / 4, interval))
+        self.chance.between(interval * 3 / 4, interval)
     }
 }
 
