@@ -5,6 +5,7 @@
 //! wait here until that lock is released, and `pump` hands them to the next hops. Buffers are used
 //! again, so that a parcel costs no allocation. Invariant: between two packets no parcel waits.
 
+use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use mesh_routing::table::DropReason;
@@ -37,7 +38,7 @@ pub enum Route {
 pub struct Exit<'a> {
     wire: &'a Wire,
     own: Ipv6Addr,
-    parcels: Vec<Vec<u8>>,
+    parcels: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
 }
 
@@ -47,7 +48,7 @@ impl<'a> Exit<'a> {
         Self {
             wire,
             own: Ipv6Addr::UNSPECIFIED,
-            parcels: Vec::new(),
+            parcels: VecDeque::new(),
             spare: Vec::new(),
         }
     }
@@ -66,9 +67,9 @@ impl<'a> Exit<'a> {
         }
     }
 
-    /// Takes a parcel that waits; give its buffer back with [`Exit::recycle`].
+    /// Takes the parcel that waits longest; give its buffer back with [`Exit::recycle`].
     pub fn take(&mut self) -> Option<Vec<u8>> {
-        self.parcels.pop()
+        self.parcels.pop_front()
     }
 
     /// Gives back the buffer of a parcel.
@@ -87,7 +88,7 @@ impl<'a> Exit<'a> {
             return Err(DropReason::Malformed);
         };
         parcel.truncate(len);
-        self.parcels.push(parcel);
+        self.parcels.push_back(parcel);
         Ok(())
     }
 }
@@ -108,8 +109,9 @@ mod tests {
         let wire = Wire::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
         let mut exit = Exit::new(&wire);
         exit.set_own(OWN);
-        for _ in 0..PARCELS_MAX {
-            assert_eq!(exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR), Ok(()));
+        for number in 0..PARCELS_MAX {
+            let last = u8::try_from(number).unwrap();
+            assert_eq!(exit.send(&[4, 0, 0, 0, last], Way::Mesh, FAR), Ok(()));
         }
         let full = exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR);
         assert_eq!(full, Err(DropReason::Congested));
@@ -117,6 +119,11 @@ mod tests {
         while let Some(parcel) = exit.take() {
             let packet = Packet::parse(&parcel).unwrap();
             assert_eq!((packet.source(), packet.destination()), (OWN, FAR));
+            assert_eq!(
+                parcel.last().copied().map(usize::from),
+                Some(count),
+                "in order"
+            );
             exit.recycle(parcel);
             count += 1;
         }

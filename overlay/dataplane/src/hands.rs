@@ -76,39 +76,66 @@ impl<'a> Hands<'a> {
     pub fn drive(&mut self, now: Instant) {
         let live = Arc::clone(&self.live);
         for peer in live.peers.values() {
-            let route = live.route(peer);
+            let route = || live.route(peer);
             peer.drive(route, &mut self.exit, &mut self.sealed, now);
-            self.hand_on(now);
+            self.hand_on(&live, now);
         }
     }
 
     /// Takes a datagram from the underlay.
     pub fn take_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+        let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
         let came = Way::Direct(from);
-        if let Some((node, len)) = self.open(datagram, came, from.ip(), &mut plain, now)
+        if let Some((peer, len)) = self.open(&live, datagram, came, from.ip(), &mut plain, now)
             && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(node, packet, now)
+            && let Err(reason) = self.take_from_link(&live, peer, packet, now)
         {
             self.shared.drop_packet(reason);
         }
         self.plain = plain;
     }
 
-    /// Carries one packet to where the table says, if the doors on its way agree; tells its sender
-    /// if not.
+    /// Carries one packet of this machine or an instance to where the table says, if the doors on
+    /// its way agree; tells its sender if not.
     pub fn route(&mut self, origin: Origin, bytes: &[u8], now: Instant) {
-        if let Err(reason) = self.carry(origin, bytes, now) {
+        let live = Arc::clone(&self.live);
+        let Ok(packet) = Packet::parse(bytes) else {
+            self.shared.drop_packet(DropReason::Malformed);
+            return;
+        };
+        // The engines' own ports are not for programs.
+        if transit::is_parcel(&packet) || probe::is_probe(&packet) {
+            self.shared.drop_packet(DropReason::Protocol);
+            return;
+        }
+        self.judge(&live, origin, &packet, bytes, now);
+    }
+
+    fn judge(
+        &mut self,
+        live: &Live,
+        origin: Origin,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+        now: Instant,
+    ) {
+        if let Err(reason) = self.carry(live, origin, packet, bytes, now) {
             self.shared.drop_packet(reason);
-            self.tell(origin, bytes, reason, now);
+            self.tell(live, origin, (bytes, reason), now);
         }
     }
 
     /// Tells a lawful sender why its packet went nowhere, if that may be said. Whoever is denied or
     /// meets nobody has shown a source that it may use: the table looks at that first.
-    fn tell(&mut self, origin: Origin, bytes: &[u8], reason: DropReason, now: Instant) {
+    fn tell(
+        &mut self,
+        live: &Live,
+        origin: Origin,
+        (bytes, reason): (&[u8], DropReason),
+        now: Instant,
+    ) {
         let is_for_us = reason != DropReason::Unreachable;
-        let live = Arc::clone(&self.live);
         let peer = match origin {
             Origin::Host => None,
             Origin::Peer(node) if is_for_us => match live.peers.get(&node) {
@@ -126,70 +153,70 @@ impl<'a> Hands<'a> {
         }
         // What cannot be sent is not sent: its sender then waits for its own timeout.
         let _ = match peer {
-            Some(peer) => {
-                let route = live.route(peer);
-                let sent = peer.send(&told, route, &mut self.exit, &mut self.sealed, now);
-                self.hand_on(now);
-                sent
-            }
+            Some(peer) => self.send(live, peer, &told, now),
             None => deliver(&self.shared.host, &told),
         };
     }
 
     /// Opens a datagram with the session that it belongs to; returns whose it is and the length of
     /// the packet that now stands at the start of `out`.
-    fn open(
+    fn open<'live>(
         &mut self,
+        live: &'live Live,
         datagram: &[u8],
         came: Way,
         from: IpAddr,
         out: &mut [u8],
         now: Instant,
-    ) -> Option<(NodeId, usize)> {
-        let live = Arc::clone(&self.live);
-        let peer = self.find_peer(&live, datagram, came, from)?;
-        let route = live.route(peer);
-        let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
-        self.hand_on(now);
+    ) -> Option<(&'live Arc<Peer>, usize)> {
+        let found = self.find_peer(live, datagram, came, from);
+        let received = found.map(|peer| {
+            let route = || live.route(peer);
+            peer.receive(datagram, came, route, &mut self.exit, out, now)
+        });
+        // Also without a session: a cookie may have been made.
+        self.hand_on(live, now);
+        let (peer, received) = (found?, received?);
         if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
             listener.handle_up(peer.node);
         }
-        Some((peer.node, received.packet_len?))
+        Some((peer, received.packet_len?))
     }
 
     /// Takes what came out of a link's session over the link's own underlay.
     fn take_from_link(
         &mut self,
-        from: NodeId,
+        live: &Live,
+        from: &Peer,
         bytes: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let live = Arc::clone(&self.live);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if let Some(talk) = talk::read(&packet) {
-            return self.tell_listener(from, talk);
+            return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(from, &packet, 1, now);
+            return self.take_probe(live, from, &packet, 1, now);
         }
         if !transit::is_parcel(&packet) {
-            self.route(Origin::Peer(from), bytes, now);
+            self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
             return Ok(());
         }
         let is_member = |address: &Ipv6Addr| live.table.is_peer(address);
-        match transit::judge(&packet, from, live.own, &live.fib, is_member) {
+        match transit::judge(&packet, from.node, live.own, &live.fib, is_member) {
             Transit::Drop(reason) => {
                 if reason == DropReason::HopLimit {
-                    self.tell_exceeded(bytes, now);
+                    self.tell_exceeded(live, bytes, now);
                 }
                 Err(reason)
             }
             Transit::Here { source, datagram } => {
                 let hops = probe::crossed(packet.hop_limit());
                 let mut inner = std::mem::take(&mut self.inner);
-                let opened = self.open(datagram, Way::Mesh, IpAddr::V6(source), &mut inner, now);
-                let done = match opened.and_then(|(node, len)| Some((node, inner.get(..len)?))) {
-                    Some((node, packet)) => self.take_from_afar(node, packet, hops, now),
+                let ip = IpAddr::V6(source);
+                let opened = self.open(live, datagram, Way::Mesh, ip, &mut inner, now);
+                let done = match opened.and_then(|(peer, len)| Some((peer, inner.get(..len)?))) {
+                    Some((peer, packet)) => self.take_from_afar(live, peer, packet, hops, now),
                     None => Ok(()),
                 };
                 self.inner = inner;
@@ -197,7 +224,8 @@ impl<'a> Hands<'a> {
             }
             Transit::Relay(next) => {
                 transit::spend_hop(bytes);
-                self.relay(next, bytes, now)
+                let peer = live.peers.get(&next).ok_or(DropReason::Unreachable)?;
+                peer.relay(bytes, &mut self.exit, &mut self.sealed, now)
             }
         }
     }
@@ -205,39 +233,37 @@ impl<'a> Hands<'a> {
     /// Takes what came out of a session whose datagram was in a parcel.
     fn take_from_afar(
         &mut self,
-        from: NodeId,
+        live: &Live,
+        from: &Peer,
         bytes: &[u8],
         hops: u8,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if let Some(peer) = self.live.peers.get(&from) {
-            peer.set_hops(hops);
-        }
+        from.set_hops(hops);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if talk::read(&packet).is_some() {
             return Err(DropReason::Relayed);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(from, &packet, hops, now);
+            return self.take_probe(live, from, &packet, hops, now);
         }
         if transit::is_parcel(&packet) {
             return Err(DropReason::Transit);
         }
-        self.route(Origin::Peer(from), bytes, now);
+        self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
         Ok(())
     }
 
     /// Takes what a node asks or says about a way, `hops` links from here.
     fn take_probe(
         &mut self,
-        from: NodeId,
+        live: &Live,
+        from: &Peer,
         packet: &Packet<'_>,
         hops: u8,
         now: Instant,
     ) -> Result<(), DropReason> {
-        let live = Arc::clone(&self.live);
-        let peer = live.peers.get(&from).ok_or(DropReason::Source)?;
-        if packet.source() != peer.address || packet.destination() != live.own {
+        if packet.source() != from.address || packet.destination() != live.own {
             return Err(DropReason::Source);
         }
         match probe::read(packet).ok_or(DropReason::Malformed)? {
@@ -245,13 +271,13 @@ impl<'a> Hands<'a> {
                 if !lock(&self.shared.probes).take(self.shared.moment(now)) {
                     return Err(DropReason::Congested);
                 }
-                let told = probe::answer(nonce, hops, live.own, peer.address);
-                self.send_to(from, &told, now)
+                let told = probe::answer(nonce, hops, live.own, from.address);
+                self.send(live, from, &told, now)
             }
             said @ (Probe::Answer { .. } | Probe::Exceeded { .. }) => {
                 if let Some(listener) = &self.shared.listener {
                     listener.handle_probe(Heard {
-                        from,
+                        from: from.node,
                         said,
                         hops,
                         at: now,
@@ -264,10 +290,10 @@ impl<'a> Hands<'a> {
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever
     /// claims to be the sender has no part in that session unless it is.
-    fn tell_exceeded(&mut self, parcel: &[u8], now: Instant) {
-        let live = Arc::clone(&self.live);
+    fn tell_exceeded(&mut self, live: &Live, parcel: &[u8], now: Instant) {
         let source = Packet::parse(parcel).map(|packet| packet.source());
-        let Some(node) = source.ok().and_then(|it| live.table.peer_at(&it)) else {
+        let node = source.ok().and_then(|it| live.table.peer_at(&it));
+        let Some(peer) = node.and_then(|node| live.peers.get(&node)) else {
             return;
         };
         let Some(told) = probe::exceeded(parcel, live.own) else {
@@ -275,7 +301,7 @@ impl<'a> Hands<'a> {
         };
         if lock(&self.shared.probes).take(self.shared.moment(now)) {
             // What cannot be sent is not sent: the asker waits for its own timeout.
-            let _ = self.send_to(node, &told, now);
+            let _ = self.send(live, peer, &told, now);
         }
     }
 
@@ -283,9 +309,19 @@ impl<'a> Hands<'a> {
     pub fn send_to(&mut self, node: NodeId, packet: &[u8], now: Instant) -> Result<(), DropReason> {
         let live = Arc::clone(&self.live);
         let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
+        self.send(&live, peer, packet, now)
+    }
+
+    fn send(
+        &mut self,
+        live: &Live,
+        peer: &Peer,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let route = live.route(peer);
         let sent = peer.send(packet, route, &mut self.exit, &mut self.sealed, now);
-        self.hand_on(now);
+        self.hand_on(live, now);
         sent
     }
 
@@ -305,26 +341,27 @@ impl<'a> Hands<'a> {
     }
 
     /// Gives the parcels that were made meanwhile to their next hops.
-    fn hand_on(&mut self, now: Instant) {
+    fn hand_on(&mut self, live: &Live, now: Instant) {
         while let Some(parcel) = self.exit.take() {
-            if let Err(reason) = self.hand_on_one(&parcel, now) {
+            if let Err(reason) = self.hand_on_one(live, &parcel, now) {
                 self.shared.drop_packet(reason);
             }
             self.exit.recycle(parcel);
         }
     }
 
-    /// Gives a parcel of ours to its next hop.
-    pub fn hand_on_one(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
+    fn hand_on_one(&mut self, live: &Live, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
         let packet = Packet::parse(parcel).map_err(|_| DropReason::Malformed)?;
-        let next = self.live.fib.next_hop(packet.destination());
-        self.relay(next.ok_or(DropReason::Unreachable)?, parcel, now)
+        let next = live.fib.next_hop(packet.destination());
+        let peer = next.and_then(|next| live.peers.get(&next));
+        let peer = peer.ok_or(DropReason::Unreachable)?;
+        peer.say(parcel, &mut self.exit, &mut self.sealed, now)
     }
 
-    fn relay(&mut self, next: NodeId, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
+    /// Gives a parcel of ours that no session made to its next hop.
+    pub fn send_parcel(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
         let live = Arc::clone(&self.live);
-        let peer = live.peers.get(&next).ok_or(DropReason::Unreachable)?;
-        peer.relay(parcel, &mut self.exit, &mut self.sealed, now)
+        self.hand_on_one(&live, parcel, now)
     }
 
     /// Finds whose datagram it is. Answers strangers' handshakes with a cookie when there are too
@@ -369,34 +406,34 @@ impl<'a> Hands<'a> {
         }
     }
 
-    fn carry(&mut self, origin: Origin, bytes: &[u8], now: Instant) -> Result<(), DropReason> {
-        let (shared, live) = (self.shared, Arc::clone(&self.live));
-        let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
-        if transit::is_parcel(&packet) || probe::is_probe(&packet) {
-            return Err(DropReason::Protocol);
-        }
-        let verdict = live.table.classify(&packet, origin);
+    fn carry(
+        &mut self,
+        live: &Live,
+        origin: Origin,
+        packet: &Packet<'_>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let shared = self.shared;
+        let verdict = live.table.classify(packet, origin);
         if let Verdict::Drop(reason) = verdict {
             return Err(reason);
         }
-        leave(shared, &live, origin, &packet, now)?;
+        leave(shared, live, origin, packet, now)?;
         match verdict {
             Verdict::ToPeer(node) => {
                 let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
-                let route = live.route(peer);
-                let sent = peer.send(bytes, route, &mut self.exit, &mut self.sealed, now);
-                self.hand_on(now);
-                sent
+                self.send(live, peer, bytes, now)
             }
             Verdict::ToHost => {
                 if let Some(door) = &shared.host_door {
-                    lock(door).ingress_to_host(&packet, shared.moment(now))?;
+                    lock(door).ingress_to_host(packet, shared.moment(now))?;
                 }
                 deliver(&shared.host, bytes)
             }
             Verdict::ToInstance(item) => {
-                let instance = instance(&live, item)?;
-                lock(&instance.door).ingress(&packet, shared.moment(now))?;
+                let instance = instance(live, item)?;
+                lock(&instance.door).ingress(packet, shared.moment(now))?;
                 let device = instance.device.as_deref().ok_or(DropReason::Detached)?;
                 deliver(device, bytes)?;
                 instance

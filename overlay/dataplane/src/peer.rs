@@ -43,6 +43,8 @@ pub struct LinkStats {
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay; none if never.
     pub link_silent_ms: Option<u64>,
+    /// When that was.
+    pub link_heard: Option<Instant>,
     /// Bytes of packets from it, talk and others' parcels included.
     pub received_bytes: u64,
     /// Bytes of packets to it, likewise.
@@ -185,7 +187,7 @@ impl Peer {
         now: Instant,
     ) -> Result<(), DropReason> {
         let mut link = lock(&self.link);
-        link.tick_if_stale(route, exit, out, now);
+        link.tick_if_stale(|| route, exit, out, now);
         if !link.session.ready() {
             let waits = link.wait(packet);
             if link.next_attempt <= now {
@@ -231,18 +233,19 @@ impl Peer {
     }
 
     /// Takes a datagram. Returns whether it ended a silence of the link, and the length of the
-    /// packet that now stands at the start of `out`.
+    /// packet that now stands at the start of `out`. Most datagrams need no `route`, so it is looked
+    /// up when one does.
     pub fn receive(
         &self,
         datagram: &[u8],
         came: Way,
-        route: Route,
+        route: impl Fn() -> Route,
         exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
     ) -> Received {
         let mut link = lock(&self.link);
-        link.tick_if_stale(route, exit, out, now);
+        link.tick_if_stale(&route, exit, out, now);
         let opened = match link.session.open(datagram, out) {
             Ok(opened) if opened != Opened::Cookie => opened,
             _ => return Received::default(),
@@ -271,11 +274,17 @@ impl Peer {
     }
 
     /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent.
-    pub fn drive(&self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
+    pub fn drive(
+        &self,
+        route: impl Fn() -> Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) {
         let mut link = lock(&self.link);
-        link.tick(route, exit, out, now);
+        link.tick(&route, exit, out, now);
         if link.session.ready() {
-            self.flush(&mut link, route, exit, out, now);
+            self.flush(&mut link, &route, exit, out, now);
             let idle = KEEPALIVE <= now.duration_since(link.spoke);
             if let (Role::Neighbour, true, Some(endpoint)) = (link.role, idle, link.endpoint) {
                 // Refused only when the socket is full, and then the link is anything but idle.
@@ -283,7 +292,7 @@ impl Peer {
             }
         }
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
-            link.attempt(route, exit, out, now);
+            link.attempt(route(), exit, out, now);
         }
     }
 
@@ -299,6 +308,7 @@ impl Peer {
             endpoint: link.endpoint,
             silent_ms: silent(link.heard),
             link_silent_ms: silent(link.heard_directly),
+            link_heard: link.heard_directly,
             received_bytes: self.received_bytes.load(Ordering::Relaxed),
             sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
             relayed_bytes: self.relayed_bytes.load(Ordering::Relaxed),
@@ -309,7 +319,7 @@ impl Peer {
     fn flush(
         &self,
         link: &mut Link,
-        route: Route,
+        route: impl Fn() -> Route,
         exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
@@ -318,7 +328,7 @@ impl Peer {
             let Some(packet) = link.waiting.pop_front() else {
                 return;
             };
-            if link.seal_and_send(&packet, route, exit, out, now).is_ok() {
+            if link.seal_and_send(&packet, route(), exit, out, now).is_ok() {
                 self.sent_bytes
                     .fetch_add(packet.len() as u64, Ordering::Relaxed);
             }
@@ -327,17 +337,29 @@ impl Peer {
 }
 
 impl Link {
-    fn tick_if_stale(&mut self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
+    fn tick_if_stale(
+        &mut self,
+        route: impl Fn() -> Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) {
         if TICK_AGE_MAX < now.saturating_duration_since(self.ticked) {
             self.tick(route, exit, out, now);
         }
     }
 
-    fn tick(&mut self, route: Route, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
+    fn tick(
+        &mut self,
+        route: impl Fn() -> Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) {
         self.ticked = now;
         let len = self.session.tick(out);
         if let Some(datagram) = len.and_then(|len| out.get(..len)) {
-            self.spread(datagram, route, exit);
+            self.spread(datagram, route(), exit);
             self.spoke = now;
         }
     }
@@ -572,7 +594,7 @@ mod tests {
                 let mut exit = Exit::new(&self.wire);
                 let now = self.start + at;
                 self.peer
-                    .drive(Route::Unknown, &mut exit, &mut [0; 256], now);
+                    .drive(|| Route::Unknown, &mut exit, &mut [0; 256], now);
                 at += crate::limits::TICK;
             }
             self.sent()
@@ -599,7 +621,7 @@ mod tests {
             let out = &mut [0; 256];
             let got = self
                 .peer
-                .receive(&[2], came, Route::Unknown, &mut exit, out, now);
+                .receive(&[2], came, || Route::Unknown, &mut exit, out, now);
             assert_eq!(got.packet_len, None);
             exit
         }

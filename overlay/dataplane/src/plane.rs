@@ -251,16 +251,26 @@ impl Dataplane {
     /// Changes next hops: for each /64 the neighbour through which it is reached, or none. Returns
     /// how many were refused because the table is full.
     pub fn set_routes(&self, changes: &[([u8; 8], Option<NodeId>)]) -> usize {
+        self.change_fib(|fib| {
+            let refused = changes
+                .iter()
+                .filter(|(prefix, next)| !fib.set(*prefix, *next));
+            refused.count()
+        })
+    }
+
+    /// Sets the neighbours whose parcels may pass through us: none at the start.
+    pub fn set_transit(&self, neighbours: BTreeSet<NodeId>) {
+        self.change_fib(|fib| fib.set_transit(neighbours));
+    }
+
+    fn change_fib<T>(&self, change: impl FnOnce(&mut Fib) -> T) -> T {
         let _control = lock(&self.control);
         let mut live = Live::clone(&self.shared.live());
-        let fib = Arc::make_mut(&mut live.fib);
-        let refused = changes
-            .iter()
-            .filter(|(prefix, next)| !fib.set(*prefix, *next));
-        let refused_count = refused.count();
+        let changed = change(Arc::make_mut(&mut live.fib));
         live.generation += 1;
         self.replace(live);
-        refused_count
+        changed
     }
 
     /// Says something to a neighbour's Babel speaker, over the link's own underlay or not at all.
@@ -273,20 +283,22 @@ impl Dataplane {
             payload,
         };
         let packet = talk::write(talk).ok_or(DropReason::Malformed)?;
-        let mut out = vec![0; OUTER_LEN_MAX];
-        let mut exit = Exit::new(&self.shared.wire);
-        peer.say(&packet, &mut exit, &mut out, Instant::now())
+        self.speak(peer, &packet)
     }
 
     /// Sends a sign of life over a peer's link now.
     pub fn nudge(&self, to: NodeId) {
         let live = self.shared.live();
         if let Some(peer) = live.peers.get(&to) {
-            let mut out = vec![0; OUTER_LEN_MAX];
-            let mut exit = Exit::new(&self.shared.wire);
             // Without a session there is a handshake under way already.
-            let _ = peer.say(&[], &mut exit, &mut out, Instant::now());
+            let _ = self.speak(peer, &[]);
         }
+    }
+
+    fn speak(&self, peer: &Peer, packet: &[u8]) -> Result<(), DropReason> {
+        let mut out = vec![0; OUTER_LEN_MAX];
+        let mut exit = Exit::new(&self.shared.wire);
+        peer.say(packet, &mut exit, &mut out, Instant::now())
     }
 
     /// Connects an instance's TUN, replacing an earlier one.
@@ -332,6 +344,15 @@ impl Dataplane {
     pub fn link(&self, node: NodeId) -> Option<LinkStats> {
         let live = self.shared.live();
         live.peers.get(&node).map(|peer| peer.stats(Instant::now()))
+    }
+
+    /// Returns how many peers no next hop leads to.
+    pub fn unreachable_count(&self) -> usize {
+        let live = self.shared.live();
+        let peers = live.peers.values();
+        peers
+            .filter(|peer| live.fib.next_hop(peer.address).is_none())
+            .count()
     }
 
     /// Returns the bytes that (reached, left) an instance since it first stood in a plan or was

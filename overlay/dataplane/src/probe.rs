@@ -43,7 +43,7 @@ impl Dataplane {
         let peer = live.peers.get(&to).ok_or(DropReason::Unreachable)?;
         let parcel = decoy.parcel(live.own, peer.address, hops);
         let parcel = parcel.ok_or(DropReason::Malformed)?;
-        Hands::new(&self.shared).hand_on_one(&parcel, Instant::now())
+        Hands::new(&self.shared).send_parcel(&parcel, Instant::now())
     }
 
     /// Returns the neighbour through which a node is reached now.

@@ -4,7 +4,7 @@
 //! node whose next hop is itself is a neighbour at the other end of a link. Invariant: at most
 //! [`ROUTES_MAX`] entries, so that no neighbour's announcements grow our memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
 use mesh_base::address::NODE_PREFIX;
@@ -18,6 +18,8 @@ pub struct Fib {
     next: BTreeMap<u64, NodeId>,
     /// Where a leaf sends what it has no own entry for.
     aggregate: Option<NodeId>,
+    /// Neighbours whose parcels may pass through us.
+    transit: BTreeSet<NodeId>,
 }
 
 impl Fib {
@@ -39,6 +41,18 @@ impl Fib {
     /// Sets or removes the way to every node that has no entry.
     pub fn set_aggregate(&mut self, next: Option<NodeId>) {
         self.aggregate = next;
+    }
+
+    /// Sets the neighbours whose parcels may pass through us: those that have begun anew with this
+    /// life of ours. Others may still hold routes through a former one, and what they send by those
+    /// could go round.
+    pub fn set_transit(&mut self, neighbours: BTreeSet<NodeId>) {
+        self.transit = neighbours;
+    }
+
+    /// Returns whether a neighbour's parcels may pass through us.
+    pub fn takes_transit(&self, from: &NodeId) -> bool {
+        self.transit.contains(from)
     }
 
     /// Returns the neighbour through which a node's address is reached.

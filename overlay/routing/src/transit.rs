@@ -6,11 +6,11 @@
 //!   └ wrap ────► Relay(C) ─────► Here
 //!                                          | IPv6 A → C | UDP 6786 → 6786 | WireGuard message |
 //! ```
-//! Decides what may travel through us: only parcels, only between nodes we know, never back to
-//! where it came from, never more than [`HOP_LIMIT`] hops. What is inside of a parcel is
-//! ciphertext, and whether it is ours to open is the session's question. Clear packets never pass:
-//! they are the business of [`crate::table`]. Invariant: what [`judge`] lets on is never for this
-//! machine's TUN.
+//! Decides what may travel through us: only parcels, only between nodes we know, only of neighbours
+//! whose routes are of this life of ours, never back to where it came from, never more than
+//! [`HOP_LIMIT`] hops. What is inside of a parcel is ciphertext, and whether it is ours to open is
+//! the session's question. Clear packets never pass: they are the business of [`crate::table`].
+//! Invariant: what [`judge`] lets on is never for this machine's TUN.
 
 use std::net::Ipv6Addr;
 
@@ -84,6 +84,9 @@ pub fn judge<'a>(
     if packet.hop_limit() <= 1 {
         return Transit::Drop(DropReason::HopLimit);
     }
+    if !fib.takes_transit(&from) {
+        return Transit::Drop(DropReason::Transit);
+    }
     match fib.next_hop(destination) {
         None => Transit::Drop(DropReason::Unreachable),
         // Its table and ours do not agree for a moment; sending it back could only make a loop.
@@ -151,6 +154,8 @@ fn message<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use mesh_base::identity::SecretKey;
     use proptest::prelude::*;
 
@@ -177,6 +182,7 @@ mod tests {
         let mut fib = Fib::default();
         fib.set([0xfd, 0x6d, 0, 0, 0, 0, 0, 1], Some(node(1)));
         fib.set([0xfd, 0x6d, 0, 0, 0, 0, 0, 3], Some(node(3)));
+        fib.set_transit(BTreeSet::from([node(1), node(3)]));
         let packet = Packet::parse(bytes).unwrap();
         assert!(is_parcel(&packet));
         judge(&packet, node(from), OWN, &fib, |address| {
@@ -205,6 +211,25 @@ mod tests {
     fn parcel_never_goes_back() {
         let reason = DropReason::Loop;
         assert_eq!(judged(&parcel(NEAR, FAR), 3), Transit::Drop(reason));
+    }
+
+    #[test]
+    fn parcel_of_a_neighbour_that_remembers_our_former_life_ends_here() {
+        let mut fib = Fib::default();
+        fib.set([0xfd, 0x6d, 0, 0, 0, 0, 0, 3], Some(node(3)));
+        fib.set_transit(BTreeSet::from([node(2)]));
+        let (through, here) = (parcel(NEAR, FAR), parcel(NEAR, OWN));
+        let judged = |bytes: &[u8], from: u8| {
+            let packet = Packet::parse(bytes).unwrap();
+            match judge(&packet, node(from), OWN, &fib, |_| true) {
+                Transit::Here { .. } => Ok(None),
+                Transit::Relay(next) => Ok(Some(next)),
+                Transit::Drop(reason) => Err(reason),
+            }
+        };
+        assert_eq!(judged(&through, 1), Err(DropReason::Transit));
+        assert_eq!(judged(&through, 2), Ok(Some(node(3))));
+        assert_eq!(judged(&here, 1), Ok(None), "what is for us is ours");
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub fn routes(node: &Dataplane, next_hops: &[(u8, u8)]) {
         .map(|(to, via)| (prefix(*to), Some(id(*via))))
         .collect();
     assert_eq!(node.set_routes(&changes), 0);
+    // As if every neighbour had begun anew with this life of ours.
+    node.set_transit((1..10).map(id).collect());
 }
 
 fn ping(from: u8, to: u8, identifier: u16) -> Vec<u8> {

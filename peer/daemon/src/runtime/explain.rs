@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
+use mesh_dataplane::peer::LinkStats;
 use mesh_dataplane::plane::Dataplane;
 use mesh_dataplane::probe::Heard;
 use mesh_peer::explain::{Echo, Explained, Question, RouteSeen, SessionSeen, WaySeen};
@@ -219,11 +220,14 @@ impl Waiting {
         }
         let (tell, told) = oneshot::channel();
         let sent = Instant::now();
-        // Under the lock: the answer may be here before `send` returns.
+        // Before it is sent: the answer may be here before `send` returns. Not while it is sent: who
+        // hears answers must not wait for a full socket.
+        pending.push(Pending { key, sent, tell });
+        drop(pending);
         if !send() {
+            self.lock().retain(|it| it.key != key);
             return None;
         }
-        pending.push(Pending { key, sent, tell });
         Some(told)
     }
 
@@ -256,7 +260,8 @@ impl Guide {
             Question::Routes { to: None } => self.routes().await.map(Explained::Routes),
             Question::Routes { to: Some(to) } => {
                 let view = self.look(Glance::To(to)).await;
-                view.map(|view| Explained::Routes(self.seen(view)))
+                let links = self.links_by_prefix();
+                view.map(|view| Explained::Routes(seen(view, &links)))
             }
             Question::Links => self.links().await.map(Explained::Links),
             Question::Ping { to, path } => Some(Explained::Way(self.way(to, path, false).await)),
@@ -269,10 +274,7 @@ impl Guide {
     pub async fn counts(&self) -> Option<BTreeMap<&'static str, u64>> {
         let mut counts = self.look(Glance::Counts).await?.counts;
         let plane = self.plane.upgrade()?;
-        let links = plane.links();
-        let lost = links.iter();
-        let lost = lost.filter(|link| plane.next_hop(link.peer).is_none());
-        counts.insert("unreachable-members", lost.count() as u64);
+        counts.insert("unreachable-members", plane.unreachable_count() as u64);
         Some(counts)
     }
 
@@ -287,34 +289,20 @@ impl Guide {
     async fn routes(&self) -> Option<Vec<RouteSeen>> {
         let mut all = Vec::new();
         let mut after = None;
+        let links = self.links_by_prefix();
         loop {
             let page = self.look(Glance::After(after)).await?;
             let Some((last, _, _)) = page.routes.last() else {
                 return Some(all);
             };
             after = Some(last.prefix);
-            all.extend(self.seen(page));
+            all.extend(seen(page, &links));
         }
     }
 
-    fn seen(&self, view: View) -> Vec<RouteSeen> {
+    fn links_by_prefix(&self) -> BTreeMap<[u8; 8], LinkStats> {
         let plane = self.plane.upgrade();
-        let links = plane.map(|plane| plane.links_by_prefix());
-        let routes = view.routes.into_iter();
-        routes
-            .map(|(view, via, age_ms)| {
-                let node = view.prefix.address().octets();
-                let link = links
-                    .as_ref()
-                    .and_then(|links| links.get(node.first_chunk::<8>()?));
-                RouteSeen {
-                    hops: link.and_then(|link| link.hops),
-                    view,
-                    via,
-                    age_ms,
-                }
-            })
-            .collect()
+        plane.map_or_else(BTreeMap::new, |plane| plane.links_by_prefix())
     }
 
     async fn links(&self) -> Option<Vec<SessionSeen>> {
@@ -410,6 +398,24 @@ impl Guide {
         let send = || plane.send_decoy(to, &decoy, hop).is_ok();
         self.waiting.send(Key::Place(decoy), send)
     }
+}
+
+/// Adds what the data plane knows about each route's destination.
+fn seen(view: View, links: &BTreeMap<[u8; 8], LinkStats>) -> Vec<RouteSeen> {
+    let routes = view.routes.into_iter();
+    routes
+        .map(|(view, via, age_ms)| {
+            let octets = view.prefix.address().octets();
+            let half = octets.first_chunk::<8>();
+            let link = half.and_then(|half| links.get(half));
+            RouteSeen {
+                hops: link.and_then(|link| link.hops),
+                view,
+                via,
+                age_ms,
+            }
+        })
+        .collect()
 }
 
 fn micros(time: Duration) -> u64 {

@@ -15,7 +15,7 @@ use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
@@ -76,7 +76,6 @@ pub struct Places {
     own: Option<Ipv6Addr>,
     neighbours: BTreeSet<NodeId>,
     members: BTreeSet<RouterId>,
-    nodes: BTreeMap<RouterId, NodeId>,
 }
 
 /// Hears the data plane; what there is no room for is dropped, as on any busy link.
@@ -154,6 +153,8 @@ impl Prepared {
             links: BTreeMap::new(),
             by_link: BTreeMap::new(),
             cut: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            transit: BTreeSet::new(),
             next_link: 0,
             lans,
             ages: Ages::default(),
@@ -196,12 +197,7 @@ impl Routing {
 
 impl Places {
     fn of(plan: &Plan) -> Self {
-        let id = |address: Ipv6Addr| RouterId::from_bytes(upper_half(address));
-        let nodes: BTreeMap<RouterId, NodeId> = plan
-            .peers
-            .iter()
-            .filter_map(|(node, peer)| Some((id(peer.address)?, *node)))
-            .collect();
+        let peers = plan.peers.values();
         Self {
             own: Some(plan.own),
             neighbours: plan
@@ -210,8 +206,9 @@ impl Places {
                 .filter(|(_, peer)| peer.role == Role::Neighbour)
                 .map(|(node, _)| *node)
                 .collect(),
-            members: nodes.keys().copied().collect(),
-            nodes,
+            members: peers
+                .filter_map(|peer| RouterId::from_bytes(upper_half(peer.address)))
+                .collect(),
         }
     }
 }
@@ -249,13 +246,8 @@ fn watch(
     while 0 < plane.strong_count() {
         let _ = poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], pause);
         let changed = lock(carrier).drain();
-        // With a full queue the thread looks soon anyway.
-        if changed
-            && matches!(
-                inputs.try_send(Input::Cables),
-                Err(TrySendError::Disconnected(_))
-            )
-        {
+        // Nobody else tells of it, and this thread may wait for room.
+        if changed && inputs.send(Input::Cables).is_err() {
             return;
         }
     }
@@ -275,7 +267,11 @@ struct Thread {
     links: BTreeMap<NodeId, LinkId>,
     by_link: BTreeMap<LinkId, NodeId>,
     /// Links whose cable was pulled, and when.
-    cut: BTreeMap<NodeId, Moment>,
+    cut: BTreeMap<NodeId, Instant>,
+    /// When each link was last heard, as far as the speaker knows.
+    heard: BTreeMap<LinkId, Instant>,
+    /// Neighbours whose parcels may pass through us now.
+    transit: BTreeSet<NodeId>,
     next_link: u32,
     /// Ordinary interfaces.
     lans: Links,
@@ -295,12 +291,11 @@ impl Thread {
                 return;
             };
             let now = clock::now().mono;
-            self.note_traffic(&plane, now);
-            match input {
-                Some(input) => self.handle(&plane, input, now),
-                None => self.look_at_cut(&plane, now),
+            if let Some(input) = input {
+                self.handle(&plane, input, now);
             }
-            self.let_time_pass(now);
+            self.look_at_cut(&plane, now);
+            self.let_time_pass(&plane, now);
             self.drain(&plane, now);
         }
     }
@@ -338,8 +333,9 @@ impl Thread {
             .collect();
         for node in gone {
             self.lower(node, now);
-            self.cut.remove(&node);
         }
+        // A cut link is in `links` no more.
+        self.cut.retain(|node, _| places.neighbours.contains(node));
         self.places = places;
         if self.speaker.is_none() {
             self.speaker = self.places.own.and_then(|own| new_speaker(own, now));
@@ -374,6 +370,7 @@ impl Thread {
     fn lower(&mut self, node: NodeId, now: Moment) {
         if let (Some(link), Some(speaker)) = (self.links.remove(&node), &mut self.speaker) {
             self.by_link.remove(&link);
+            self.heard.remove(&link);
             speaker.handle_link_down(link, now);
         }
     }
@@ -391,14 +388,17 @@ impl Thread {
         speaker.handle_packet(*link, spoken.source, cast, &spoken.payload, now);
     }
 
-    /// Tells the speaker which links are alive: everything authenticated counts, not only talk.
+    /// Tells the speaker over which links something came since it was last told: everything
+    /// authenticated counts, not only talk.
     fn note_traffic(&mut self, plane: &Dataplane, now: Moment) {
         let Some(speaker) = &mut self.speaker else {
             return;
         };
         for (node, link) in &self.links {
-            if let Some(heard) = heard_at(plane, *node, now) {
-                speaker.handle_traffic(*link, heard);
+            if let Some(heard) = heard_at(plane, *node)
+                && self.heard.insert(*link, heard) != Some(heard)
+            {
+                speaker.handle_traffic(*link, ago(now, heard));
             }
         }
     }
@@ -421,7 +421,7 @@ impl Thread {
                 if self.cut.contains_key(&node) {
                     plane.nudge(node);
                 }
-            } else if self.cut.insert(node, now).is_none() {
+            } else if self.cut.insert(node, Instant::now()).is_none() {
                 tracing::info!(peer = %node.key().short(), "the way to it lost its cable");
                 self.lower(node, now);
             }
@@ -433,7 +433,7 @@ impl Thread {
         let back: Vec<NodeId> = self
             .cut
             .iter()
-            .filter(|(node, since)| heard_at(plane, **node, now).is_some_and(|at| **since < at))
+            .filter(|(node, since)| heard_at(plane, **node).is_some_and(|at| **since < at))
             .map(|(node, _)| *node)
             .collect();
         for node in back {
@@ -442,11 +442,14 @@ impl Thread {
         }
     }
 
-    fn let_time_pass(&mut self, now: Moment) {
-        let Some(speaker) = &mut self.speaker else {
+    fn let_time_pass(&mut self, plane: &Dataplane, now: Moment) {
+        let due = self.speaker.as_ref().and_then(Speaker::poll_timeout);
+        if due.is_none_or(|due| now < due) {
             return;
-        };
-        if speaker.poll_timeout().is_some_and(|due| due <= now) {
+        }
+        // Before anybody is called silent.
+        self.note_traffic(plane, now);
+        if let Some(speaker) = &mut self.speaker {
             speaker.handle_timeout(now);
         }
     }
@@ -476,6 +479,13 @@ impl Thread {
             }
             changes.extend(change(&self.by_link, event));
         }
+        let links = self.links.iter();
+        let open = links.filter(|(_, link)| speaker.takes_transit(**link));
+        let open: BTreeSet<NodeId> = open.map(|(node, _)| *node).collect();
+        if open != self.transit {
+            plane.set_transit(open.clone());
+            self.transit = open;
+        }
         // The table first: what is announced must be true when the neighbour acts on it.
         if !changes.is_empty() {
             let refused = plane.set_routes(&changes);
@@ -499,9 +509,14 @@ impl Thread {
 }
 
 /// Returns when a neighbour was last heard over its link's own underlay.
-fn heard_at(plane: &Dataplane, node: NodeId, now: Moment) -> Option<Moment> {
-    let silent_ms = plane.link(node)?.link_silent_ms?;
-    Some(Moment(now.0.saturating_sub(silent_ms.saturating_mul(1000))))
+fn heard_at(plane: &Dataplane, node: NodeId) -> Option<Instant> {
+    plane.link(node)?.link_heard
+}
+
+/// Returns a time on the speaker's clock.
+fn ago(now: Moment, heard: Instant) -> Moment {
+    let micros = u64::try_from(heard.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Moment(now.0.saturating_sub(micros))
 }
 
 fn new_speaker(own: Ipv6Addr, now: Moment) -> Option<Speaker> {

@@ -15,7 +15,8 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
@@ -108,7 +109,12 @@ struct Listening {
     at: Multiaddr,
     listener: TcpListener,
     announced: bool,
+    /// After a failure, most likely for want of descriptors: others must close before we go on.
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
+
+/// How long nothing is accepted after a failure.
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Across {
     /// Makes a transport that does not listen yet.
@@ -140,6 +146,7 @@ impl Transport for Across {
             at,
             listener: listener.map_err(TransportError::Other)?,
             announced: false,
+            pause: None,
         });
         Ok(())
     }
@@ -175,7 +182,11 @@ impl Transport for Across {
                 listen_addr: one.at.clone(),
             });
         }
-        let event = match std::task::ready!(one.listener.poll_accept(context)) {
+        if let Some(pause) = &mut one.pause {
+            ready!(pause.as_mut().poll(context));
+            one.pause = None;
+        }
+        let event = match ready!(one.listener.poll_accept(context)) {
             Ok((stream, from)) => {
                 let _ = stream.set_nodelay(true);
                 TransportEvent::Incoming {
@@ -185,10 +196,13 @@ impl Transport for Across {
                     send_back_addr: identity::multiaddr(&from),
                 }
             }
-            Err(error) => TransportEvent::ListenerError {
-                listener_id: one.id,
-                error,
-            },
+            Err(error) => {
+                one.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
+                TransportEvent::ListenerError {
+                    listener_id: one.id,
+                    error,
+                }
+            }
         };
         Poll::Ready(event)
     }
