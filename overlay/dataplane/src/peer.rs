@@ -233,8 +233,8 @@ impl Peer {
     }
 
     /// Takes a datagram. Returns whether it ended a silence of the link, and the length of the
-    /// packet that now stands at the start of `out`. Most datagrams need no `route`, so it is looked
-    /// up when one does.
+    /// packet that now stands at the start of `out`. Most datagrams need no `route`, so it is
+    /// looked up when one does.
     pub fn receive(
         &self,
         datagram: &[u8],

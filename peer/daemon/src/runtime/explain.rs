@@ -220,8 +220,8 @@ impl Waiting {
         }
         let (tell, told) = oneshot::channel();
         let sent = Instant::now();
-        // Before it is sent: the answer may be here before `send` returns. Not while it is sent: who
-        // hears answers must not wait for a full socket.
+        // Before it is sent: the answer may be here before `send` returns. Not while it is sent:
+        // who hears answers must not wait for a full socket.
         pending.push(Pending { key, sent, tell });
         drop(pending);
         if !send() {
