@@ -133,7 +133,7 @@ impl Node {
                 ApiError::new(ErrorKind::Usage, format!("bad parameter: {error}"), hint)
             })?;
         let node = match &request.node {
-            Some(node) => Some(self.find_node(node)?),
+            Some(node) => Some(self.named(node.as_str())?),
             None => None,
         };
         let org = match &request.org {
@@ -190,23 +190,6 @@ impl Node {
                 ErrorKind::Usage,
                 "no free name was found",
                 "choose one: --name NAME",
-            )
-        })
-    }
-
-    fn find_node(&self, name: &Name) -> Result<NodeId, ApiError> {
-        if *name == self.body.name {
-            return Ok(self.id);
-        }
-        let found = self
-            .roster
-            .members()
-            .find(|(_, member)| member.body.name == *name);
-        found.map(|(node, _)| *node).ok_or_else(|| {
-            ApiError::new(
-                ErrorKind::NotFound,
-                format!("there is no node \"{name}\" here"),
-                "list them: meshctl status",
             )
         })
     }

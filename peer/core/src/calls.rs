@@ -19,7 +19,7 @@ use mesh_ledger::grant::ItemState;
 use mesh_ledger::order::DesiredState;
 use mesh_ledger::record::RecordId;
 
-use crate::explain::Subject;
+use crate::explain::Question;
 use crate::limits::{CALLS_MAX, LOG_PIECE_MAX};
 use crate::message::Message;
 use crate::node::Node;
@@ -59,7 +59,7 @@ pub(crate) enum Waiting {
         seller: OrgId,
     },
     /// What the shell finds out about routes.
-    Explain(Subject),
+    Explain(Question),
     /// The join door's addresses.
     Invite { invite: Box<Invite> },
 }

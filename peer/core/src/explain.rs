@@ -23,6 +23,7 @@ use mesh_routing::babel::words::Metric;
 
 use crate::calls::Waiting;
 use crate::limits::EXPLAIN_WAIT;
+use crate::names::ZONE;
 use crate::node::Node;
 use crate::port::{CallId, Effect};
 
@@ -123,46 +124,32 @@ pub struct Echo {
     pub hops_back: u8,
 }
 
-/// What a call that waits for an explanation is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Subject {
-    /// All of it.
-    Everything,
-    /// One route.
-    Route(Ipv6Addr),
-    /// One answer of a node.
-    Ping { to: NodeId, path: bool },
-    /// The way to a node.
-    Trace(NodeId),
-}
-
 impl Node {
     /// Asks the shell, and lets the call wait for it.
     pub(crate) fn explain(&mut self, call: CallId, request: &Request) {
-        let (question, subject) = match self.question(request) {
-            Ok(asked) => asked,
+        let question = match self.question(request) {
+            Ok(question) => question,
             Err(error) => return self.reply(call, Err(error)),
         };
-        self.wait(call, Waiting::Explain(subject), EXPLAIN_WAIT);
+        self.wait(call, Waiting::Explain(question.clone()), EXPLAIN_WAIT);
         self.out.now(Effect::Explain { call, question });
     }
 
-    fn question(&self, request: &Request) -> Result<(Question, Subject), ApiError> {
+    fn question(&self, request: &Request) -> Result<Question, ApiError> {
         Ok(match request {
-            Request::Routes { to: Some(to) } => {
-                let to = self.address_of(to)?;
-                (Question::Routes { to: Some(to) }, Subject::Route(to))
-            }
-            Request::Ping { to, path } => {
-                let (to, path) = (self.other(to)?, *path);
-                (Question::Ping { to, path }, Subject::Ping { to, path })
-            }
-            Request::Trace { to } => {
-                let to = self.other(to)?;
-                (Question::Trace { to }, Subject::Trace(to))
-            }
-            Request::Links => (Question::Links, Subject::Everything),
-            _ => (Question::Routes { to: None }, Subject::Everything),
+            Request::Routes { to: Some(to) } => Question::Routes {
+                to: Some(self.address_of(to)?),
+            },
+            Request::Ping { to, path } => Question::Ping {
+                to: self.other(to)?,
+                path: *path,
+            },
+            Request::Trace { to } => Question::Trace {
+                to: self.other(to)?,
+            },
+            Request::Links => Question::Links,
+            // The caller hands over these four kinds only.
+            _ => Question::Routes { to: None },
         })
     }
 
@@ -171,18 +158,18 @@ impl Node {
         let Some(waiting) = self.calls.take(call) else {
             return;
         };
-        let Waiting::Explain(subject) = waiting.waiting else {
+        let Waiting::Explain(question) = waiting.waiting else {
             return;
         };
         let reply = match found {
-            Explained::Routes(seen) => self.routes_reply(&seen, subject),
+            Explained::Routes(seen) => self.routes_reply(&seen, &question),
             Explained::Links(seen) => Ok(Reply::Links {
                 links: seen.iter().filter_map(|it| self.link_row(it)).collect(),
             }),
-            Explained::Way(seen) => match subject {
-                Subject::Ping { to, path } => self.ping_reply(&to, path, &seen),
-                Subject::Trace(to) => self.trace_reply(&to, &seen),
-                Subject::Everything | Subject::Route(_) => return,
+            Explained::Way(seen) => match question {
+                Question::Ping { to, path } => self.ping_reply(&to, path, &seen),
+                Question::Trace { to } => self.trace_reply(&to, &seen),
+                Question::Links | Question::Routes { .. } => return,
             },
             Explained::Busy => Err(ApiError::new(
                 ErrorKind::Unreachable,
@@ -195,7 +182,7 @@ impl Node {
 
     /// Returns the node that is meant: by name, by `name.org`, or by an address of its own or of a
     /// service that it holds.
-    fn named(&self, text: &str) -> Result<NodeId, ApiError> {
+    pub(crate) fn named(&self, text: &str) -> Result<NodeId, ApiError> {
         let missing = || {
             ApiError::new(
                 ErrorKind::NotFound,
@@ -206,16 +193,22 @@ impl Node {
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return self.node_at(&address).ok_or_else(missing);
         }
-        let whole = text.strip_suffix(".mesh.internal").unwrap_or(text);
+        let text = text.trim_end_matches('.').to_ascii_lowercase();
+        let whole = text.strip_suffix(&format!(".{ZONE}")).unwrap_or(&text);
         let (name, org) = match whole.split_once('.') {
             Some((name, org)) => (name, Some(org)),
             None => (whole, None),
         };
         let own = [(self.id, &self.body)];
         let members = self.roster.members();
+        // If two keys have had the name, the one certified last has it, as everywhere.
+        let newest = members.filter(|(node, member)| {
+            let body = &member.body;
+            body.name.as_str() == name && self.roster.named(&body.org, &body.name) == Some(**node)
+        });
         let all = own
             .into_iter()
-            .chain(members.map(|(node, member)| (*node, &member.body)));
+            .chain(newest.map(|(node, member)| (*node, &member.body)));
         let fit: BTreeSet<(bool, NodeId)> = all
             .filter(|(_, body)| body.name.as_str() == name)
             .filter(|(_, body)| org.is_none_or(|org| self.org_name(&body.org) == org))
@@ -279,23 +272,18 @@ impl Node {
 
     /// Returns `name.org`, or the beginning of the key.
     fn full_name(&self, node: &NodeId) -> String {
-        let org = if *node == self.id {
-            Some(self.body.org)
-        } else {
-            self.roster.org_of(node)
-        };
         let name = self.node_name(node);
-        org.map_or(name.clone(), |org| {
+        self.org_of(node).map_or(name.clone(), |org| {
             format!("{name}.{}", self.org_name(&org))
         })
     }
 
-    fn routes_reply(&self, seen: &[RouteSeen], subject: Subject) -> Result<Reply, ApiError> {
+    fn routes_reply(&self, seen: &[RouteSeen], question: &Question) -> Result<Reply, ApiError> {
         let mut rows: Vec<RouteRow> = seen.iter().map(|it| self.route_row(it)).collect();
-        match subject {
-            Subject::Route(to) => {
+        match question {
+            Question::Routes { to: Some(to) } => {
                 if rows.is_empty() {
-                    let node = self.node_at(&to).map(|node| self.full_name(&node));
+                    let node = self.node_at(to).map(|node| self.full_name(&node));
                     return Err(no_route(&node.unwrap_or_else(|| to.to_string())));
                 }
             }

@@ -108,6 +108,7 @@ impl Node {
             return;
         };
         let final_usage = self.state_usage(order, Why::Destroy);
+        self.provider.forget_usage(&order);
         self.provider.allocator.release(order, attempt);
         let release = Body::Release(Release {
             order,
@@ -214,7 +215,7 @@ impl Node {
                 let final_usage = self.state_usage(order, Why::Destroy);
                 self.provider.allocator.release(order, attempt);
                 self.provider.instances.remove(&order);
-                self.provider.statements.remove(&order);
+                self.provider.forget_usage(&order);
                 Body::Release(Release {
                     order,
                     attempt,

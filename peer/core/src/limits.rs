@@ -72,7 +72,8 @@ pub const SAMPLE_INTERVAL_MAX: Duration = Duration::from_secs(10);
 /// Most services of one partner that we are told of as guests: each costs a slow hash of 5 ms, so a
 /// partner who lies costs a third of a second, once; the rest are not reached from here.
 pub const GUEST_SERVICES_MAX: usize = 64;
-/// How long holder records are valid; renewed by the ordering node at half time.
+/// How long holder records are valid. Nothing renews them yet: an order that is older is placed
+/// anew.
 pub const HOLDER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Most names that a node answers for: sixteen for each contact it can have, some 3 MiB; nodes come
 /// before services and own services before others', and what has no room is counted.

@@ -5,7 +5,7 @@
 //! that it knows from their orders. What is asked about is [`crate::names`]'.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -61,12 +61,19 @@ impl Node {
             );
         };
         node(own, &self.body.name, self.address, self.id);
+        // If two keys have had a name, the one certified last has it.
+        let mut newest = BTreeMap::new();
         for (id, member) in self.roster.members() {
-            let org = member.body.org;
-            // If two keys have had a name, the one certified last has it.
-            let is_newest = self.roster.named(&org, &member.body.name) == Some(*id);
-            if is_newest && self.in_standing(id) {
-                node(org, &member.body.name, member.address.0, *id);
+            let place = newest.entry((member.body.org, &member.body.name));
+            let since = (member.body.not_before, id, member);
+            let known = place.or_insert(since);
+            if (known.0, known.1) < (since.0, since.1) {
+                *known = since;
+            }
+        }
+        for ((org, name), (_, id, member)) in newest {
+            if self.in_standing(id) {
+                node(org, name, member.address.0, *id);
             }
         }
         let partners = self.partners();

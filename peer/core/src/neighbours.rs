@@ -25,8 +25,7 @@ impl Node {
     pub(crate) fn know_neighbours(&mut self) {
         let contacts = self.peers.contacts().map(|contact| contact.contact.node);
         let eligible: BTreeSet<NodeId> = contacts
-            .filter(|node| *node != self.id && self.roster.member(node).is_some())
-            .filter(|node| self.in_standing(node))
+            .filter(|node| *node != self.id && self.in_standing(node))
             .collect();
         if eligible != self.eligible {
             self.neighbours.handle_known(&eligible, self.now.mono);

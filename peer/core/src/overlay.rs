@@ -62,16 +62,13 @@ impl Node {
 
     fn overlay_peers(&self) -> BTreeMap<NodeId, PeerPlan> {
         let mut peers = BTreeMap::new();
-        for contact in self.peers.contacts() {
-            let node = contact.contact.node;
-            let Some(member) = self.roster.member(&node) else {
+        // Whose certificate has ended gets no packets either.
+        for node in &self.eligible {
+            let known = self.roster.member(node).zip(self.peers.contact(node));
+            let Some((member, contact)) = known else {
                 continue;
             };
-            // Whose certificate has ended gets no packets either.
-            if node == self.id || !self.in_standing(&node) {
-                continue;
-            }
-            let place = self.neighbours.role(&node);
+            let place = self.neighbours.role(node);
             let plan = PeerPlan {
                 role: place.map_or(Role::Far, |_| Role::Neighbour),
                 drains: place == Some(Place::Draining),
@@ -79,7 +76,7 @@ impl Node {
                 x25519: node.key().to_x25519(),
                 endpoints: contact.contact.wireguard.clone(),
             };
-            peers.insert(node, plan);
+            peers.insert(*node, plan);
         }
         peers
     }

@@ -129,6 +129,7 @@ impl Peers {
         self.connected.remove(node);
         self.contacts.remove(node);
         self.dials.remove(node);
+        self.budgets.remove(node);
     }
 
     /// Takes in a verified contact.

@@ -63,6 +63,13 @@ pub(crate) struct Provider {
 }
 
 impl Provider {
+    /// Forgets when the usage of an order that is over was or is to be stated.
+    pub fn forget_usage(&mut self, order: &RecordId) {
+        self.statements.remove(order);
+        self.stated.remove(order);
+        self.state_now.remove(order);
+    }
+
     /// Starts with nothing granted.
     pub fn new(total: Amount) -> Self {
         Self {

@@ -411,9 +411,11 @@ impl Task {
                 num_established,
                 ..
             } if num_established.get() == 1 => {
-                if let Some(peer) = self.tell_connected(peer_id) {
+                // First: the node may have something to say as soon as it is told.
+                if let Some(peer) = identity::node_id(&peer_id) {
                     self.outgoing.open(peer, peer_id);
                 }
+                self.tell_connected(peer_id);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -459,20 +461,19 @@ impl Task {
         }
     }
 
-    /// Tells the node that a peer is connected; returns its name there.
-    fn tell_connected(&mut self, peer_id: PeerId) -> Option<NodeId> {
+    /// Tells the node that a peer is connected.
+    fn tell_connected(&mut self, peer_id: PeerId) {
         let chain = self.gate.chain_of(&peer_id);
         let (Some(peer), Some(chain)) = (identity::node_id(&peer_id), chain) else {
             // Only if a thousand others passed the gate in between; the peer dials again.
             let _ = self.swarm.disconnect_peer_id(peer_id);
-            return None;
+            return;
         };
         // Where a peer is seen inside the overlay says nothing about where it stands.
         let direct = self.direct.get(&peer_id).and_then(|known| known.first());
         let seen = direct.and_then(|(_, at)| *at);
         tracing::debug!(peer = %peer_id, ?seen, "connected");
         let _ = self.event.send(Event::Connected { peer, chain, seen });
-        Some(peer)
     }
 }
 
@@ -536,6 +537,20 @@ mod tests {
         left.network.hangup(&right.id);
         let gone = tokio::time::timeout(LIMIT, right.incoming.events.recv()).await;
         assert!(matches!(gone, Ok(Some(Event::Disconnected { peer })) if peer == left.id));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_said_as_soon_as_a_connection_is_told_arrives() {
+        let (mut left, right) = (peer(1, 100), peer(2, 100));
+        for round in 0..50_u8 {
+            left.network.dial(&right.id, vec![right.address]);
+            assert_eq!(connected(&mut left).await, right.id);
+            let said = vec![round];
+            assert!(left.network.send(&right.id, Lane::Control, said), "{round}");
+            left.network.hangup(&right.id);
+            let gone = tokio::time::timeout(LIMIT, left.incoming.events.recv()).await;
+            assert!(matches!(gone, Ok(Some(Event::Disconnected { .. }))));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
