@@ -5,6 +5,8 @@
 //! brackets and separators of texts.
 //! Invariant: no input is longer than [`LEN_MAX`].
 
+use mesh_routing::chance;
+
 /// Longest input; enough to tell growth by size from a fixed cost.
 pub const LEN_MAX: usize = 64 * 1024;
 /// Longest input but for one in [`LONG_EVERY`]: long ones are slow, and find little of their own.
@@ -107,31 +109,29 @@ const WORDS: &[&[u8]] = &[
     &[0xa5, 1],
 ];
 
-/// Small deterministic numbers (SplitMix64).
+/// The choices of one input.
 #[derive(Debug, Clone)]
-pub struct Chance(u64);
+pub struct Chance(chance::Chance);
 
 impl Chance {
     /// Returns the generator of one input of one run.
     pub fn new(seed: u64, number: u64) -> Self {
-        let mut chance = Self(seed);
-        let mixed = chance.next() ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
-        Self(mixed)
+        let first = chance::Chance::new(seed).bits();
+        let mixed = first ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93);
+        Self(chance::Chance::new(mixed))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.0.bits()
     }
 
     /// Returns a number below `end`, or zero if there is none.
     fn below(&mut self, end: usize) -> usize {
         match end {
+            // Without a draw, so that an input stays what its number says.
             0 => 0,
-            // Proof: the remainder is below a usize.
-            end => (self.next() % end as u64) as usize,
+            // Proof: what is below a usize is one.
+            end => self.0.below(end as u64) as usize,
         }
     }
 
@@ -293,6 +293,8 @@ fn swap(bytes: &mut Vec<u8>, chance: &mut Chance) {
 
 #[cfg(test)]
 mod tests {
+    use mesh_base::digest::Digest;
+
     use super::*;
 
     const CORPUS: [&[u8]; 2] = [b"{\"recipe\":\"postgres\"}", &[0x82, 0x01, 0x02]];
@@ -303,6 +305,33 @@ mod tests {
         assert_eq!(of(1, 2), of(1, 2));
         let others = [of(1, 3), of(2, 2), of(1, 4), of(3, 2)];
         assert!(others.iter().any(|other| *other != of(1, 2)));
+    }
+
+    #[test]
+    fn number_of_an_input_says_what_it_is_for_good() {
+        let mut chance = Chance::new(7, 1);
+        let numbers = [(); 4].map(|()| chance.next());
+        let expect = [
+            0x7490_edf8_a094_4314,
+            0xf938_c38f_e893_3dd4,
+            0x6f43_0f96_f6c7_6e0d,
+            0x7f4e_d9d9_767b_c347,
+        ];
+        assert_eq!(numbers, expect);
+        let none: [&[u8]; 0] = [];
+        let digest_of = |corpus: &[&[u8]]| {
+            let inputs = (0..2000).map(|n| input(corpus, Chance::new(7, n)));
+            // With their lengths, so that one that grows at another's cost is seen.
+            let all: Vec<u8> = inputs
+                .flat_map(|input| [&input.len().to_be_bytes()[..], &input].concat())
+                .collect();
+            Digest::of(&all).to_string()
+        };
+        let digest = "4a6d4d68993a6570458a954267d25a7bdd4ac3209e0ed0d2bacd100d1f4a757f";
+        assert_eq!(digest_of(&CORPUS), digest);
+        // Where there is nothing to draw from, nothing is drawn.
+        let digest = "0dca2f53f89eb04a6ce38abdafb323755f894575f6f8f2a3018d2d51c10a95cb";
+        assert_eq!(digest_of(&none), digest);
     }
 
     #[test]

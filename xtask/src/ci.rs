@@ -128,7 +128,12 @@ pub fn run(only: Option<&str>) -> anyhow::Result<bool> {
         let outcome = match (step.needs.filter(|name| has_failed(name)), &step.work) {
             (Some(needed), _) => step::skip(step.name, &format!("{needed} failed")),
             (None, Work::Call(check)) => step::call(step.name, check),
-            (None, Work::Run(command)) => step::run(step.name, command()),
+            (None, Work::Run(command)) => {
+                let mut command = command();
+                // What it measures is read by the scoreboard.
+                command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+                step::run(step.name, command)
+            }
         };
         outcomes.push(outcome);
     }
@@ -196,7 +201,7 @@ fn deny() -> Command {
 }
 
 fn tests() -> Command {
-    let mut command = workspace::cargo(&[
+    workspace::cargo(&[
         "test",
         "--locked",
         "--workspace",
@@ -206,42 +211,33 @@ fn tests() -> Command {
         "--exclude",
         "mesh-fuzz",
         "--no-fail-fast",
-    ]);
-    // Some tests are figures of their own.
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
-    command
-}
-
-fn simulator() -> Command {
-    simulated("first")
-}
-
-fn last_slot() -> Command {
-    simulated("last-slot")
+    ])
 }
 
 /// A scenario in a hundred kinds of weather.
-fn simulated(scenario: &str) -> Command {
-    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
-    command.args(["--", "run", scenario, "--seeds", "100"]);
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
-    command
+fn simulator() -> Command {
+    simulated(&["run", "first", "--seeds", "100"])
+}
+
+/// Another one.
+fn last_slot() -> Command {
+    simulated(&["run", "last-slot", "--seeds", "100"])
 }
 
 /// The speaker alone in every kind of weather: as many seeds as a gate has time for, and those that
 /// once failed. The bar asks for two hundred.
 fn loops() -> Command {
-    let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
-    command.args(["--", "run", "routing", "--seeds", "60"]);
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
-    command
+    simulated(&["run", "routing", "--seeds", "60"])
 }
 
 /// Bugs on purpose, each of which the simulator must find.
 fn canary() -> Command {
+    simulated(&["canary", "--seeds", "200"])
+}
+
+fn simulated(arguments: &[&str]) -> Command {
     let mut command = workspace::cargo(&["run", "--locked", "--profile", "sim", "-p", "meshsim"]);
-    command.args(["--", "canary", "--seeds", "200"]);
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
+    command.arg("--").args(arguments);
     command
 }
 
@@ -255,7 +251,6 @@ fn decoders() -> Command {
         "-p",
         "mesh-fuzz",
     ]);
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command.env("MESHSTEAD_FUZZ_INPUTS", "1000000");
     seeded(command, "MESHSTEAD_FUZZ_SEED")
 }
@@ -278,7 +273,6 @@ fn programs() -> Command {
 
 fn namespaces() -> Command {
     let mut command = workspace::cargo(&["test", "--locked", "-p", "mesh-tests"]);
-    command.env("MESHSTEAD_BARS_DIR", workspace::figures());
     command.env("MESHSTEAD_BIN_DIR", workspace::programs());
     seeded(command, "MESHSTEAD_KILL_SEED")
 }

@@ -6,9 +6,10 @@
 //!                                                          └─► bare tree: install, start, order,
 //!                                                              reboot, remove, purge (`trial`)
 //! ```
-//! The programs are those of the gate's profile, which is release: the gate builds them anyway for
-//! the namespaces, so the package costs it no build of its own. Nothing is installed on this
-//! machine. Decides which of the judgements make the bar; `trial` decides what a trial is.
+//! The programs are those of the gate's profile, which is release. The gate packages the very ones
+//! that the namespaces have tested: a build of its own would choose other features and make other
+//! bytes. Nothing is installed on this machine. Decides which of the judgements make the bar;
+//! `trial` decides what a trial is.
 
 mod notices;
 mod tree;
@@ -38,22 +39,34 @@ pub enum Place<'a> {
     Fresh,
 }
 
-/// Is the gate's step: everything that this user may do. Returns true if all of it holds.
+/// Is the gate's step: everything that this user may do, with the programs as its step `programs`
+/// has built them. Returns true if all of it holds.
 pub fn gate() -> anyhow::Result<bool> {
+    let programs = workspace::programs();
+    ensure!(
+        ["meshnode", "meshctl"]
+            .iter()
+            .all(|name| programs.join(name).is_file()),
+        "no programs in {}: the gate's step `programs` builds them",
+        programs.display()
+    );
     if nix::unistd::geteuid().is_root() {
-        return run(Place::Fresh);
+        return judge(&programs, Place::Fresh);
     }
     // An ordinary user can neither make a Debian tree nor give its files to several users.
     println!("built and judged only: to install it in a bare tree needs root");
-    run(Place::Nowhere)
+    judge(&programs, Place::Nowhere)
 }
 
-/// Builds the package and judges it; tries it out if there is a place. Returns true if what was
-/// asked for holds.
+/// Builds the programs and their package and judges it; tries it out if there is a place. Returns
+/// true if what was asked for holds.
 pub fn run(place: Place<'_>) -> anyhow::Result<bool> {
-    let programs = workspace::build_programs()?;
-    write_generated(&programs)?;
-    let package = build(&programs)?;
+    judge(&workspace::build_programs()?, place)
+}
+
+fn judge(programs: &Path, place: Place<'_>) -> anyhow::Result<bool> {
+    write_generated(programs)?;
+    let package = build(programs)?;
     println!("{}", package.display());
     let judged = lintian(&package)?;
     let score = unit::score()?;

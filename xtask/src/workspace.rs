@@ -4,10 +4,11 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use mesh_tests::ground::user_cache;
+use serde_json::Value;
 
 /// Profile of the programs that people and black-box tests run.
 pub const PROGRAMS_PROFILE: &str = "release";
@@ -66,6 +67,17 @@ pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo);
     command.args(arguments).current_dir(root());
     command
+}
+
+/// Asks cargo for the crates of the workspace and what they need, with further arguments.
+pub fn metadata(further: &[&str]) -> anyhow::Result<Value> {
+    let output = cargo(&["metadata", "--format-version", "1", "--locked"])
+        .args(further)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata failed");
+    serde_json::from_slice(&output.stdout).context("cannot read cargo metadata")
 }
 
 /// Builds `meshnode` and `meshctl` as users run them and returns their folder.

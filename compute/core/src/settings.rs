@@ -45,18 +45,9 @@ pub fn read(text: &str) -> Result<BTreeMap<String, String>, SettingsError> {
     if SETTINGS_LEN_MAX < len {
         return Err(SettingsError::Long { len });
     }
-    let syntax = |at: usize, message: String| {
-        let before = text.as_bytes().iter().take(at);
-        let line = 1 + before.filter(|byte| **byte == b'\n').count();
-        SettingsError::Syntax { line, message }
-    };
-    sparing::check(text).map_err(|fault| match fault {
-        Fault::Syntax { at, message } => syntax(at, message),
+    let table = sparing::read(text).map_err(|fault| match fault {
+        Fault::Syntax { line, message } => SettingsError::Syntax { line, message },
         Fault::Dense { pieces } => SettingsError::Dense { len, pieces },
-    })?;
-    let table: toml::Table = toml::from_str(text).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        syntax(at, error.message().to_owned())
     })?;
     let mut values = BTreeMap::new();
     flatten("", table, &mut values);

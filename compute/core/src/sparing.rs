@@ -4,6 +4,7 @@
 //! and a text of hardly anything but marks is refused before. Invariant: what passes costs the
 //! reader at most 64 times its bytes, and 64 KiB.
 
+use serde::de::DeserializeOwned;
 use toml_parser::lexer::Token;
 use toml_parser::parser::{Event, EventKind, RecursionGuard, parse_document};
 use toml_parser::{Expected, ParseError};
@@ -11,11 +12,11 @@ use toml_parser::{Expected, ParseError};
 /// Why a text is not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// It is not TOML.
+    /// It is not TOML, or not what is asked for.
     Syntax {
-        /// Where, in bytes.
-        at: usize,
-        /// What the reader would say.
+        /// Counted from 1.
+        line: usize,
+        /// What the reader says.
         message: String,
     },
     /// It would take more memory than its length allows.
@@ -25,9 +26,24 @@ pub(crate) enum Fault {
     },
 }
 
+/// Reads a text that costs no more memory than its length allows.
+pub(crate) fn read<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    check(text)?;
+    toml::from_str(text).map_err(|error| Fault::Syntax {
+        line: line(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })
+}
+
+/// Returns the line of a place in a text, counted from 1.
+pub(crate) fn line(text: &str, at: usize) -> usize {
+    let before = text.as_bytes().iter().take(at);
+    1 + before.filter(|byte| **byte == b'\n').count()
+}
+
 /// Reads a text once and keeps nothing of it but its first fault and what a second reading will
 /// take.
-pub(crate) fn check(text: &str) -> Result<(), Fault> {
+fn check(text: &str) -> Result<(), Fault> {
     let source = toml_parser::Source::new(text);
     let tokens: Vec<Token> = source.lex().collect();
     let (len, pieces) = (text.len(), tokens.len());
@@ -48,7 +64,7 @@ pub(crate) fn check(text: &str) -> Result<(), Fault> {
     parse_document(&tokens, &mut guarded, &mut fault);
     if let Some(fault) = fault {
         return Err(Fault::Syntax {
-            at: fault.unexpected().map_or(0, |span| span.start()),
+            line: line(text, fault.unexpected().map_or(0, |span| span.start())),
             message: message(&fault),
         });
     }

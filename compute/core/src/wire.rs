@@ -252,28 +252,15 @@ enum WirePromiseKind {
 
 /// Reads a recipe.
 pub(crate) fn parse(text: &str) -> Result<Recipe, RecipeError> {
-    if RECIPE_LEN_MAX < text.len() {
-        return Err(RecipeError::Long {
-            len: text.len(),
-            max: RECIPE_LEN_MAX,
-        });
+    let (len, max) = (text.len(), RECIPE_LEN_MAX);
+    if max < len {
+        return Err(RecipeError::Long { len, max });
     }
-    let reader = Reader { text };
-    sparing::check(text).map_err(|fault| match fault {
-        Fault::Syntax { at, message } => RecipeError::Syntax {
-            line: reader.line(at),
-            message,
-        },
-        Fault::Dense { pieces } => RecipeError::Dense {
-            len: text.len(),
-            pieces,
-        },
+    let wire = sparing::read(text).map_err(|fault| match fault {
+        Fault::Syntax { line, message } => RecipeError::Syntax { line, message },
+        Fault::Dense { pieces } => RecipeError::Dense { len, pieces },
     })?;
-    let wire: WireRecipe = toml::from_str(text).map_err(|error| RecipeError::Syntax {
-        line: reader.line(error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
-    })?;
-    reader.recipe(wire)
+    Reader { text }.recipe(wire)
 }
 
 /// Knows the text, so that every fault can say its line.
@@ -286,8 +273,7 @@ struct Names(Vec<String>);
 
 impl Reader<'_> {
     fn line(&self, at: usize) -> usize {
-        let before = self.text.as_bytes().iter().take(at);
-        1 + before.filter(|byte| **byte == b'\n').count()
+        sparing::line(self.text, at)
     }
 
     fn fault<T>(&self, at: &Spanned<T>, key: &str, expected: &'static str) -> RecipeError {

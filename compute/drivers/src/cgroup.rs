@@ -3,8 +3,8 @@
 //!
 //! Each limit that could not be set is told in a sentence; the shim then watches instead.
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -107,10 +107,7 @@ impl Groups {
         v1: &[(&str, String)],
         v2: &[(&str, String)],
     ) -> Option<PathBuf> {
-        for hierarchy in all {
-            if !hierarchy.is_v2 && !hierarchy.controllers.iter().any(|name| name == controller) {
-                continue;
-            }
+        for hierarchy in all.iter().filter(|one| one.may_limit(controller)) {
             let values = if hierarchy.is_v2 { v2 } else { v1 };
             for parent in hierarchy.parents(controller) {
                 let folder = parent.join(label);
@@ -153,39 +150,53 @@ const EMPTY_PERIOD: Duration = Duration::from_millis(2);
 /// that are left.
 pub fn remove(folders: &[PathBuf]) -> Vec<PathBuf> {
     let until = Instant::now() + EMPTY_PATIENCE;
-    let mut left = folders.to_vec();
+    let mut busy = folders.to_vec();
+    let mut left = Vec::new();
     loop {
-        left.retain(|folder| match fs::remove_dir(folder) {
-            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        busy.retain(|folder| match fs::remove_dir(folder) {
             Ok(()) => false,
+            Err(error) => match error.kind() {
+                ErrorKind::ResourceBusy => true,
+                ErrorKind::NotFound => false,
+                // It will not go by waiting.
+                _ => {
+                    left.push(folder.clone());
+                    false
+                }
+            },
         });
-        if left.is_empty() || until <= Instant::now() {
+        if busy.is_empty() || until <= Instant::now() {
+            left.append(&mut busy);
             return left;
         }
         std::thread::sleep(EMPTY_PERIOD);
     }
 }
 
-/// Returns the groups of a name, as they would be made here.
+/// What groups are made for.
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+
+/// Returns the groups of a name that are where they would be made here.
 pub fn of_label(label: &str) -> Vec<PathBuf> {
-    let all = hierarchies();
-    let controllers = ["memory", "pids", "cpu"];
-    let places = all.iter().flat_map(|hierarchy| {
-        let parents = controllers.iter().flat_map(|name| hierarchy.places(name));
-        parents.collect::<Vec<_>>()
-    });
-    let folders: BTreeSet<PathBuf> = places.map(|parent| parent.join(label)).collect();
-    folders
-        .into_iter()
+    hierarchies()
+        .iter()
+        .filter(|hierarchy| CONTROLLERS.iter().any(|name| hierarchy.may_limit(name)))
+        .flat_map(|hierarchy| hierarchy.places())
+        .map(|parent| parent.join(label))
         .filter(|folder| folder.is_dir())
         .collect()
 }
 
 impl Hierarchy {
+    /// Whether a controller lives here; in v2 it shows when a limit is written.
+    fn may_limit(&self, controller: &str) -> bool {
+        self.is_v2 || self.controllers.iter().any(|name| name == controller)
+    }
+
     /// Where a group could be made, best first. In v2 a group with processes cannot have limited
     /// children, so there it is made beside our own, or below the top if we are root.
     fn parents(&self, controller: &str) -> Vec<PathBuf> {
-        let parents = self.places(controller);
+        let parents = self.places();
         for parent in parents.iter().filter(|_| self.is_v2) {
             let _ = fs::write(
                 parent.join("cgroup.subtree_control"),
@@ -196,18 +207,13 @@ impl Hierarchy {
     }
 
     /// The same places, untouched.
-    fn places(&self, controller: &str) -> Vec<PathBuf> {
+    fn places(&self) -> Vec<PathBuf> {
         if !self.is_v2 {
-            let has = self.controllers.iter().any(|name| name == controller);
-            let places = [self.own.clone(), self.mount.clone()];
-            return places.into_iter().filter(|_| has).collect();
+            return vec![self.own.clone(), self.mount.clone()];
         }
-        let mut places = Vec::new();
-        if self.own != self.mount {
-            places.extend(self.own.parent().map(Path::to_owned));
-        }
-        places.push(self.mount.clone());
-        places
+        let beside = self.own.parent().filter(|_| self.own != self.mount);
+        let beside = beside.map(Path::to_owned).into_iter();
+        beside.chain([self.mount.clone()]).collect()
     }
 }
 
@@ -267,5 +273,30 @@ mod tests {
         let v2 = hierarchy("/sys/fs/cgroup", "cgroup2", "rw", own).unwrap();
         assert_eq!(v2.own, Path::new("/sys/fs/cgroup/c"));
         assert!(hierarchy("/", "ext4", "rw", own).is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_removed_is_told() {
+        let top = tempfile::tempdir().unwrap();
+        let [gone, empty, full] = ["gone", "empty", "full"].map(|name| top.path().join(name));
+        fs::create_dir(&empty).unwrap();
+        fs::create_dir_all(full.join("inner")).unwrap();
+        let left = remove(&[gone, empty.clone(), full.clone()]);
+        assert_eq!(left, [full]);
+        assert!(!empty.exists());
+    }
+
+    #[test]
+    fn groups_are_limited_where_their_controller_lives() {
+        let own = "4:memory:/a\n5:devices:/a\n0::/c\n";
+        let v1 = hierarchy("/sys/fs/cgroup/memory", "cgroup", "rw,memory", own).unwrap();
+        assert!(v1.may_limit("memory") && !v1.may_limit("pids"));
+        let top = Path::new("/sys/fs/cgroup");
+        assert_eq!(v1.places(), [top.join("memory/a"), top.join("memory")]);
+        let devices = hierarchy("/sys/fs/cgroup/devices", "cgroup", "rw,devices", own).unwrap();
+        assert!(!CONTROLLERS.iter().any(|name| devices.may_limit(name)));
+        let v2 = hierarchy("/sys/fs/cgroup", "cgroup2", "rw", own).unwrap();
+        assert!(v2.may_limit("pids"));
+        assert_eq!(v2.places(), [top, top]);
     }
 }

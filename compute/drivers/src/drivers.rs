@@ -64,6 +64,8 @@ struct Inner {
     remotes: Mutex<BTreeMap<ItemId, Arc<Remote>>>,
     turns: Mutex<BTreeMap<ItemId, Arc<Mutex<()>>>>,
     closing: AtomicBool,
+    /// How long the shim of a start may take beside the times that the recipe allows.
+    shim_patience: Duration,
 }
 
 /// When new spares are made and secrets forgotten after a start: no order should wait for that.
@@ -76,6 +78,14 @@ const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 impl Drivers {
     /// Opens the state folder. Call [`Drivers::adopt`] before the first step.
     pub fn new(config: Config, listener: Arc<dyn Listener>) -> Result<Self, DriverError> {
+        Self::with_patience(config, listener, SHIM_PATIENCE)
+    }
+
+    fn with_patience(
+        config: Config,
+        listener: Arc<dyn Listener>,
+        shim_patience: Duration,
+    ) -> Result<Self, DriverError> {
         let instances = config.state_dir.join("instances");
         files::make_private(&instances)?;
         let by_digest = config
@@ -92,6 +102,7 @@ impl Drivers {
             remotes: Mutex::default(),
             turns: Mutex::default(),
             closing: AtomicBool::new(false),
+            shim_patience,
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -271,46 +282,67 @@ impl Inner {
 
     fn start(self: &Arc<Self>, item: ItemId) -> Result<(), DriverError> {
         let slot = self.slot(item)?;
-        let up = |progress: &Progress| !matches!(progress, Progress::Unknown | Progress::Starting);
         // Also one that was started by a daemon that was killed before it could say so.
-        if let Some(remote) = self.remote(item).or_else(|| self.find(item, &slot))
-            && remote.wait(SHIM_PATIENCE, up) == Progress::Running
-        {
-            self.listener.event(Event::Started { item });
-            return Ok(());
+        let mut known = self.remote(item).or_else(|| self.find(item, &slot));
+        loop {
+            let is_known = known.is_some();
+            let remote = match known.take() {
+                Some(remote) => remote,
+                None => self.begin(item, &slot)?,
+            };
+            let patience = self.patience(&slot);
+            let up =
+                |progress: &Progress| !matches!(progress, Progress::Unknown | Progress::Starting);
+            let fault = match remote.wait(patience, up) {
+                // Not over: whoever began another one would have to end it first.
+                Progress::Unknown | Progress::Starting => StartFault::Silent {
+                    seconds: patience.as_secs(),
+                },
+                Progress::Running if is_known => {
+                    self.listener.event(Event::Started { item });
+                    return Ok(());
+                }
+                Progress::Lost | Progress::Failed(_) | Progress::Ended(_) if is_known => continue,
+                Progress::Lost => StartFault::Gone,
+                Progress::Failed(said) => StartFault::Said { said },
+                Progress::Running | Progress::Ended(_) => {
+                    self.clean_up_later(item, slot.spec()?.recipe);
+                    return Ok(());
+                }
+            };
+            return Err(DriverError::Start(fault));
         }
+    }
+
+    /// Runs a new shim, after the end of whatever is left of the last one.
+    fn begin(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Result<Arc<Remote>, DriverError> {
         let spec = slot.spec()?;
         let recipe = self.recipe(&spec.recipe)?;
         let software = self.software(recipe)?;
-        end_remains(&slot)?;
+        end_remains(slot)?;
         let status = slot.status();
         if status.as_ref().is_some_and(|status| !status.initialised) {
-            self.renew_data(&slot, recipe, &spec, &software)?;
+            self.renew_data(slot, recipe, &spec, &software)?;
         }
+        // After that: new data has an owner of its own.
         let plan = slot.plan(recipe, &spec, &software)?;
-        let init = plan
-            .init
-            .iter()
-            .map(|run| u64::from(run.timeout_ms))
-            .sum::<u64>();
-        let ready = plan
-            .ready
-            .as_ref()
-            .map_or(0, |ready| u64::from(ready.timeout_ms));
-        let patience = SHIM_PATIENCE + Duration::from_millis(init + ready);
         software::run_shim(&self.exe, "run", &plan)?;
-        let remote = self.watch(item, &slot)?;
-        match remote.wait(patience, up) {
-            Progress::Unknown | Progress::Starting => Err(DriverError::Start(StartFault::Silent {
-                seconds: patience.as_secs(),
-            })),
-            Progress::Lost => Err(DriverError::Start(StartFault::Gone)),
-            Progress::Failed(said) => Err(DriverError::Start(StartFault::Said { said })),
-            Progress::Running | Progress::Ended(_) => {
-                self.clean_up_later(item, spec.recipe);
-                Ok(())
-            }
-        }
+        self.watch(item, slot)
+    }
+
+    /// Returns how long the shim of a slot may take until its instance is up. A recipe that is in
+    /// the catalogue no more allows no time of its own.
+    fn patience(&self, slot: &Slot) -> Duration {
+        let recipe = slot.spec().and_then(|spec| self.recipe(&spec.recipe));
+        let allowed = recipe.map_or(0, |recipe| {
+            let ready = recipe.ready.as_ref().map(|ready| ready.timeout_ms);
+            let status = slot.status();
+            let is_first = !status.is_some_and(|status| status.initialised);
+            let init = recipe.init.iter().filter(|_| is_first);
+            let all = init.map(|command| command.timeout_ms).chain(ready);
+            all.map(u64::from).sum()
+        });
+        self.shim_patience + Duration::from_millis(allowed)
     }
 
     /// Forgets what only the first start needed, and makes a new spare.
@@ -631,4 +663,114 @@ fn is_dead(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')')
         .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command, Stdio};
+
+    use mesh_compute::words::{FromShim, SOCKET, STATUS, State, Status};
+    use nix::fcntl::{Flock, FlockArg};
+
+    use super::*;
+    use crate::link::Listener as Door;
+
+    /// Keeps what it hears.
+    #[derive(Default)]
+    struct Ear(Mutex<Vec<Event>>);
+
+    impl Listener for Ear {
+        fn event(&self, event: Event) {
+            lock(&self.0).push(event);
+        }
+        fn tun(&self, _: ItemId, _: OwnedFd) {}
+        fn gone(&self, _: ItemId) {}
+    }
+
+    /// Software that is there, but holds nothing.
+    fn make_software(folder: &std::path::Path, recipe: &Recipe) {
+        let tree = Digest::of(b"nothing");
+        let home = folder.join(format!("recipe-{}", recipe.digest()));
+        std::fs::create_dir_all(home.join("prepared")).unwrap();
+        std::fs::create_dir_all(folder.join(tree.to_string()).join("root")).unwrap();
+        let card = serde_json::json!({"tree": tree, "packages": []});
+        std::fs::write(home.join("software.json"), card.to_string()).unwrap();
+    }
+
+    /// The slot of an instance in its first start, with data.
+    fn make_slot(slot: &Slot, spec: &InstanceSpec, first: &Child) {
+        std::fs::create_dir_all(slot.data()).unwrap();
+        std::fs::write(slot.data().join("kept"), "7").unwrap();
+        slot.write_spec(spec).unwrap();
+        let pid = i32::try_from(first.id()).unwrap();
+        let status = Status {
+            boot: shim::boot_id(),
+            state: State::Starting,
+            how: String::new(),
+            initialised: false,
+            cpu_ms: 0,
+            notes: Vec::new(),
+            first: Some((pid, usage::start_of(pid).unwrap())),
+            groups: Vec::new(),
+        };
+        let bytes = serde_json::to_vec(&status).unwrap();
+        std::fs::write(slot.folder.join(STATUS), bytes).unwrap();
+    }
+
+    #[test]
+    fn instance_that_takes_long_to_start_is_neither_ended_nor_emptied() {
+        let text = include_str!("../../../catalog/postgres.toml")
+            .replace("timeout_ms = 60000", "timeout_ms = 1")
+            .replace("[[init]]", "[[init]]\ntimeout_ms = 1");
+        let recipe = Recipe::parse(&text).unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let config = Config {
+            state_dir: home.path().to_owned(),
+            software_dir: home.path().join("software"),
+            exe: "/bin/false".into(),
+            catalog: vec![recipe.clone()],
+        };
+        make_software(&config.software_dir, &recipe);
+        let spec = InstanceSpec {
+            item: ItemId(Digest::of(b"crm-db")),
+            name: "crm-db".to_owned(),
+            recipe: recipe.digest(),
+            address: "fd73::5".parse().unwrap(),
+            values: BTreeMap::new(),
+            memory_mib: 64,
+            cpu_millis: 1000,
+            pids: 16,
+        };
+        // Lives until its standard input is closed.
+        let mut first = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let slot = Slot::of(&home.path().join("instances"), spec.item);
+        make_slot(&slot, &spec, &first);
+        let held = std::fs::File::open(&slot.folder).unwrap();
+        let held = Flock::lock(held, FlockArg::LockExclusiveNonblock).unwrap();
+        let door = Door::bind(&slot.folder, SOCKET).unwrap();
+        let shim = std::thread::spawn(move || {
+            let link = door.accept().unwrap();
+            let hello = FromShim::Hello {
+                state: State::Starting,
+                notes: Vec::new(),
+            };
+            link.send(&hello, None).unwrap();
+            link
+        });
+
+        let ear = Arc::new(Ear::default());
+        let listener = Arc::clone(&ear) as Arc<dyn Listener>;
+        let drivers = Drivers::with_patience(config, listener, Duration::ZERO).unwrap();
+        drivers.run(Step::Start { item: spec.item });
+        let heard = lock(&ear.0).clone();
+        let reason = sentence(&DriverError::Start(StartFault::Silent { seconds: 0 }));
+        let item = spec.item;
+        let lives = first.try_wait().unwrap().is_none();
+        drop(first.stdin.take());
+        first.wait().unwrap();
+        drop((drivers, shim.join().unwrap(), held));
+        assert!(lives, "its first process was ended: {heard:?}");
+        assert!(slot.data().join("kept").exists(), "its data is gone");
+        assert_eq!(heard, [Event::Failed { item, reason }]);
+    }
 }

@@ -4,16 +4,13 @@
 use mesh_base::certificate::{CHAIN_LEN_MAX, Chain};
 use mesh_base::codec;
 use mesh_peer::message::{
-    JoinReply, JoinRequest, Message, SignedContact, VERDICT_LEN_MAX, Verdict,
+    JOIN_REPLY_LEN_MAX, JOIN_REQUEST_LEN_MAX, JoinReply, JoinRequest, Message, SignedContact,
+    VERDICT_LEN_MAX, Verdict,
 };
 
 use crate::Outcome;
 use crate::lawful;
 
-/// Longest request at the join door, as the daemon reads it.
-const JOIN_REQUEST_LEN_MAX: usize = 256 * 1024;
-/// Longest answer of a join door, as the daemon reads it.
-const JOIN_REPLY_LEN_MAX: usize = 1024 * 1024;
 /// How many signatures an input may cost here; what a decoder reads does not depend on them.
 const CONTACTS_CHECKED_MAX: usize = 2;
 

@@ -84,6 +84,10 @@ pub const FRONTIERS_MAX: usize = 4096;
 
 /// Longest encoded verdict: a sentence.
 pub const VERDICT_LEN_MAX: usize = 512;
+/// Longest request at the join door: an agreement, a charter and 64 contacts.
+pub const JOIN_REQUEST_LEN_MAX: usize = 256 * 1024;
+/// Longest answer of a join door: some hundred charters and contacts.
+pub const JOIN_REPLY_LEN_MAX: usize = 1024 * 1024;
 
 /// What both sides of a gate say after they saw the other's chain, before any message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

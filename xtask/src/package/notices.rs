@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
@@ -18,7 +19,7 @@ const NAMES: [&str; 5] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE"
 
 /// Returns the notices of everything in the programs.
 pub fn of_programs() -> anyhow::Result<String> {
-    let metadata = metadata()?;
+    let metadata = workspace::metadata(&["--filter-platform", &platform()?])?;
     let linked = linked(&metadata, &["meshnode", "meshctl"])?;
     let mut crates = Vec::new();
     // From each text to the crates that came with it.
@@ -52,19 +53,17 @@ pub fn of_programs() -> anyhow::Result<String> {
     Ok(all)
 }
 
-fn metadata() -> anyhow::Result<Value> {
+/// Returns the platform that we build for.
+fn platform() -> anyhow::Result<String> {
     let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let told = std::process::Command::new(rustc)
+    let told = Command::new(rustc)
         .args(["--print", "host-tuple"])
+        .stderr(Stdio::inherit())
         .output()
         .context("cannot run rustc")?;
-    let platform = String::from_utf8(told.stdout).context("rustc names no platform")?;
-    let output = workspace::cargo(&["metadata", "--format-version", "1", "--locked"])
-        .args(["--filter-platform", platform.trim()])
-        .output()
-        .context("cannot run cargo")?;
-    ensure!(output.status.success(), "cargo tells no metadata");
-    serde_json::from_slice(&output.stdout).context("cargo's metadata is damaged")
+    ensure!(told.status.success(), "rustc tells no platform");
+    let name = String::from_utf8(told.stdout).context("rustc names no platform")?;
+    Ok(name.trim().to_owned())
 }
 
 /// Returns the ids of the packages that are linked into programs.

@@ -6,10 +6,10 @@
 //! product.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use mesh_tests::ground::user_cache;
@@ -50,13 +50,12 @@ impl Tree {
     pub fn fresh() -> anyhow::Result<Self> {
         let folder = user_cache().join("meshstead/debian");
         let bare = folder.join(RELEASE);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        sweep(&folder, SystemTime::now())?;
         if !bare.is_dir() {
             make(&folder, &bare)?;
         }
-        let own = tempfile::Builder::new()
-            .prefix("trial-")
-            .tempdir_in(&folder)
-            .context("no folder for a tree")?;
+        let own = own_folder(&folder)?;
         let path = own.path().join("tree");
         succeed(
             Command::new("cp")
@@ -82,14 +81,43 @@ impl Tree {
     }
 }
 
+/// What folders of one run are called.
+const OWN: &str = "trial-";
+/// After so long the run that made a folder is over, or it would have removed it.
+const OWN_AGE_MAX: Duration = Duration::from_hours(24);
+
+/// Makes a folder for one run, which removes it unless it is killed.
+fn own_folder(folder: &Path) -> anyhow::Result<tempfile::TempDir> {
+    let mut named = tempfile::Builder::new();
+    named.prefix(OWN);
+    named.tempdir_in(folder).context("no folder for a tree")
+}
+
+/// Removes what runs have left that were killed.
+fn sweep(folder: &Path, now: SystemTime) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).context("cannot list the trees")? {
+        let entry = entry.context("cannot list the trees")?;
+        if !entry.file_name().to_string_lossy().starts_with(OWN) {
+            continue;
+        }
+        // Another run may remove its own, or sweep too.
+        let made = entry.metadata().and_then(|found| found.modified());
+        let age = made.map(|made| now.duration_since(made).unwrap_or_default());
+        if age.is_ok_and(|age| OWN_AGE_MAX < age)
+            && let Err(error) = fs::remove_dir_all(entry.path())
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(error).with_context(|| format!("cannot remove {}", entry.path().display()));
+        }
+    }
+    Ok(())
+}
+
 /// Makes the bare tree under another name, so that what has its name is whole.
 fn make(folder: &Path, bare: &Path) -> anyhow::Result<()> {
     println!("making a bare Debian tree, once, in {}", bare.display());
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let partial = folder.join("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).context("cannot remove a half-made tree")?;
-    }
+    let own = own_folder(folder)?;
+    let partial = own.path().join("tree");
     fs::create_dir(&partial).context("cannot make the tree's folder")?;
     // In a container the folder may be mounted without devices, which debootstrap refuses.
     succeed(
@@ -98,7 +126,15 @@ fn make(folder: &Path, bare: &Path) -> anyhow::Result<()> {
             .arg(&partial)
             .stdout(Stdio::null()),
     )?;
-    fs::rename(&partial, bare).context("cannot name the tree")
+    name(&partial, bare)
+}
+
+/// Gives a tree its name, unless another run was first: then that one is as good.
+fn name(tree: &Path, bare: &Path) -> anyhow::Result<()> {
+    match fs::rename(tree, bare) {
+        Err(_) if bare.is_dir() => Ok(()),
+        named => named.context("cannot name the tree"),
+    }
 }
 
 const MAKE: &str = "set -e
@@ -260,4 +296,39 @@ fn said(mut command: Command) -> anyhow::Result<String> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_folders_of_killed_runs_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let bare = folder.path().join(RELEASE);
+        fs::create_dir(&bare).unwrap();
+        let own = own_folder(folder.path()).unwrap();
+        fs::create_dir(own.path().join("tree")).unwrap();
+        let now = SystemTime::now();
+        sweep(folder.path(), now).unwrap();
+        assert!(own.path().exists());
+        sweep(folder.path(), now + 2 * OWN_AGE_MAX).unwrap();
+        assert!(!own.path().exists());
+        assert!(bare.exists());
+    }
+
+    #[test]
+    fn second_of_two_that_make_the_bare_tree_takes_that_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let bare = folder.path().join(RELEASE);
+        for number in ["first", "second"] {
+            let own = own_folder(folder.path()).unwrap();
+            let tree = own.path().join("tree");
+            fs::create_dir(&tree).unwrap();
+            fs::write(tree.join("file"), number).unwrap();
+            name(&tree, &bare).unwrap();
+        }
+        assert_eq!(fs::read(bare.join("file")).unwrap(), b"first");
+        name(&folder.path().join("none"), &folder.path().join("new")).unwrap_err();
+    }
 }

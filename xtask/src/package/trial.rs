@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use anyhow::{Context as _, bail, ensure};
 use mesh_tests::ground::software_cache;
 use mesh_tests::until::until;
 
+use super::succeed;
 use super::tree::{Machine, Network, Tree};
 use crate::unit;
 
@@ -85,12 +86,12 @@ pub fn run(package: &Path, tree: &Tree) -> anyhow::Result<Seen> {
         "not the status of a node:\n{status}"
     );
     machine.run(&["meshctl", "status"])?;
-    let back = match service.has_software(tree) {
-        false => {
+    let back = match take_software(&software_cache(), &service.software(tree))? {
+        Software::Nowhere => {
             machine.pull();
             None
         }
-        true => Some(service.survives_reboot(machine, tree)?),
+        Software::Taken => Some(service.survives_reboot(machine, tree)?),
     };
     remove(tree, &before)?;
     Ok(Seen { ready, back })
@@ -224,19 +225,10 @@ impl Service {
         Ok(took)
     }
 
-    /// Brings this machine's software into the tree. Returns false if there is none: fetching it
-    /// is the business of other tests.
-    fn has_software(&self, tree: &Tree) -> bool {
-        let target = tree
-            .path
-            .join(self.home.trim_start_matches('/'))
-            .join("software");
-        let copied = Command::new("cp")
-            .args(["--archive", "--reflink=auto", "--no-target-directory"])
-            .arg(software_cache())
-            .arg(&target)
-            .status();
-        copied.is_ok_and(|status| status.success())
+    /// Where the node in the tree has its software.
+    fn software(&self, tree: &Tree) -> PathBuf {
+        let home = tree.path.join(self.home.trim_start_matches('/'));
+        home.join("software")
     }
 
     /// Orders a database, pulls the plug, starts the machine again by the unit's line, and asks the
@@ -260,6 +252,27 @@ impl Service {
         machine.run(&["meshctl", "destroy", "crm-db", "--yes"])?;
         Ok(took)
     }
+}
+
+/// Whether there is something to order.
+#[derive(Debug, PartialEq, Eq)]
+enum Software {
+    /// It is in the tree.
+    Taken,
+    /// This machine has none either: fetching it is the business of other tests.
+    Nowhere,
+}
+
+/// Brings this machine's software into the tree. What is there must arrive: a trial without it has
+/// seen less.
+fn take_software(cache: &Path, target: &Path) -> anyhow::Result<Software> {
+    if !cache.try_exists().context("no look at the software")? {
+        return Ok(Software::Nowhere);
+    }
+    let mut copy = Command::new("cp");
+    copy.args(["--archive", "--reflink=auto", "--no-target-directory"]);
+    succeed(copy.args([cache, target]))?;
+    Ok(Software::Taken)
 }
 
 /// Asks the database with the client of the host, which is in the machine's network for it.
@@ -299,5 +312,20 @@ mod tests {
             ",+net_admin,+setuid"
         );
         assert_eq!(capabilities(""), "");
+    }
+
+    #[test]
+    fn software_that_is_there_must_arrive() {
+        let top = tempfile::tempdir().unwrap();
+        let [cache, target] = ["cache", "target"].map(|name| top.path().join(name));
+        let taken = take_software(&cache, &target).unwrap();
+        assert_eq!(taken, Software::Nowhere);
+        fs::create_dir(&cache).unwrap();
+        fs::write(cache.join("card"), "7").unwrap();
+        let taken = take_software(&cache, &target).unwrap();
+        assert_eq!(taken, Software::Taken);
+        assert_eq!(fs::read(target.join("card")).unwrap(), b"7");
+        // As on a full disk.
+        take_software(&cache, &top.path().join("no/target")).unwrap_err();
     }
 }

@@ -6,7 +6,7 @@
 
 use mesh_base::codec;
 use mesh_base::identity::SecretKey;
-use mesh_peer::message::{JoinReply, JoinRequest};
+use mesh_peer::message::{JOIN_REPLY_LEN_MAX, JoinReply, JoinRequest};
 use mesh_peer::port::{Effect, Input};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,9 +19,6 @@ use crate::runtime::shared::Shared;
 use crate::swarm::door::{self, Door};
 use crate::swarm::gate::Trust;
 use crate::swarm::network::Network;
-
-/// Longest answer of a join door that is read.
-const JOIN_REPLY_LEN_MAX: usize = 1024 * 1024;
 
 /// Everybody who does something.
 pub struct Hands {

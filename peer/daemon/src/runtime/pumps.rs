@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use mesh_base::codec;
-use mesh_peer::message::{JoinRequest, Message};
+use mesh_peer::message::{JOIN_REQUEST_LEN_MAX, JoinRequest, Message};
 use mesh_peer::port::{Input, VisitId};
 use tokio::sync::mpsc;
 
@@ -25,8 +25,6 @@ use crate::underlay;
 const LINKS_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the machine's addresses are read.
 const UNDERLAY_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest join request that is read; the door reads no more than that.
-const JOIN_REQUEST_LEN_MAX: usize = 256 * 1024;
 
 /// Brings everything of the control network.
 pub async fn network(mut incoming: Incoming, inputs: mpsc::Sender<Input>) {

@@ -19,6 +19,7 @@ use libp2p::request_response::{self, Config, Message, ProtocolSupport, ResponseC
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use mesh_base::identity::{NodeId, SecretKey};
+use mesh_peer::message::{JOIN_REPLY_LEN_MAX, JOIN_REQUEST_LEN_MAX};
 use tokio::sync::mpsc;
 
 use crate::ports;
@@ -28,10 +29,6 @@ use crate::swarm::{identity, underlay_only};
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/meshstead/join/1");
 /// Noise prologue of the door.
 const PROLOGUE: &[u8] = b"meshstead/join/1";
-/// Longest request: an agreement, a charter and 64 contacts.
-const REQUEST_LEN_MAX: u64 = 256 * 1024;
-/// Longest answer: some hundred charters and contacts.
-const REPLY_LEN_MAX: u64 = 1024 * 1024;
 /// Time for an answer; the host writes to disk before it says yes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most visitors who are at the door at once, and who may knock at once.
@@ -101,14 +98,14 @@ impl request_response::Codec for Frames {
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, REQUEST_LEN_MAX).await
+        read(io, JOIN_REQUEST_LEN_MAX).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, REPLY_LEN_MAX).await
+        read(io, JOIN_REPLY_LEN_MAX).await
     }
 
     async fn write_request<T>(
@@ -136,14 +133,14 @@ impl request_response::Codec for Frames {
     }
 }
 
-async fn read<T: AsyncRead + Unpin + Send>(io: &mut T, len_max: u64) -> io::Result<Vec<u8>> {
+async fn read<T: AsyncRead + Unpin + Send>(io: &mut T, len_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    io.take(len_max + 1).read_to_end(&mut bytes).await?;
+    io.take(len_max as u64 + 1).read_to_end(&mut bytes).await?;
     if bytes.is_empty() {
         // The other side closed the stream instead of speaking.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    if len_max < bytes.len() as u64 {
+    if len_max < bytes.len() {
         return Err(io::ErrorKind::InvalidData.into());
     }
     Ok(bytes)
@@ -487,7 +484,7 @@ mod tests {
     async fn too_long_request_gets_no_answer() {
         let (door, mut visits, address) = door();
         door.open(true);
-        let long = vec![0; usize::try_from(REQUEST_LEN_MAX).unwrap() + 1];
+        let long = vec![0; JOIN_REQUEST_LEN_MAX + 1];
         let got = visit(address, &long).await;
         assert!(matches!(got, Err(KnockError::NoAnswer(_))), "{got:?}");
         assert!(visits.try_recv().is_err());
