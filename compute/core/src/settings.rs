@@ -132,4 +132,29 @@ mod tests {
         let error = read(&dense).unwrap_err();
         assert!(matches!(error, SettingsError::Dense { .. }), "{error}");
     }
+
+    #[test]
+    fn keys_of_many_dots_under_keys_of_many_dots_are_refused() {
+        let key = vec!["abcdefghijklmnopqrst"; 30].join(".");
+        let deep = |levels: usize| {
+            format!(
+                "{}1{}",
+                format!("{key} = {{ ").repeat(levels) + &key + " = ",
+                " }".repeat(levels)
+            )
+        };
+        assert!(read(&deep(1)).is_ok());
+        let error = read(&deep(3)).unwrap_err();
+        assert!(matches!(error, SettingsError::Dense { .. }), "{error}");
+        let hidden = format!("x = [0, {{ {key} = [0, {{ {key} = [0, {{ {key}.b = 1 }}] }}] }}]");
+        assert!(read(&hidden).is_err(), "lists hide nothing");
+        let wide = format!(
+            "x = {{ {} }}",
+            (0..200)
+                .map(|n| format!("abcdefghijklmnopqrst{n}.b = 1, "))
+                .collect::<String>()
+                + "c = 1"
+        );
+        assert!(read(&wide).is_ok(), "side by side is not deep");
+    }
 }

@@ -49,7 +49,9 @@ fn check(text: &str) -> Result<(), Fault> {
     let (len, pieces) = (text.len(), tokens.len());
     let mut cost = pieces.saturating_mul(PIECE_COST);
     let mut fault: Option<ParseError> = None;
+    let mut nesting = Nesting::default();
     let mut weigh = |event: Event| {
+        nesting.note(event.kind());
         cost = cost.saturating_add(match event.kind() {
             EventKind::StdTableOpen
             | EventKind::ArrayTableOpen
@@ -68,10 +70,39 @@ fn check(text: &str) -> Result<(), Fault> {
             message: message(&fault),
         });
     }
-    if COST_FREE + COST_PER_BYTE_MAX * len < cost {
+    if DEPTH_MAX < nesting.most || COST_FREE + COST_PER_BYTE_MAX * len < cost {
         return Err(Fault::Dense { pieces });
     }
     Ok(())
+}
+
+/// How deep dotted keys nest: the reader bounds one key, but a table under one may have more, and
+/// whoever reads a table goes as deep as it does.
+#[derive(Debug, Default)]
+struct Nesting {
+    /// Dots of the keys that lead here.
+    dots: u32,
+    /// The same, outside of each list or table that is open.
+    outside: Vec<u32>,
+    most: u32,
+}
+
+impl Nesting {
+    fn note(&mut self, kind: EventKind) {
+        match kind {
+            EventKind::KeySep => {
+                self.dots = self.dots.saturating_add(1);
+                self.most = self.most.max(self.dots);
+            }
+            EventKind::InlineTableOpen | EventKind::ArrayOpen => self.outside.push(self.dots),
+            EventKind::InlineTableClose | EventKind::ArrayClose => {
+                self.dots = self.outside.pop().unwrap_or_default();
+            }
+            EventKind::ValueSep => self.dots = self.outside.last().copied().unwrap_or_default(),
+            EventKind::Newline if self.outside.is_empty() => self.dots = 0,
+            _ => {}
+        }
+    }
 }
 
 /// Says a fault as the TOML reader would.

@@ -15,13 +15,11 @@ use std::net::Ipv6Addr;
 use mesh_base::time::Moment;
 
 use crate::limits::{ANSWER_INTERVAL, ANSWERS_BURST, MTU};
-use crate::packet::{Packet, Transport};
+use crate::packet::{HEADER_LEN, ICMPV6, Packet, Transport};
 use crate::table::DropReason;
 
-/// Length of an IPv6 header and of what stands before the quoted packet.
-const HEADER_LEN: usize = 40;
+/// Length of what stands before the quoted packet.
 const ERROR_LEN: usize = 8;
-const ICMPV6: u8 = 58;
 const UNREACHABLE: u8 = 1;
 const PROHIBITED: u8 = 1;
 const NO_SUCH_ADDRESS: u8 = 3;

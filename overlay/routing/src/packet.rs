@@ -17,8 +17,10 @@ use mesh_base::address::is_overlay;
 pub const HEADER_LEN: usize = 40;
 
 const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
+pub(crate) const UDP: u8 = 17;
+pub(crate) const ICMPV6: u8 = 58;
+/// Length of a UDP header.
+pub(crate) const UDP_LEN: usize = 8;
 
 /// Why bytes are not a packet that we carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -183,6 +185,17 @@ impl<'a> Packet<'a> {
     /// Returns what stands behind the IPv6 header.
     pub fn payload(&self) -> &'a [u8] {
         self.payload
+    }
+
+    /// Returns what stands behind the UDP header; none unless that says that it is all of the
+    /// payload.
+    pub(crate) fn udp_body(&self) -> Option<&'a [u8]> {
+        let (udp, body) = self.payload.split_at_checked(UDP_LEN)?;
+        let &[_, _, _, _, high, low, _, _] = udp else {
+            return None;
+        };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        (self.next_header == UDP && len == self.payload.len()).then_some(body)
     }
 
     /// Returns its length in bytes, header included.

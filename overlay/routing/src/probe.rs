@@ -24,7 +24,7 @@ use std::net::Ipv6Addr;
 use mesh_base::address::NODE_PREFIX;
 
 use crate::answer::error;
-use crate::packet::{HEADER_LEN, Packet, Transport};
+use crate::packet::{HEADER_LEN, Packet, Transport, UDP, UDP_LEN};
 use crate::transit::{self, HOP_LIMIT, OVERHEAD};
 
 /// The UDP port of questions and answers, at both ends; no program can use it between nodes.
@@ -36,8 +36,6 @@ pub const DECOY_LEN: usize = 32;
 /// Random bytes of a decoy.
 pub const CHANCE_LEN: usize = DECOY_LEN - 4;
 
-const UDP: u8 = 17;
-const UDP_LEN: usize = 8;
 const BODY_LEN: usize = 16;
 const ASK: u8 = 1;
 const ANSWER: u8 = 2;
@@ -98,11 +96,12 @@ pub fn crossed(hop_limit: u8) -> u8 {
 
 /// Returns whether a packet has the shape of a probe; no program may send such a packet.
 pub fn is_probe(packet: &Packet<'_>) -> bool {
-    let between_nodes = [packet.source(), packet.destination()]
-        .iter()
-        .all(|address| address.segments().first() == Some(&NODE_PREFIX));
+    let between_nodes = || {
+        let mut ends = [packet.source(), packet.destination()].into_iter();
+        ends.all(|address| address.segments().first() == Some(&NODE_PREFIX))
+    };
     match packet.transport() {
-        Transport::Udp { destination, .. } => between_nodes && destination == PROBE_PORT,
+        Transport::Udp { destination, .. } => destination == PROBE_PORT && between_nodes(),
         Transport::Error { about } => {
             Packet::parse_quoted(about).is_ok_and(|about| transit::is_parcel(&about))
         }

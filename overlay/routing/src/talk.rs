@@ -7,7 +7,7 @@
 
 use std::net::Ipv6Addr;
 
-use crate::packet::{HEADER_LEN, Packet, Transport};
+use crate::packet::{HEADER_LEN, Packet, Transport, UDP, UDP_LEN};
 
 /// Babel's UDP port (RFC 8966, §7).
 pub const BABEL_PORT: u16 = 6696;
@@ -17,9 +17,6 @@ pub const BABEL_GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 6);
 
 /// What talk adds to a payload: an IPv6 and a UDP header.
 pub const OVERHEAD: usize = HEADER_LEN + UDP_LEN;
-
-const UDP_LEN: usize = 8;
-const UDP: u8 = 17;
 
 /// A datagram of the routing protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +38,12 @@ pub fn link_local(node: Ipv6Addr) -> Ipv6Addr {
 /// Returns the talk in a packet; none if it is something else.
 pub fn read<'a>(packet: &Packet<'a>) -> Option<Talk<'a>> {
     let (source, destination) = (packet.source(), packet.destination());
+    // First: hardly any packet is.
     let local = source.is_unicast_link_local()
         && (destination.is_unicast_link_local() || destination == BABEL_GROUP);
+    if !local {
+        return None;
+    }
     let port = matches!(
         packet.transport(),
         Transport::Udp {
@@ -50,12 +51,8 @@ pub fn read<'a>(packet: &Packet<'a>) -> Option<Talk<'a>> {
             destination: BABEL_PORT
         }
     );
-    let (udp, payload) = packet.payload().split_at_checked(UDP_LEN)?;
-    let &[_, _, _, _, high, low, _, _] = udp else {
-        return None;
-    };
-    let whole = usize::from(u16::from_be_bytes([high, low])) == packet.payload().len();
-    (local && port && whole).then_some(Talk {
+    let payload = packet.udp_body()?;
+    port.then_some(Talk {
         source,
         destination,
         payload,

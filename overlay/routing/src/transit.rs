@@ -17,7 +17,7 @@ use std::net::Ipv6Addr;
 use mesh_base::identity::NodeId;
 
 use crate::fib::Fib;
-use crate::packet::{HEADER_LEN, Packet, Transport};
+use crate::packet::{HEADER_LEN, Packet, Transport, UDP, UDP_LEN};
 use crate::table::DropReason;
 
 /// The UDP port of parcels, at both ends; no program can use it in the overlay.
@@ -30,8 +30,6 @@ pub const OVERHEAD: usize = HEADER_LEN + UDP_LEN;
 /// the mean path among 10,000 nodes.
 pub const HOP_LIMIT: u8 = 64;
 
-const UDP_LEN: usize = 8;
-const UDP: u8 = 17;
 /// Where the hop limit stands in an IPv6 header.
 const HOP_LIMIT_AT: usize = 7;
 
@@ -141,15 +139,11 @@ pub fn set_hops(parcel: &mut [u8], hops: u8) {
 
 /// Returns the WireGuard message of a parcel (types 1 to 4 with three zero bytes behind).
 fn message<'a>(packet: &Packet<'a>) -> Option<&'a [u8]> {
-    let (udp, body) = packet.payload().split_at_checked(UDP_LEN)?;
-    let &[_, _, _, _, high, low, _, _] = udp else {
-        return None;
-    };
-    let whole = usize::from(u16::from_be_bytes([high, low])) == packet.payload().len();
+    let body = packet.udp_body()?;
     let &[kind, 0, 0, 0, ..] = body else {
         return None;
     };
-    (whole && (1..=4).contains(&kind)).then_some(body)
+    (1..=4).contains(&kind).then_some(body)
 }
 
 #[cfg(test)]

@@ -67,8 +67,6 @@ counts! {
     Unfeasible "unfeasible",
     /// An update was refused, for the table is full.
     TableFull "table-full",
-    /// A route was not selected, for there are too many sources of its prefix.
-    SourcesFull "sources-full",
     /// An update was refused, for its neighbour changes too much.
     TooManyChanges "too-many-changes",
     /// A request was refused, for its neighbour asks too much.

@@ -20,7 +20,6 @@ use mesh_base::time::Moment;
 
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::source::{Distance, Sources};
-use crate::babel::wire::tlv::Centis;
 use crate::babel::words::{Prefix, RouterId};
 
 /// A way to a prefix through a neighbour.
@@ -37,8 +36,6 @@ pub struct Route {
     pub claimed: Distance,
     /// Where to send packets, if not to the neighbour's own address.
     pub next_hop: Option<Box<Ipv6Addr>>,
-    /// Until the next update, as the neighbour promised.
-    pub interval: Centis,
     /// When it is forgotten unless it is heard again.
     pub expires: Moment,
 }
@@ -298,7 +295,6 @@ mod tests {
             distance: far(200),
             claimed: far(200),
             next_hop: None,
-            interval: Centis(30_000),
             expires: Moment(u64::MAX),
         });
         let late = Moment(0) + crate::babel::limits::SOURCE_KEPT;

@@ -114,7 +114,6 @@ pub fn is_significant(old: Metric, new: Metric) -> bool {
 mod tests {
     use super::*;
     use crate::babel::source::Distance;
-    use crate::babel::wire::tlv::Centis;
 
     fn id() -> RouterId {
         RouterId::from_bytes([1; 8]).unwrap()
@@ -135,7 +134,6 @@ mod tests {
             distance: far(1, *metric),
             claimed: far(1, *metric),
             next_hop: None,
-            interval: Centis(1),
             expires: Moment(0),
         });
         Entry {

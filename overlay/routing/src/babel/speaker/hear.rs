@@ -1,6 +1,5 @@
 //! Packets, hellos, IHUs and acknowledgements: who is a neighbour and what the way to it costs.
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use mesh_base::time::Moment;
@@ -16,7 +15,7 @@ use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
 use crate::babel::wire::reader;
 use crate::babel::wire::tlv::{Cast, Stamp, Tlv};
-use crate::babel::words::{Metric, Seqno};
+use crate::babel::words::{Metric, Prefix, Seqno};
 
 /// A packet while it is read.
 #[derive(Debug, Clone, Copy)]
@@ -269,11 +268,6 @@ impl Speaker {
             return;
         }
         let said = link.unacked.remove(at).map(|packet| packet.said);
-        let in_flight: BTreeSet<_> = link
-            .unacked
-            .iter()
-            .flat_map(|packet| packet.said.iter().map(|said| (said.prefix, said.version)))
-            .collect();
         for said in said.into_iter().flatten() {
             let Some(entry) = self.table.get(said.prefix) else {
                 continue;
@@ -283,7 +277,7 @@ impl Speaker {
                 if said.retraction {
                     self.handle_retraction_acked(said.prefix, version, bit);
                 }
-            } else if !in_flight.contains(&(said.prefix, version)) {
+            } else if !self.is_in_flight(id, said.prefix, version) {
                 // Packets may have changed places, and the older one overwritten the newer.
                 let waiting = Waiting {
                     tries: 0,
@@ -294,5 +288,12 @@ impl Speaker {
                 }
             }
         }
+    }
+
+    /// Returns whether a version of an announcement waits for acknowledgements on a link.
+    fn is_in_flight(&self, id: LinkId, prefix: Prefix, version: u32) -> bool {
+        let unacked = self.links.get(&id).into_iter().flat_map(|it| &it.unacked);
+        let mut said = unacked.flat_map(|packet| &packet.said);
+        said.any(|said| said.prefix == prefix && said.version == version)
     }
 }

@@ -234,7 +234,6 @@ impl Speaker {
         let entry = self.table.get_mut(news.prefix);
         if let Some(route) = entry.and_then(|entry| entry.route_mut(from)) {
             route.expires = expires;
-            route.interval = news.interval;
         }
     }
 
@@ -256,7 +255,6 @@ impl News {
             distance: self.distance,
             claimed: self.distance,
             next_hop: self.next_hop.map(Box::new),
-            interval: self.interval,
             expires,
         }
     }
