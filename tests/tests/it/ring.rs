@@ -78,7 +78,9 @@ fn measure(place: &Place, cuts: &[Cut], bar: &str, limit: Duration) -> anyhow::R
     let mut pulse = Pulse::begin(from, &to, SOON)?;
     back_on_best_path(&lab)?;
     let (mut outages, mut returns) = (Durations::default(), Durations::default());
-    let hurts = PATH.iter().cycle().zip(cuts.iter().cycle());
+    // Every cable is cut in every way before one is cut again.
+    let each = |cut| PATH.iter().map(move |pair| (pair, cut));
+    let hurts = cuts.iter().flat_map(each).cycle();
     for ((a, b), cut) in hurts.take(CUTS) {
         let since = SystemTime::now();
         hurt(&cables, a, b, *cut)?;
