@@ -7,7 +7,7 @@ use mesh_tests::figures::Figure;
 use mesh_tests::home::Home;
 use mesh_tests::lab::Lab;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::found_org;
+use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 
 /// Exit code of a refusal for lack of rights.
@@ -141,17 +141,6 @@ pub fn cloned_home_raises_an_alarm(place: &Place) -> anyhow::Result<()> {
     })?;
     ensure!(0 < counted(leader, "clone")?, "the clone is not counted");
     Ok(())
-}
-
-/// Joins a machine; returns its invite, which is used now.
-fn join(leader: &Home, home: &Home) -> anyhow::Result<String> {
-    let invite = leader
-        .meshctl(&["member", "invite", "--role", "node"])?
-        .value()?;
-    home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
-        .ok()?;
-    home.start()?;
-    Ok(invite)
 }
 
 /// Waits until a node has so many connections, and no more.

@@ -9,11 +9,11 @@ use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::{Cast, found_org, play_raised, raise_mesh};
+use mesh_tests::transcript::{Cast, found_org, join, play_raised, raise_mesh};
 use mesh_tests::until::until;
 
 use crate::names::ask_by_name;
-use crate::ring::{address_of, join};
+use crate::ring::address_of;
 
 /// How long a mesh may take to find its ways after everything was rewired.
 const SOON: Duration = Duration::from_secs(60);

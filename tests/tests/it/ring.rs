@@ -16,7 +16,7 @@ use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::found_org;
+use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 
 const NAMES: [&str; 8] = ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"];
@@ -115,16 +115,6 @@ fn mend(cables: &Cables<'_>, a: &str, b: &str, cut: Cut) -> anyhow::Result<()> {
         Cut::Pulled => cables.plug(a, b),
         Cut::Silent(_) => cables.heal(a, b),
     }
-}
-
-/// Makes a machine a member of the organisation that `first` leads, and starts its node.
-pub fn join(first: &Home, home: &Home) -> anyhow::Result<()> {
-    let invite = first
-        .meshctl(&["member", "invite", "--role", "node"])?
-        .value()?;
-    home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
-        .ok()?;
-    home.start()
 }
 
 /// Makes one organisation of all eight while they still stand on a street.
