@@ -274,6 +274,24 @@ impl Home {
         self.meshctl(&["show", service, "--field", "url"])?.value()
     }
 
+    /// Returns what the node says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self) -> anyhow::Result<serde_json::Value> {
+        self.meshnode(&["status", "--json"])?.json()
+    }
+
+    /// Returns the node's address in the overlay; nobody hears the question.
+    ///
+    /// # Errors
+    /// The node does not answer, or has none.
+    pub fn overlay_address(&self) -> anyhow::Result<String> {
+        let status = self.quietly().status()?;
+        let address = status.get("address").and_then(serde_json::Value::as_str);
+        address.map(str::to_owned).context("a node has an address")
+    }
+
     /// Returns the daemon's log.
     pub fn log(&self) -> String {
         let log = fs::read(self.folder.join("meshnode.log")).unwrap_or_default();
@@ -373,7 +391,7 @@ pub fn sees(home: &Home, peers: &[&str], limit: Duration) -> anyhow::Result<()> 
     let what = format!("{} sees {}", home.name, peers.join(", "));
     let home = home.quietly();
     until(&what, limit, || {
-        let status = home.meshnode(&["status", "--json"])?.json()?;
+        let status = home.status()?;
         let Some(rows) = status.get("peers").and_then(serde_json::Value::as_array) else {
             bail!("status has no peers: {status}");
         };

@@ -288,7 +288,7 @@ fn part(cast: &Cast) -> anyhow::Result<()> {
     let there = cast.provider()?.quietly();
     cast.bakery.meshctl(&["destroy", "crm-db", "--yes"])?.ok()?;
     until("crm-db is gone", SOON, || {
-        let listed = there.meshnode(&["status", "--json"])?.json()?;
+        let listed = there.status()?;
         let held = listed
             .get("held")
             .and_then(|held| held.as_array())

@@ -146,7 +146,7 @@ pub fn cloned_home_raises_an_alarm(place: &Place) -> anyhow::Result<()> {
 /// Waits until a node has so many connections, and no more.
 fn connected(home: &Home, count: usize) -> anyhow::Result<()> {
     until("the nodes are connected", SOON, || {
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+        let status = home.quietly().status()?;
         let peers = status.get("peers").and_then(|peers| peers.as_array());
         let peers = peers.context("no peers")?;
         let up = |peer: &&serde_json::Value| {
@@ -158,7 +158,7 @@ fn connected(home: &Home, count: usize) -> anyhow::Result<()> {
 
 /// Returns how often something was refused for this reason.
 fn counted(home: &Home, word: &str) -> anyhow::Result<u64> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let status = home.quietly().status()?;
     let refusals = status.get("refusals").context("no refusals")?;
     Ok(refusals
         .get(word)

@@ -200,7 +200,7 @@ impl Neighbourhood {
     /// or the node's own.
     pub fn overlay(&self, home: &Home) -> anyhow::Result<Home> {
         let machine = self.lab.home(&home.name)?;
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+        let status = home.quietly().status()?;
         if status.get("reach").and_then(|reach| reach.as_str()) == Some("address") {
             return Ok(machine.clone());
         }

@@ -74,7 +74,7 @@ fn measure(place: &Place, cuts: &[Cut], bar: &str, limit: Duration) -> anyhow::R
     let lab = Lab::new(&NAMES, &place.folder, &place.programs)?;
     raise(&lab)?;
     let cables = Cables::lay(&lab, &RING)?;
-    let (from, to) = (lab.home("n1")?, address_of(lab.home("n4")?)?);
+    let (from, to) = (lab.home("n1")?, lab.home("n4")?.overlay_address()?);
     let mut pulse = Pulse::begin(from, &to, SOON)?;
     back_on_best_path(&lab)?;
     let (mut outages, mut returns) = (Durations::default(), Durations::default());
@@ -158,11 +158,4 @@ fn packets(home: &Home, interface: &str) -> anyhow::Result<u64> {
         .context("the interface has counters")?;
     let number = |at: usize| row.split_whitespace().nth(at)?.parse::<u64>().ok();
     Ok(number(1).unwrap_or_default() + number(9).unwrap_or_default())
-}
-
-/// Returns a node's overlay address.
-pub fn address_of(home: &Home) -> anyhow::Result<String> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-    let address = status.get("address").and_then(serde_json::Value::as_str);
-    Ok(address.context("a node has an address")?.to_owned())
 }

@@ -123,7 +123,7 @@ impl Lane {
         for home in self.homes() {
             let home = home.quietly();
             home.meshctl(&["ledger", "verify"])?.ok()?;
-            let status = home.meshnode(&["status", "--json"])?.json()?;
+            let status = home.status()?;
             let refusals = status.get("refusals").context("no refusals")?;
             for word in NEVER {
                 ensure!(
