@@ -176,6 +176,15 @@ impl Home {
         self.say(program, Path::new(program), arguments)
     }
 
+    /// Runs `ip` on this machine with words separated by spaces.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn ip(&self, words: &str) -> anyhow::Result<()> {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.run("ip", &words)?.ok().map(drop)
+    }
+
     /// Starts any other program on this machine and lets it run.
     ///
     /// # Errors

@@ -308,9 +308,7 @@ fn street_is_kept_out(all: &Neighbourhood, crm: Ipv6Addr, rights: Rights) -> any
     let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
     machine.run("sh", &["-c", forward])?.ok()?;
     let route = format!("route add fd73::/16 via {gate}");
-    outsider
-        .run("ip", &route.split(' ').collect::<Vec<_>>())?
-        .ok()?;
+    outsider.ip(&route)?;
     let victim = all.instance(crm)?;
     let quiet = at_rest(&victim)?;
 
