@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a home has of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// A network.
     Network,
     /// A network, processes and mounts.
@@ -189,16 +189,17 @@ impl Lab {
     }
 }
 
-/// A process that holds namespaces open; it ends with its lab.
+/// A process that holds namespaces open; it ends with its lab or yard.
 #[derive(Debug)]
-struct Holder {
+pub(crate) struct Holder {
     child: Child,
     /// A process inside, as seen by the test; of a machine its process 1.
-    pid: Pid,
+    pub(crate) pid: Pid,
 }
 
 impl Holder {
-    fn start(kind: Kind) -> anyhow::Result<Self> {
+    /// Makes the namespaces; they are there when this returns.
+    pub(crate) fn start(kind: Kind) -> anyhow::Result<Self> {
         let mut command = Command::new("unshare");
         command.arg("--net");
         match kind {
