@@ -177,7 +177,7 @@ impl Summary {
     pub fn figure(&self) -> String {
         let failed = self.failed().len();
         let events: u64 = self.outcomes.values().map(|outcome| outcome.events).sum();
-        let faults = self.tally.faults_sum();
+        let faults = self.tally.faults.sum();
         format!(
             "{} seeds, {failed} broken, {faults} faults, {events} events, {:.0} s",
             self.seeds,

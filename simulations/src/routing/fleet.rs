@@ -170,7 +170,7 @@ fn report_loops(plan: &Plan, runs: &Runs, tally: &Tally, started: Instant) -> an
          below {} s, {seconds} virtual s, {:.0} s",
         plan.seeds,
         tally.changes,
-        tally.faults_sum(),
+        tally.faults.sum(),
         hole + 1,
         started.elapsed().as_secs_f64()
     );
