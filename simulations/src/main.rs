@@ -145,7 +145,10 @@ fn main() -> anyhow::Result<ExitCode> {
             keep,
             nodes,
         } => {
-            if fleet::knows(&scenario) && seeds != 0 && jobs != 0 {
+            if seeds == 0 || jobs == 0 {
+                bail!("seeds and jobs start at 1");
+            }
+            if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 let plan = fleet::Plan {
                     scenario,
                     from,
@@ -173,8 +176,8 @@ fn main() -> anyhow::Result<ExitCode> {
             plant,
             nodes,
         } => {
-            if fleet::knows(&scenario) {
-                return Ok(code(fleet::replay(&scenario, seed, nodes, trace)));
+            if let Some(scenario) = fleet::Scenario::named(&scenario) {
+                return Ok(code(fleet::replay(scenario, seed, nodes, trace)));
             }
             let verbosity = if trace {
                 Verbosity::Trace
@@ -205,9 +208,6 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Runs a plan after the seeds that once failed. Returns whether every promise held.
 fn run(mut plan: Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
-    if plan.seeds == 0 || plan.jobs == 0 {
-        bail!("seeds and jobs start at 1");
-    }
     let name = plan.scenario.name();
     plan.kept = runner::kept(regressions, name)
         .with_context(|| format!("cannot read {}", regressions.display()))?;

@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -59,8 +60,8 @@ pub struct Summary {
     outcomes: BTreeMap<u64, Outcome>,
     /// Faults and branches of the seeds asked for.
     pub tally: Tally,
-    /// Seeds whose second run had another hash.
-    pub unequal: Vec<u64>,
+    /// The first seed, if its second run had another hash.
+    pub unequal: Option<u64>,
     elapsed: Duration,
 }
 
@@ -68,24 +69,11 @@ pub struct Summary {
 pub fn run(plan: &Plan) -> Summary {
     let started = Instant::now();
     let fresh = plan.from..plan.from.saturating_add(plan.seeds);
-    let mut seeds = plan.kept.clone();
-    seeds.extend(fresh.clone().filter(|seed| !plan.kept.contains(seed)));
-    let outcomes = Mutex::new(BTreeMap::new());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..plan.jobs {
-            scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(&Case::of(plan.scenario, *seed));
-                    show_progress(&outcome, started);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.insert(*seed, outcome);
-                    }
-                }
-            });
-        }
+    let outcomes = each(plan.jobs, &plan.kept, &fresh, |seed| {
+        let outcome = one(&Case::of(plan.scenario, seed));
+        show_progress(&outcome, started);
+        outcome
     });
-    let outcomes: BTreeMap<u64, Outcome> = outcomes.into_inner().unwrap_or_default();
     let mut tally = Tally::default();
     let asked = outcomes
         .values()
@@ -101,10 +89,36 @@ pub fn run(plan: &Plan) -> Summary {
         scenario: plan.scenario,
         seeds: plan.seeds,
         tally,
-        unequal: unequal.into_iter().collect(),
+        unequal,
         outcomes,
         elapsed: started.elapsed(),
     }
+}
+
+/// Runs kept seeds and then fresh ones on so many threads; returns what came of each.
+pub(crate) fn each<T: Send>(
+    jobs: usize,
+    kept: &[u64],
+    fresh: &Range<u64>,
+    run: impl Fn(u64) -> T + Sync,
+) -> BTreeMap<u64, T> {
+    let mut seeds = kept.to_vec();
+    seeds.extend(fresh.clone().filter(|seed| !kept.contains(seed)));
+    let runs = Mutex::new(BTreeMap::new());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = run(*seed);
+                    if let Ok(mut runs) = runs.lock() {
+                        runs.insert(*seed, outcome);
+                    }
+                }
+            });
+        }
+    });
+    runs.into_inner().unwrap_or_default()
 }
 
 /// Runs one seed; a panic of the core is a broken promise like any other.
@@ -160,7 +174,7 @@ impl Summary {
 
     /// Returns whether every promise held, everything happened at least once and hashes were equal.
     pub fn is_good(&self) -> bool {
-        self.failed().is_empty() && self.unequal.is_empty() && self.missing().is_empty()
+        self.failed().is_empty() && self.unequal.is_none() && self.missing().is_empty()
     }
 
     /// Returns the fault kinds and branches that a run of this scenario must meet and did not.
@@ -202,7 +216,7 @@ impl Summary {
         for what in self.missing() {
             println!("never happened: {what}");
         }
-        for seed in &self.unequal {
+        if let Some(seed) = self.unequal {
             println!("seed {seed}: its second run had another event hash");
         }
         println!("{}: {}", self.scenario.name(), self.figure());
@@ -323,5 +337,19 @@ mod tests {
         let text = "# comment\nfirst 17 # once lost an order\nlast-slot 4\nfirst 3\n\n";
         assert_eq!(read_kept(text, "first"), [17, 3]);
         assert_eq!(read_kept(text, "last-slot"), [4]);
+    }
+
+    #[test]
+    fn every_seed_runs_once_on_however_many_threads() {
+        for jobs in 1..=3 {
+            let runs = AtomicUsize::new(0);
+            let squares = each(jobs, &[9, 3], &(2..5), |seed| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                seed * seed
+            });
+            let expected = [(2, 4), (3, 9), (4, 16), (9, 81)];
+            assert_eq!(squares, BTreeMap::from(expected));
+            assert_eq!(runs.into_inner(), expected.len());
+        }
     }
 }
