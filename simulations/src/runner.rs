@@ -294,12 +294,14 @@ pub fn twice(from: u64, seeds: u64) -> bool {
 
 /// Reads the seeds of a scenario that once failed; a file that is not there holds none.
 pub fn kept(path: &Path, scenario: &str) -> io::Result<Vec<u64>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    Ok(read_kept(&text, scenario))
+    Ok(read_kept(&regressions(path)?, scenario))
+}
+
+fn regressions(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
 }
 
 fn read_kept(text: &str, scenario: &str) -> Vec<u64> {
@@ -318,10 +320,13 @@ pub fn keep(
     scenario: &str,
     broken: impl Iterator<Item = (u64, &'static str)>,
 ) -> io::Result<()> {
-    let mut text = fs::read_to_string(path).unwrap_or_default();
+    let mut text = regressions(path)?;
     let known = read_kept(&text, scenario);
     for (seed, promise) in broken {
         if !known.contains(&seed) {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
             text.push_str(&format!("{scenario} {seed} # {promise}\n"));
         }
     }
@@ -337,6 +342,30 @@ mod tests {
         let text = "# comment\nfirst 17 # once lost an order\nlast-slot 4\nfirst 3\n\n";
         assert_eq!(read_kept(text, "first"), [17, 3]);
         assert_eq!(read_kept(text, "last-slot"), [4]);
+    }
+
+    #[test]
+    fn failed_seeds_are_added_to_those_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regressions.txt");
+        let add = |seed| keep(&path, "first", [(seed, "a promise")].into_iter());
+        add(17).unwrap();
+        assert_eq!(kept(&path, "first").unwrap(), [17]);
+        fs::write(&path, "first 17 # by hand, without an end").unwrap();
+        add(17).unwrap();
+        add(4).unwrap();
+        assert_eq!(kept(&path, "first").unwrap(), [17, 4]);
+    }
+
+    #[test]
+    fn file_of_kept_seeds_that_cannot_be_read_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regressions.txt");
+        let damaged = b"first 17\nfirst 4 # \xff\n";
+        fs::write(&path, damaged).unwrap();
+        let broken = [(5, "a promise")].into_iter();
+        assert!(keep(&path, "first", broken).is_err());
+        assert_eq!(fs::read(&path).unwrap(), damaged);
     }
 
     #[test]
