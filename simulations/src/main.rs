@@ -145,9 +145,7 @@ fn main() -> anyhow::Result<ExitCode> {
             keep,
             nodes,
         } => {
-            if seeds == 0 || jobs == 0 {
-                bail!("seeds and jobs start at 1");
-            }
+            at_least_one(seeds, jobs)?;
             if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 let plan = fleet::Plan {
                     scenario,
@@ -204,6 +202,13 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
     Ok(code(good))
+}
+
+fn at_least_one(seeds: u64, jobs: usize) -> anyhow::Result<()> {
+    if seeds == 0 || jobs == 0 {
+        bail!("seeds and jobs start at 1");
+    }
+    Ok(())
 }
 
 /// Runs a plan after the seeds that once failed. Returns whether every promise held.
