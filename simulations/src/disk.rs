@@ -183,7 +183,7 @@ mod tests {
         let mut tally = Tally::default();
         disk.kill(&mut tally);
         assert_eq!(entries(&mut disk), [b"written".to_vec()]);
-        assert_eq!(tally.faults(Fault::LostWrite), 1);
+        assert_eq!(tally.faults.of(Fault::LostWrite), 1);
     }
 
     #[test]
@@ -196,6 +196,6 @@ mod tests {
             disk.begin();
             disk.lose_power(&mut Chance::new(seed, "power"), &mut tally);
         }
-        assert_ne!(tally.faults(Fault::TornWrite), 0);
+        assert_ne!(tally.faults.of(Fault::TornWrite), 0);
     }
 }

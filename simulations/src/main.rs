@@ -145,7 +145,8 @@ fn main() -> anyhow::Result<ExitCode> {
             keep,
             nodes,
         } => {
-            if fleet::knows(&scenario) && seeds != 0 && jobs != 0 {
+            at_least_one(seeds, jobs)?;
+            if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 let plan = fleet::Plan {
                     scenario,
                     from,
@@ -173,8 +174,8 @@ fn main() -> anyhow::Result<ExitCode> {
             plant,
             nodes,
         } => {
-            if fleet::knows(&scenario) {
-                return Ok(code(fleet::replay(&scenario, seed, nodes, trace)));
+            if let Some(scenario) = fleet::Scenario::named(&scenario) {
+                return Ok(code(fleet::replay(scenario, seed, nodes, trace)));
             }
             let verbosity = if trace {
                 Verbosity::Trace
@@ -203,11 +204,15 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(code(good))
 }
 
-/// Runs a plan after the seeds that once failed. Returns whether every promise held.
-fn run(mut plan: Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
-    if plan.seeds == 0 || plan.jobs == 0 {
+fn at_least_one(seeds: u64, jobs: usize) -> anyhow::Result<()> {
+    if seeds == 0 || jobs == 0 {
         bail!("seeds and jobs start at 1");
     }
+    Ok(())
+}
+
+/// Runs a plan after the seeds that once failed. Returns whether every promise held.
+fn run(mut plan: Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
     let name = plan.scenario.name();
     plan.kept = runner::kept(regressions, name)
         .with_context(|| format!("cannot read {}", regressions.display()))?;

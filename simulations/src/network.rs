@@ -213,7 +213,7 @@ mod tests {
             let got = network.carry(way, Moment(10), &weather, &mut chance, &mut tally);
             assert!(matches!(got.as_slice(), [at] if *at <= Moment(10) + weather.delay_max));
         }
-        assert_eq!(tally.faults(Fault::Loss), 0);
+        assert_eq!(tally.faults.of(Fault::Loss), 0);
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             Fault::Reorder,
             Fault::Delay,
         ] {
-            assert_ne!(tally.faults(kind), 0, "{kind}");
+            assert_ne!(tally.faults.of(kind), 0, "{kind}");
         }
     }
 }

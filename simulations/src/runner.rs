@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Mutex;
@@ -59,8 +60,8 @@ pub struct Summary {
     outcomes: BTreeMap<u64, Outcome>,
     /// Faults and branches of the seeds asked for.
     pub tally: Tally,
-    /// Seeds whose second run had another hash.
-    pub unequal: Vec<u64>,
+    /// The first seed, if its second run had another hash.
+    pub unequal: Option<u64>,
     elapsed: Duration,
 }
 
@@ -68,24 +69,11 @@ pub struct Summary {
 pub fn run(plan: &Plan) -> Summary {
     let started = Instant::now();
     let fresh = plan.from..plan.from.saturating_add(plan.seeds);
-    let mut seeds = plan.kept.clone();
-    seeds.extend(fresh.clone().filter(|seed| !plan.kept.contains(seed)));
-    let outcomes = Mutex::new(BTreeMap::new());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..plan.jobs {
-            scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(&Case::of(plan.scenario, *seed));
-                    show_progress(&outcome, started);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.insert(*seed, outcome);
-                    }
-                }
-            });
-        }
+    let outcomes = each(plan.jobs, &plan.kept, &fresh, |seed| {
+        let outcome = one(&Case::of(plan.scenario, seed));
+        show_progress(&outcome, started);
+        outcome
     });
-    let outcomes: BTreeMap<u64, Outcome> = outcomes.into_inner().unwrap_or_default();
     let mut tally = Tally::default();
     let asked = outcomes
         .values()
@@ -101,10 +89,36 @@ pub fn run(plan: &Plan) -> Summary {
         scenario: plan.scenario,
         seeds: plan.seeds,
         tally,
-        unequal: unequal.into_iter().collect(),
+        unequal,
         outcomes,
         elapsed: started.elapsed(),
     }
+}
+
+/// Runs kept seeds and then fresh ones on so many threads; returns what came of each.
+pub(crate) fn each<T: Send>(
+    jobs: usize,
+    kept: &[u64],
+    fresh: &Range<u64>,
+    run: impl Fn(u64) -> T + Sync,
+) -> BTreeMap<u64, T> {
+    let mut seeds = kept.to_vec();
+    seeds.extend(fresh.clone().filter(|seed| !kept.contains(seed)));
+    let runs = Mutex::new(BTreeMap::new());
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome = run(*seed);
+                    if let Ok(mut runs) = runs.lock() {
+                        runs.insert(*seed, outcome);
+                    }
+                }
+            });
+        }
+    });
+    runs.into_inner().unwrap_or_default()
 }
 
 /// Runs one seed; a panic of the core is a broken promise like any other.
@@ -160,7 +174,7 @@ impl Summary {
 
     /// Returns whether every promise held, everything happened at least once and hashes were equal.
     pub fn is_good(&self) -> bool {
-        self.failed().is_empty() && self.unequal.is_empty() && self.missing().is_empty()
+        self.failed().is_empty() && self.unequal.is_none() && self.missing().is_empty()
     }
 
     /// Returns the fault kinds and branches that a run of this scenario must meet and did not.
@@ -177,7 +191,7 @@ impl Summary {
     pub fn figure(&self) -> String {
         let failed = self.failed().len();
         let events: u64 = self.outcomes.values().map(|outcome| outcome.events).sum();
-        let faults = self.tally.faults_sum();
+        let faults = self.tally.faults.sum();
         format!(
             "{} seeds, {failed} broken, {faults} faults, {events} events, {:.0} s",
             self.seeds,
@@ -202,7 +216,7 @@ impl Summary {
         for what in self.missing() {
             println!("never happened: {what}");
         }
-        for seed in &self.unequal {
+        if let Some(seed) = self.unequal {
             println!("seed {seed}: its second run had another event hash");
         }
         println!("{}: {}", self.scenario.name(), self.figure());
@@ -280,12 +294,14 @@ pub fn twice(from: u64, seeds: u64) -> bool {
 
 /// Reads the seeds of a scenario that once failed; a file that is not there holds none.
 pub fn kept(path: &Path, scenario: &str) -> io::Result<Vec<u64>> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    Ok(read_kept(&text, scenario))
+    Ok(read_kept(&regressions(path)?, scenario))
+}
+
+fn regressions(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
 }
 
 fn read_kept(text: &str, scenario: &str) -> Vec<u64> {
@@ -304,10 +320,13 @@ pub fn keep(
     scenario: &str,
     broken: impl Iterator<Item = (u64, &'static str)>,
 ) -> io::Result<()> {
-    let mut text = fs::read_to_string(path).unwrap_or_default();
+    let mut text = regressions(path)?;
     let known = read_kept(&text, scenario);
     for (seed, promise) in broken {
         if !known.contains(&seed) {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
             text.push_str(&format!("{scenario} {seed} # {promise}\n"));
         }
     }
@@ -323,5 +342,43 @@ mod tests {
         let text = "# comment\nfirst 17 # once lost an order\nlast-slot 4\nfirst 3\n\n";
         assert_eq!(read_kept(text, "first"), [17, 3]);
         assert_eq!(read_kept(text, "last-slot"), [4]);
+    }
+
+    #[test]
+    fn failed_seeds_are_added_to_those_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regressions.txt");
+        let add = |seed| keep(&path, "first", [(seed, "a promise")].into_iter());
+        add(17).unwrap();
+        assert_eq!(kept(&path, "first").unwrap(), [17]);
+        fs::write(&path, "first 17 # by hand, without an end").unwrap();
+        add(17).unwrap();
+        add(4).unwrap();
+        assert_eq!(kept(&path, "first").unwrap(), [17, 4]);
+    }
+
+    #[test]
+    fn file_of_kept_seeds_that_cannot_be_read_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("regressions.txt");
+        let damaged = b"first 17\nfirst 4 # \xff\n";
+        fs::write(&path, damaged).unwrap();
+        let broken = [(5, "a promise")].into_iter();
+        assert!(keep(&path, "first", broken).is_err());
+        assert_eq!(fs::read(&path).unwrap(), damaged);
+    }
+
+    #[test]
+    fn every_seed_runs_once_on_however_many_threads() {
+        for jobs in 1..=3 {
+            let runs = AtomicUsize::new(0);
+            let squares = each(jobs, &[9, 3], &(2..5), |seed| {
+                runs.fetch_add(1, Ordering::Relaxed);
+                seed * seed
+            });
+            let expected = [(2, 4), (3, 9), (4, 16), (9, 81)];
+            assert_eq!(squares, BTreeMap::from(expected));
+            assert_eq!(runs.into_inner(), expected.len());
+        }
     }
 }

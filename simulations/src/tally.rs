@@ -13,9 +13,8 @@ macro_rules! kinds {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum $name { $($(#[$vdoc])* $variant,)* }
 
-        impl $name {
-            /// Every kind.
-            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+        impl $crate::tally::Kind for $name {
+            const ALL: &'static [Self] = &[$(Self::$variant,)*];
         }
 
         impl fmt::Display for $name {
@@ -27,6 +26,62 @@ macro_rules! kinds {
 }
 
 pub(crate) use kinds;
+
+/// One of a closed enum of things that may happen.
+pub trait Kind: Copy + Ord + fmt::Display + 'static {
+    /// Every kind.
+    const ALL: &'static [Self];
+}
+
+/// How often each kind happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counts<K>(BTreeMap<K, u64>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Kind> Counts<K> {
+    /// Counts a kind so many times.
+    pub fn count(&mut self, kind: K, times: u64) {
+        *self.0.entry(kind).or_default() += times;
+    }
+
+    /// Adds what somebody else counted.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, times) in &other.0 {
+            self.count(*kind, *times);
+        }
+    }
+
+    /// Returns how often a kind happened.
+    pub fn of(&self, kind: K) -> u64 {
+        self.0.get(&kind).copied().unwrap_or_default()
+    }
+
+    /// Returns how often anything happened.
+    pub fn sum(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Returns the kinds that never happened, in words.
+    pub fn missing(&self) -> impl Iterator<Item = String> {
+        let never = K::ALL.iter().filter(|kind| self.of(**kind) == 0);
+        never.map(ToString::to_string)
+    }
+}
+
+/// One line a kind.
+impl<K: Kind> fmt::Display for Counts<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for kind in K::ALL {
+            writeln!(f, "  {kind:<40} {:>12}", self.of(*kind))?;
+        }
+        Ok(())
+    }
+}
 
 kinds! {
     /// What the weather does.
@@ -113,70 +168,39 @@ kinds! {
 /// Counters of one run, or of many added together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    faults: BTreeMap<Fault, u64>,
-    branches: BTreeMap<Sometimes, u64>,
+    /// What the weather did.
+    pub faults: Counts<Fault>,
+    /// Hard branches that were met.
+    pub branches: Counts<Sometimes>,
 }
 
 impl Tally {
     /// Counts one fault.
     pub fn fault(&mut self, kind: Fault) {
-        *self.faults.entry(kind).or_default() += 1;
+        self.faults.count(kind, 1);
     }
 
     /// Counts one branch.
     pub fn met(&mut self, branch: Sometimes) {
-        *self.branches.entry(branch).or_default() += 1;
+        self.branches.count(branch, 1);
     }
 
     /// Adds another run's counters.
     pub fn add(&mut self, other: &Self) {
-        for (kind, count) in &other.faults {
-            *self.faults.entry(*kind).or_default() += count;
-        }
-        for (branch, count) in &other.branches {
-            *self.branches.entry(*branch).or_default() += count;
-        }
-    }
-
-    /// Returns how often a fault happened.
-    pub fn faults(&self, kind: Fault) -> u64 {
-        self.faults.get(&kind).copied().unwrap_or(0)
-    }
-
-    /// Returns how often a branch was met.
-    pub fn branches(&self, branch: Sometimes) -> u64 {
-        self.branches.get(&branch).copied().unwrap_or(0)
-    }
-
-    /// Returns the number of all faults.
-    pub fn faults_sum(&self) -> u64 {
-        self.faults.values().sum()
+        self.faults.add(&other.faults);
+        self.branches.add(&other.branches);
     }
 
     /// Returns the kinds and branches that never happened, in words.
     pub fn missing(&self) -> Vec<String> {
-        let faults = Fault::ALL.iter().filter(|kind| self.faults(**kind) == 0);
-        let branches = Sometimes::ALL
-            .iter()
-            .filter(|branch| self.branches(**branch) == 0);
-        faults
-            .map(ToString::to_string)
-            .chain(branches.map(ToString::to_string))
-            .collect()
+        let faults = self.faults.missing();
+        faults.chain(self.branches.missing()).collect()
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "faults")?;
-        for kind in Fault::ALL {
-            writeln!(f, "  {kind:<40} {:>12}", self.faults(*kind))?;
-        }
-        writeln!(f, "sometimes")?;
-        for branch in Sometimes::ALL {
-            writeln!(f, "  {branch:<40} {:>12}", self.branches(*branch))?;
-        }
-        Ok(())
+        write!(f, "faults\n{}sometimes\n{}", self.faults, self.branches)
     }
 }
 
@@ -205,9 +229,9 @@ mod tests {
         a.add(&b);
         assert_eq!(
             (
-                a.faults(Fault::Loss),
-                a.branches(Sometimes::Full),
-                a.faults_sum()
+                a.faults.of(Fault::Loss),
+                a.branches.of(Sometimes::Full),
+                a.faults.sum()
             ),
             (2, 1, 2)
         );

@@ -10,7 +10,6 @@
 
 use anyhow::Context as _;
 
-use crate::home::Home;
 use crate::lab::Lab;
 
 /// Which packets a hurt cable swallows.
@@ -42,9 +41,9 @@ impl<'a> Cables<'a> {
         for name in &homes {
             let home = lab.home(name)?;
             let address = format!("{}/32", lab.address(name)?);
-            ip(home, "address flush dev eth0")?;
-            ip(home, "link set eth0 down")?;
-            ip(home, &format!("address add {address} dev lo"))?;
+            home.ip("address flush dev eth0")?;
+            home.ip("link set eth0 down")?;
+            home.ip(&format!("address add {address} dev lo"))?;
         }
         let mut cables = Self {
             lab,
@@ -61,10 +60,9 @@ impl<'a> Cables<'a> {
     /// # Errors
     /// There is no such cable.
     pub fn pull(&self, a: &str, b: &str) -> anyhow::Result<()> {
-        ip(
-            self.lab.home(a)?,
-            &format!("link set {} down", self.name(a, b)?),
-        )
+        self.lab
+            .home(a)?
+            .ip(&format!("link set {} down", self.name(a, b)?))
     }
 
     /// Puts it in again, with the routes that the kernel forgot.
@@ -73,7 +71,7 @@ impl<'a> Cables<'a> {
     /// There is no such cable.
     pub fn plug(&self, a: &str, b: &str) -> anyhow::Result<()> {
         let name = self.name(a, b)?;
-        ip(self.lab.home(a)?, &format!("link set {name} up"))?;
+        self.lab.home(a)?.ip(&format!("link set {name} up"))?;
         self.lead(a, b, &name)
     }
 
@@ -108,13 +106,14 @@ impl<'a> Cables<'a> {
     fn lay_one(&mut self, a: &str, b: &str) -> anyhow::Result<()> {
         let name = format!("c{}", self.laid.len() + 1);
         let (near, far) = (self.lab.holder(a)?, self.lab.holder(b)?);
-        ip(
-            self.lab.home(a)?,
-            &format!("link add {name} type veth peer name {name} netns {far}"),
-        )
-        .with_context(|| format!("cannot lay a cable between {near} and {far}"))?;
+        self.lab
+            .home(a)?
+            .ip(&format!(
+                "link add {name} type veth peer name {name} netns {far}"
+            ))
+            .with_context(|| format!("cannot lay a cable between {near} and {far}"))?;
         for (end, other) in [(a, b), (b, a)] {
-            ip(self.lab.home(end)?, &format!("link set {name} up"))?;
+            self.lab.home(end)?.ip(&format!("link set {name} up"))?;
             self.lead(end, other, &name)?;
         }
         self.laid.push((a.to_owned(), b.to_owned()));
@@ -124,10 +123,9 @@ impl<'a> Cables<'a> {
     /// Leads what is for `other` into the cable.
     fn lead(&self, end: &str, other: &str, cable: &str) -> anyhow::Result<()> {
         let (own, other) = (self.lab.address(end)?, self.lab.address(other)?);
-        ip(
-            self.lab.home(end)?,
-            &format!("route replace {other}/32 dev {cable} src {own}"),
-        )
+        self.lab
+            .home(end)?
+            .ip(&format!("route replace {other}/32 dev {cable} src {own}"))
     }
 
     fn name(&self, a: &str, b: &str) -> anyhow::Result<String> {
@@ -137,10 +135,4 @@ impl<'a> Cables<'a> {
         let at = at.with_context(|| format!("no cable between {a} and {b}"))?;
         Ok(format!("c{}", at + 1))
     }
-}
-
-/// Runs `ip` in a home with words separated by spaces.
-fn ip(home: &Home, words: &str) -> anyhow::Result<()> {
-    let words: Vec<&str> = words.split(' ').collect();
-    home.run("ip", &words)?.ok().map(drop)
 }

@@ -5,6 +5,8 @@
 
 use std::env;
 
+use anyhow::Context as _;
+
 /// A seeded source of draws.
 #[derive(Debug, Clone)]
 pub struct Chance(u64);
@@ -16,10 +18,14 @@ impl Chance {
     }
 
     /// Reads the seed from an environment variable: a decimal number, or `0x` and a commit's hash,
-    /// of which the first 64 bits count. One if it is not set.
-    pub fn seed_of(variable: &str) -> u64 {
-        let said = env::var(variable).unwrap_or_default();
-        read_seed(&said).unwrap_or(1)
+    /// of which the first 64 bits count. One if it is not set or empty.
+    ///
+    /// # Errors
+    /// It is set to something else.
+    pub fn seed_of(variable: &str) -> anyhow::Result<u64> {
+        let said = env::var_os(variable).unwrap_or_default();
+        let seed = said.to_str().and_then(seed_or_one);
+        seed.with_context(|| format!("{variable} is no seed: {}", said.display()))
     }
 
     /// Draws a number.
@@ -49,6 +55,13 @@ impl Chance {
             all.swap(end, usize::try_from(other).unwrap_or(0));
         }
     }
+}
+
+fn seed_or_one(said: &str) -> Option<u64> {
+    if said.is_empty() {
+        return Some(1);
+    }
+    read_seed(said)
 }
 
 fn read_seed(said: &str) -> Option<u64> {
@@ -81,5 +94,14 @@ mod tests {
         assert_eq!(read_seed(commit), Some(0xc305_2c5a_a000_0001));
         assert_eq!(read_seed("0x0f"), Some(15));
         assert_eq!(read_seed("of cake"), None);
+    }
+
+    #[test]
+    fn seed_is_one_only_where_none_is_said() {
+        assert_eq!(seed_or_one(""), Some(1));
+        assert_eq!(seed_or_one("7"), Some(7));
+        for mistyped in ["7a", "0x", "-1", " "] {
+            assert_eq!(seed_or_one(mistyped), None, "{mistyped}");
+        }
     }
 }

@@ -176,6 +176,15 @@ impl Home {
         self.say(program, Path::new(program), arguments)
     }
 
+    /// Runs `ip` on this machine with words separated by spaces.
+    ///
+    /// # Errors
+    /// It fails.
+    pub fn ip(&self, words: &str) -> anyhow::Result<()> {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.run("ip", &words)?.ok().map(drop)
+    }
+
     /// Starts any other program on this machine and lets it run.
     ///
     /// # Errors
@@ -272,6 +281,24 @@ impl Home {
     /// There is no such service, or it has none yet.
     pub fn url(&self, service: &str) -> anyhow::Result<String> {
         self.meshctl(&["show", service, "--field", "url"])?.value()
+    }
+
+    /// Returns what the node says of itself.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn status(&self) -> anyhow::Result<serde_json::Value> {
+        self.meshnode(&["status", "--json"])?.json()
+    }
+
+    /// Returns the node's address in the overlay; nobody hears the question.
+    ///
+    /// # Errors
+    /// The node does not answer, or has none.
+    pub fn overlay_address(&self) -> anyhow::Result<String> {
+        let status = self.quietly().status()?;
+        let address = status.get("address").and_then(serde_json::Value::as_str);
+        address.map(str::to_owned).context("a node has an address")
     }
 
     /// Returns the daemon's log.
@@ -373,7 +400,7 @@ pub fn sees(home: &Home, peers: &[&str], limit: Duration) -> anyhow::Result<()> 
     let what = format!("{} sees {}", home.name, peers.join(", "));
     let home = home.quietly();
     until(&what, limit, || {
-        let status = home.meshnode(&["status", "--json"])?.json()?;
+        let status = home.status()?;
         let Some(rows) = status.get("peers").and_then(serde_json::Value::as_array) else {
             bail!("status has no peers: {status}");
         };

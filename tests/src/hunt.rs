@@ -154,6 +154,12 @@ impl Shared {
             self.left.store(stops, Ordering::SeqCst);
         }
     }
+
+    /// Takes one off what was `left`, unless somebody has set it since: that counts.
+    fn count_down(&self, left: i64) {
+        let order = Ordering::SeqCst;
+        let _ = self.left.compare_exchange(left, left - 1, order, order);
+    }
 }
 
 /// A running hunt.
@@ -535,7 +541,7 @@ impl Hunter {
         if left <= 0 || left == 1 && aim.call == call {
             self.shoot(tid);
         } else if left != FAR && aim.call == call {
-            self.shared.left.store(left - 1, Ordering::SeqCst);
+            self.shared.count_down(left);
         }
     }
 
@@ -623,3 +629,26 @@ fn call_of(tid: Pid) -> (Option<libc::c_long>, bool) {
 
 /// How ptrace(2) marks a stop at the exit from a system call (`PTRACE_SYSCALL_INFO_EXIT`).
 const EXIT: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strike_is_not_undone_by_a_stop_that_is_being_counted() {
+        let shared = Shared {
+            step: AtomicUsize::new(0),
+            aim: None,
+            left: AtomicI64::new(7),
+            ending: AtomicBool::new(false),
+            turns: Vec::new(),
+            awake: Mutex::default(),
+        };
+        shared.count_down(7);
+        assert_eq!(shared.left.load(Ordering::SeqCst), 6);
+        // Read by who counts, then set by who strikes.
+        let read = shared.left.swap(0, Ordering::SeqCst);
+        shared.count_down(read);
+        assert_eq!(shared.left.load(Ordering::SeqCst), 0);
+    }
+}

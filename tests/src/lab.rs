@@ -24,6 +24,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::home::Home;
+use crate::processes;
 use crate::until::until;
 
 /// Most homes on a street: what its /24 can number.
@@ -34,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a home has of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum Kind {
     /// A network.
     Network,
     /// A network, processes and mounts.
@@ -124,9 +125,9 @@ impl Lab {
     ///
     /// # Errors
     /// There is no such home.
-    pub fn holder(&self, name: &str) -> anyhow::Result<&str> {
+    pub fn holder(&self, name: &str) -> anyhow::Result<Pid> {
         let holder = self.holders.get(self.number(name)? - 1);
-        Ok(&holder.context("a home has a holder")?.pid)
+        Ok(holder.context("a home has a holder")?.pid)
     }
 
     /// Pulls a machine from its plug: every process ends at once, its mounts and interfaces go.
@@ -153,7 +154,7 @@ impl Lab {
         let home = self.home(name)?.clone();
         let holder = Holder::start(self.kind)?;
         holder.lead_to(&home.folder)?;
-        wire(number, &holder.pid, &home)?;
+        wire(number, holder.pid, &home)?;
         let place = self.holders.get_mut(number - 1);
         *place.context("a machine has a holder")? = holder;
         Ok(())
@@ -181,23 +182,24 @@ impl Lab {
         }
         entry.push("--".to_owned());
         let home = Home::new(name, folder, programs).entered_by(entry);
-        wire(number, &holder.pid, &home)?;
+        wire(number, holder.pid, &home)?;
         self.holders.push(holder);
         self.homes.push(home);
         Ok(())
     }
 }
 
-/// A process that holds namespaces open; it ends with its lab.
+/// A process that holds namespaces open; it ends with its lab or yard.
 #[derive(Debug)]
-struct Holder {
+pub(crate) struct Holder {
     child: Child,
     /// A process inside, as seen by the test; of a machine its process 1.
-    pid: String,
+    pub(crate) pid: Pid,
 }
 
 impl Holder {
-    fn start(kind: Kind) -> anyhow::Result<Self> {
+    /// Makes the namespaces; they are there when this returns.
+    pub(crate) fn start(kind: Kind) -> anyhow::Result<Self> {
         let mut command = Command::new("unshare");
         command.arg("--net");
         match kind {
@@ -214,21 +216,22 @@ impl Holder {
             .spawn()
             .context("cannot run unshare")?;
         let mut holder = Self {
-            pid: child.id().to_string(),
+            pid: Pid::from_raw(child.id().cast_signed()),
             child,
         };
         let own = |space: &str| fs::read_link(format!("/proc/self/ns/{space}"));
         let (net, mnt) = (own("net")?, own("mnt")?);
         holder.pid = until("a home of its own", PATIENCE, || {
             let pid = match kind {
-                Kind::Network => holder.pid.clone(),
-                Kind::Machine => child_of(&holder.pid),
+                Kind::Network => Some(holder.pid),
+                Kind::Machine => processes::children(holder.pid).first().copied(),
             };
+            let Some(pid) = pid else { return Ok(None) };
             let of = |space: &str| fs::read_link(format!("/proc/{pid}/ns/{space}"));
             let has_net = of("net").is_ok_and(|of| of != net);
             // The last that `unshare` does before it becomes the command is to mount /proc.
             let is_whole = kind == Kind::Network
-                || of("mnt").is_ok_and(|of| of != mnt) && name_of(&pid) == "sh";
+                || of("mnt").is_ok_and(|of| of != mnt) && processes::name(pid) == "sh";
             Ok((has_net && is_whole).then_some(pid))
         })?;
         Ok(holder)
@@ -245,8 +248,7 @@ impl Holder {
     }
 
     fn pull(&mut self) -> anyhow::Result<()> {
-        let first = Pid::from_raw(self.pid.parse().context("not a process id")?);
-        kill(first, Signal::SIGKILL).context("cannot pull the plug")?;
+        kill(self.pid, Signal::SIGKILL).context("cannot pull the plug")?;
         // Its parent learns of process 1's end when all others of the machine are dead.
         self.child.wait().context("cannot wait for the end")?;
         Ok(())
@@ -266,28 +268,15 @@ fn way_into(folder: &Path) -> PathBuf {
     folder.with_extension("way")
 }
 
-fn child_of(pid: &str) -> String {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-    children.unwrap_or_default().trim().to_owned()
-}
-
-fn name_of(pid: &str) -> String {
-    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
-    name.unwrap_or_default().trim().to_owned()
-}
-
 /// Lays the cable between a home and the street.
-fn wire(number: usize, pid: &str, home: &Home) -> anyhow::Result<()> {
+fn wire(number: usize, pid: Pid, home: &Home) -> anyhow::Result<()> {
     ip(&format!(
         "link add v{number} type veth peer name eth0 netns {pid}"
     ))?;
     ip(&format!("link set v{number} master street up"))?;
-    let address = format!("10.77.0.{number}/24");
-    home.run("ip", &["link", "set", "lo", "up"])?.ok()?;
-    home.run("ip", &["address", "add", &address, "dev", "eth0"])?
-        .ok()?;
-    home.run("ip", &["link", "set", "eth0", "up"])?.ok()?;
-    Ok(())
+    home.ip("link set lo up")?;
+    home.ip(&format!("address add 10.77.0.{number}/24 dev eth0"))?;
+    home.ip("link set eth0 up")
 }
 
 /// Runs `ip` with words separated by spaces.

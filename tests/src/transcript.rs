@@ -131,13 +131,7 @@ pub fn raise_mesh(cast: &Cast) -> anyhow::Result<()> {
 /// Makes an organisation of two running nodes.
 fn raise_org(org: &str, first: &Home, second: &Home) -> anyhow::Result<()> {
     found_org(org, first)?;
-    let invite = first
-        .meshctl(&["member", "invite", "--role", "node"])?
-        .value()?;
-    second
-        .meshnode(&["join", &invite, "--name", &second.name, "--yes"])?
-        .ok()?;
-    second.start()?;
+    join(first, second)?;
     sees(first, &[&second.name], SOON)
 }
 
@@ -150,6 +144,21 @@ pub fn found_org(org: &str, first: &Home) -> anyhow::Result<()> {
         .meshnode(&["init", "--org", org, "--name", &first.name])?
         .ok()?;
     first.start()
+}
+
+/// Makes a machine a member of the organisation that `first` leads, and starts its node. Returns
+/// the invite, which is used now.
+///
+/// # Errors
+/// A step failed.
+pub fn join(first: &Home, home: &Home) -> anyhow::Result<String> {
+    let invite = first
+        .meshctl(&["member", "invite", "--role", "node"])?
+        .value()?;
+    home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
+        .ok()?;
+    home.start()?;
+    Ok(invite)
 }
 
 /// What the library sells.
@@ -279,7 +288,7 @@ fn part(cast: &Cast) -> anyhow::Result<()> {
     let there = cast.provider()?.quietly();
     cast.bakery.meshctl(&["destroy", "crm-db", "--yes"])?.ok()?;
     until("crm-db is gone", SOON, || {
-        let listed = there.meshnode(&["status", "--json"])?.json()?;
+        let listed = there.status()?;
         let held = listed
             .get("held")
             .and_then(|held| held.as_array())

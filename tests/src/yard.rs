@@ -13,8 +13,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use nix::unistd::Pid;
 
 use crate::home::Home;
+use crate::lab::{Holder, Kind};
 use crate::runner::Place;
 use crate::until::until;
 
@@ -32,7 +34,7 @@ const SETTINGS: &str = "ip link set lo up
 pub struct Yard {
     names: Vec<String>,
     /// Processes that hold the namespaces open.
-    holders: Vec<Child>,
+    holders: Vec<Holder>,
     folder: PathBuf,
     programs: PathBuf,
 }
@@ -104,7 +106,7 @@ impl Yard {
     pub fn cable(&self, near: (&str, &str), far: (&str, &str)) -> anyhow::Result<()> {
         let (a, b) = (near.1, far.1);
         let holder = match far.0 {
-            HERE => std::process::id(),
+            HERE => Pid::this(),
             plot => self.holder(plot)?,
         };
         self.shell(
@@ -230,38 +232,18 @@ impl Yard {
         Ok(command)
     }
 
-    fn holder(&self, plot: &str) -> anyhow::Result<u32> {
+    fn holder(&self, plot: &str) -> anyhow::Result<Pid> {
         let holder = self.holders.get(self.number(plot)? - 1);
-        Ok(holder.context("a plot has a holder")?.id())
+        Ok(holder.context("a plot has a holder")?.pid)
     }
 
     fn build(&mut self, name: &str) -> anyhow::Result<()> {
-        let holder = Command::new("unshare")
-            .args(["--net", "--", "sleep", "infinity"])
-            .stdin(Stdio::null())
-            .spawn()
-            .context("cannot run unshare")?;
-        let pid = holder.id();
-        self.holders.push(holder);
+        self.holders.push(Holder::start(Kind::Network)?);
         self.names.push(name.to_owned());
-        let net = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net"));
-        until("a network namespace", Duration::from_secs(10), || {
-            Ok((net(&pid.to_string())? != net("self")?).then_some(()))
-        })?;
         let own = self.address(name)?;
         let number = self.number(name)?;
         ensure!(number < 99, "a yard has at most 98 plots");
         self.shell(name, SETTINGS)?;
         self.shell(name, &format!("ip address add {own}/128 dev lo"))
-    }
-}
-
-impl Drop for Yard {
-    fn drop(&mut self) {
-        for holder in &mut self.holders {
-            // It may have gone already; then there is nothing left to do.
-            let _ = holder.kill();
-            let _ = holder.wait();
-        }
     }
 }

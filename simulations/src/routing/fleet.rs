@@ -3,9 +3,6 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -16,11 +13,6 @@ use super::{Outcome, loops, scale};
 use crate::check::Violation;
 use crate::{bars, runner};
 
-/// The scenario of many faults, by name.
-pub const LOOPS: &str = "routing";
-/// The scenario of many nodes, by name.
-pub const SCALE: &str = "routing-scale";
-
 /// Seeds and route changes that the bar asks for.
 const SEEDS_NEEDED: u64 = 200;
 const CHANGES_NEEDED: u64 = 1_000_000;
@@ -29,54 +21,73 @@ pub const NODES_NEEDED: usize = 1000;
 /// Failures that are shown.
 const FAILURES_SHOWN: usize = 5;
 
+/// A story about routing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// Many faults.
+    Loops,
+    /// Many nodes.
+    Scale,
+}
+
+impl Scenario {
+    /// Returns the scenario of a name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Loops, Self::Scale];
+        all.into_iter().find(|scenario| scenario.name() == name)
+    }
+
+    /// Returns its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loops => "routing",
+            Self::Scale => "routing-scale",
+        }
+    }
+}
+
 /// What is to be run.
 #[derive(Debug)]
 pub struct Plan {
     /// Which of the two.
-    pub scenario: String,
+    pub scenario: Scenario,
     /// The first seed.
     pub from: u64,
     /// How many.
     pub seeds: u64,
     /// How many at the same time.
     pub jobs: usize,
-    /// Of [`SCALE`].
+    /// Of [`Scenario::Scale`].
     pub nodes: usize,
-}
-
-/// Returns whether a scenario is one of these.
-pub fn knows(scenario: &str) -> bool {
-    scenario == LOOPS || scenario == SCALE
 }
 
 /// Runs a plan; seeds that once failed are read from `regressions`, and kept there if `keep`.
 /// Returns whether every promise held.
 pub fn run(plan: &Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> {
-    let started = Instant::now();
-    let kept = runner::kept(regressions, &plan.scenario)
+    let (started, name) = (Instant::now(), plan.scenario.name());
+    let kept = runner::kept(regressions, name)
         .with_context(|| format!("cannot read {}", regressions.display()))?;
     let fresh = plan.from..plan.from.saturating_add(plan.seeds);
-    let mut seeds: Vec<u64> = kept;
-    seeds.extend(
-        fresh
-            .clone()
-            .filter(|seed| !seeds.contains(seed))
-            .collect::<Vec<_>>(),
-    );
-    let runs = all(plan, &seeds);
+    let runs = runner::each(plan.jobs, &kept, &fresh, |seed| {
+        let run = one(plan, seed, false);
+        if let Some(violation) = &run.0.violation {
+            eprintln!("seed {seed} failed: {}", violation.promise);
+        }
+        run
+    });
     let failed: Vec<(u64, &Violation)> = runs
         .values()
         .filter_map(|(outcome, _)| Some((outcome.seed, outcome.violation.as_ref()?)))
         .collect();
     for (seed, violation) in failed.iter().take(FAILURES_SHOWN) {
         println!("seed {seed}: {violation}");
-        println!("  again: meshsim replay {} {seed} --trace", plan.scenario);
+        println!("  again: meshsim replay {name} {seed} --trace");
     }
     if keep {
         let broken = failed
             .iter()
             .map(|(seed, violation)| (*seed, violation.promise));
-        runner::keep(regressions, &plan.scenario, broken)
+        runner::keep(regressions, name, broken)
             .with_context(|| format!("cannot write {}", regressions.display()))?;
     }
     let mut tally = Tally::default();
@@ -88,45 +99,20 @@ pub fn run(plan: &Plan, regressions: &Path, keep: bool) -> anyhow::Result<bool> 
     }
     print!("{tally}");
     let is_whole = failed.is_empty();
-    let good = if plan.scenario == LOOPS {
-        report_loops(plan, &runs, &tally, started)? && is_whole
-    } else {
-        report_scale(plan, &runs, started)? && is_whole
+    let good = match plan.scenario {
+        Scenario::Loops => report_loops(plan, &runs, &tally, started)?,
+        Scenario::Scale => report_scale(plan, &runs, started)?,
     };
-    Ok(good)
+    Ok(good && is_whole)
 }
 
 type Runs = BTreeMap<u64, (Outcome, Figures)>;
 
-fn all(plan: &Plan, seeds: &[u64]) -> Runs {
-    let runs = Mutex::new(BTreeMap::new());
-    let next = AtomicUsize::new(0);
-    thread::scope(|scope| {
-        for _ in 0..plan.jobs {
-            scope.spawn(|| {
-                while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome = one(plan, *seed, false);
-                    if let Some(violation) = &outcome.0.violation {
-                        eprintln!("seed {seed} failed: {}", violation.promise);
-                    }
-                    if let Ok(mut runs) = runs.lock() {
-                        runs.insert(*seed, outcome);
-                    }
-                }
-            });
-        }
-    });
-    runs.into_inner().unwrap_or_default()
-}
-
 /// Runs one seed; a panic of the core is a broken promise like any other.
 fn one(plan: &Plan, seed: u64, is_loud: bool) -> (Outcome, Figures) {
-    let run = || {
-        if plan.scenario == LOOPS {
-            (loops::run(seed, is_loud), Figures::default())
-        } else {
-            scale::run(seed, plan.nodes, is_loud)
-        }
+    let run = || match plan.scenario {
+        Scenario::Loops => (loops::run(seed, is_loud), Figures::default()),
+        Scenario::Scale => scale::run(seed, plan.nodes, is_loud),
     };
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         let outcome = Outcome {
@@ -170,11 +156,11 @@ fn report_loops(plan: &Plan, runs: &Runs, tally: &Tally, started: Instant) -> an
          below {} s, {seconds} virtual s, {:.0} s",
         plan.seeds,
         tally.changes,
-        tally.faults_sum(),
+        tally.faults.sum(),
         hole + 1,
         started.elapsed().as_secs_f64()
     );
-    println!("{LOOPS}: {figure}");
+    println!("{}: {figure}", plan.scenario.name());
     let enough = SEEDS_NEEDED <= plan.seeds && CHANGES_NEEDED <= tally.changes;
     let held = failed == 0 && is_equal;
     if enough || !held {
@@ -186,9 +172,9 @@ fn report_loops(plan: &Plan, runs: &Runs, tally: &Tally, started: Instant) -> an
 }
 
 fn report_scale(plan: &Plan, runs: &Runs, started: Instant) -> anyhow::Result<bool> {
-    let mut good = true;
+    let (mut good, name) = (true, plan.scenario.name());
     for (seed, (outcome, figures)) in runs {
-        println!("{SCALE} {seed}: {figures}, hash {:016x}", outcome.hash);
+        println!("{name} {seed}: {figures}, hash {:016x}", outcome.hash);
         good &= figures.is_good() && outcome.violation.is_none();
     }
     println!("{:.0} s", started.elapsed().as_secs_f64());
@@ -203,19 +189,19 @@ fn report_scale(plan: &Plan, runs: &Runs, started: Instant) -> anyhow::Result<bo
 }
 
 /// Runs one seed and shows it. Returns whether every promise held.
-pub fn replay(scenario: &str, seed: u64, nodes: usize, is_loud: bool) -> bool {
+pub fn replay(scenario: Scenario, seed: u64, nodes: usize, is_loud: bool) -> bool {
     let plan = Plan {
-        scenario: scenario.to_owned(),
+        scenario,
         from: seed,
         seeds: 1,
         jobs: 1,
         nodes,
     };
-    println!("seed {seed} of {scenario}");
+    println!("seed {seed} of {}", scenario.name());
     let (outcome, figures) = one(&plan, seed, is_loud);
     println!("{}", outcome.parameters);
     print!("{}", outcome.tally);
-    if scenario == SCALE {
+    if scenario == Scenario::Scale {
         println!("{figures}");
     }
     println!(

@@ -1,11 +1,10 @@
 //! What the weather did to a run, which hard branches the speakers met, and the figures.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use mesh_routing::babel::count::{Count, Counters};
 
-use crate::tally::kinds;
+use crate::tally::{Counts, kinds};
 
 kinds! {
     /// What the weather does.
@@ -93,8 +92,9 @@ const BRANCHES: &[(Sometimes, Count)] = &[
 /// Counters of one run, or of many added together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
-    faults: BTreeMap<Fault, u64>,
-    branches: BTreeMap<Sometimes, u64>,
+    /// What the weather did.
+    pub faults: Counts<Fault>,
+    branches: Counts<Sometimes>,
     /// Next hops that changed; each was walked.
     pub changes: u64,
     /// Packets sent.
@@ -104,12 +104,12 @@ pub struct Tally {
 impl Tally {
     /// Counts one fault.
     pub fn fault(&mut self, kind: Fault) {
-        *self.faults.entry(kind).or_default() += 1;
+        self.faults.count(kind, 1);
     }
 
     /// Counts a branch.
     pub fn met(&mut self, branch: Sometimes, times: u64) {
-        *self.branches.entry(branch).or_default() += times;
+        self.branches.count(branch, times);
     }
 
     /// Takes what a speaker counted in its life.
@@ -122,47 +122,22 @@ impl Tally {
 
     /// Adds another run's counters.
     pub fn add(&mut self, other: &Self) {
-        for (kind, count) in &other.faults {
-            *self.faults.entry(*kind).or_default() += count;
-        }
-        for (branch, count) in &other.branches {
-            self.met(*branch, *count);
-        }
+        self.faults.add(&other.faults);
+        self.branches.add(&other.branches);
         self.changes += other.changes;
         self.packets += other.packets;
     }
 
-    /// Returns the number of all faults.
-    pub fn faults_sum(&self) -> u64 {
-        self.faults.values().sum()
-    }
-
     /// Returns the kinds and branches that never happened, in words.
     pub fn missing(&self) -> Vec<String> {
-        let faults = Fault::ALL
-            .iter()
-            .filter(|kind| !self.faults.contains_key(kind));
-        let never = |branch: &&Sometimes| self.branches.get(branch).is_none_or(|count| *count == 0);
-        let branches = Sometimes::ALL.iter().filter(never);
-        faults
-            .map(ToString::to_string)
-            .chain(branches.map(ToString::to_string))
-            .collect()
+        let faults = self.faults.missing();
+        faults.chain(self.branches.missing()).collect()
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "faults")?;
-        for kind in Fault::ALL {
-            let count = self.faults.get(kind).copied().unwrap_or_default();
-            writeln!(f, "  {kind:<40} {count:>12}")?;
-        }
-        writeln!(f, "sometimes")?;
-        for branch in Sometimes::ALL {
-            let count = self.branches.get(branch).copied().unwrap_or_default();
-            writeln!(f, "  {branch:<40} {count:>12}")?;
-        }
+        write!(f, "faults\n{}sometimes\n{}", self.faults, self.branches)?;
         writeln!(f, "  {:<40} {:>12}", "route changes", self.changes)?;
         writeln!(f, "  {:<40} {:>12}", "packets", self.packets)
     }
@@ -171,6 +146,7 @@ impl fmt::Display for Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tally::Kind as _;
 
     #[test]
     fn kind_that_never_happened_is_missing() {

@@ -60,9 +60,7 @@ fn order(home: &Home, name: &str, more: &[&str]) -> anyhow::Result<Ipv6Addr> {
 
 /// Returns a node's address in the overlay.
 fn address_of(home: &Home) -> anyhow::Result<Ipv6Addr> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-    let address = status.get("address").and_then(|address| address.as_str());
-    Ok(address.context("no address")?.parse()?)
+    Ok(home.overlay_address()?.parse()?)
 }
 
 fn door(address: Ipv6Addr) -> String {
@@ -75,7 +73,7 @@ fn open(address: Ipv6Addr) -> Vec<String> {
 
 /// Returns how many packets a node has dropped for this reason.
 fn dropped(home: &Home, word: &str) -> anyhow::Result<u64> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let status = home.quietly().status()?;
     let dropped = status.get("dropped").context("no dropped packets")?;
     let count = dropped.get(word).and_then(serde_json::Value::as_u64);
     Ok(count.unwrap_or(0))
@@ -310,9 +308,7 @@ fn street_is_kept_out(all: &Neighbourhood, crm: Ipv6Addr, rights: Rights) -> any
     let forward = "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding";
     machine.run("sh", &["-c", forward])?.ok()?;
     let route = format!("route add fd73::/16 via {gate}");
-    outsider
-        .run("ip", &route.split(' ').collect::<Vec<_>>())?
-        .ok()?;
+    outsider.ip(&route)?;
     let victim = all.instance(crm)?;
     let quiet = at_rest(&victim)?;
 

@@ -7,7 +7,7 @@ use mesh_tests::figures::Figure;
 use mesh_tests::home::Home;
 use mesh_tests::lab::Lab;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::found_org;
+use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 
 /// Exit code of a refusal for lack of rights.
@@ -143,21 +143,10 @@ pub fn cloned_home_raises_an_alarm(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Joins a machine; returns its invite, which is used now.
-fn join(leader: &Home, home: &Home) -> anyhow::Result<String> {
-    let invite = leader
-        .meshctl(&["member", "invite", "--role", "node"])?
-        .value()?;
-    home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
-        .ok()?;
-    home.start()?;
-    Ok(invite)
-}
-
 /// Waits until a node has so many connections, and no more.
 fn connected(home: &Home, count: usize) -> anyhow::Result<()> {
     until("the nodes are connected", SOON, || {
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+        let status = home.quietly().status()?;
         let peers = status.get("peers").and_then(|peers| peers.as_array());
         let peers = peers.context("no peers")?;
         let up = |peer: &&serde_json::Value| {
@@ -169,7 +158,7 @@ fn connected(home: &Home, count: usize) -> anyhow::Result<()> {
 
 /// Returns how often something was refused for this reason.
 fn counted(home: &Home, word: &str) -> anyhow::Result<u64> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let status = home.quietly().status()?;
     let refusals = status.get("refusals").context("no refusals")?;
     Ok(refusals
         .get(word)

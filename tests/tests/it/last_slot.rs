@@ -77,7 +77,7 @@ fn name(home: &Home, round: usize) -> String {
 
 /// Tells whether nothing runs at the provider any more.
 fn is_free(library: &Home) -> anyhow::Result<Option<()>> {
-    let status = library.meshnode(&["status", "--json"])?.json()?;
+    let status = library.status()?;
     let held = status
         .get("held")
         .and_then(|held| held.as_array())

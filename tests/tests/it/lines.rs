@@ -9,11 +9,10 @@ use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::{Cast, found_org, play_raised, raise_mesh};
+use mesh_tests::transcript::{Cast, found_org, join, play_raised, raise_mesh};
 use mesh_tests::until::until;
 
 use crate::names::ask_by_name;
-use crate::ring::{address_of, join};
 
 /// How long a mesh may take to find its ways after everything was rewired.
 const SOON: Duration = Duration::from_secs(60);
@@ -84,7 +83,7 @@ fn rewire<'a>(lab: &'a Lab, names: &[&str], line: &[(&str, &str)]) -> anyhow::Re
     let cables = Cables::lay(lab, line)?;
     for name in names {
         for other in others(name) {
-            reaches(lab.home(name)?, &address_of(lab.home(other)?)?)?;
+            reaches(lab.home(name)?, &lab.home(other)?.overlay_address()?)?;
         }
         sees(lab.home(name)?, &others(name), SOON)?;
     }
@@ -116,7 +115,7 @@ pub fn line_of_nine_is_whole_soon(place: &Place) -> anyhow::Result<()> {
         .zip(NINE.iter().copied().skip(1))
         .collect();
     let cables = rewire(&lab, &NINE, &pairs)?;
-    let to = address_of(lab.home("n9")?)?;
+    let to = lab.home("n9")?.overlay_address()?;
     for name in NINE {
         lab.home(name)?.stop()?;
     }

@@ -26,7 +26,7 @@ const BY_NAME: &str = "mount --bind \"$1\" /etc/resolv.conf && getent ahostsv6 \
 pub fn names_mean_what_the_ledger_says(place: &Place) -> anyhow::Result<()> {
     let street = Street::raise(place, |_| Ok(()))?;
     let (bakery, library) = (&street.cast.bakery, &street.cast.library);
-    let (address, name) = (address_of(bakery)?, "crm-db.bakery.mesh.internal");
+    let (address, name) = (bakery.overlay_address()?, "crm-db.bakery.mesh.internal");
 
     // Nodes, in any case, both ways, over UDP and TCP; nobody else's names.
     for home in street.cast.all() {
@@ -41,7 +41,7 @@ pub fn names_mean_what_the_ledger_says(place: &Place) -> anyhow::Result<()> {
     );
     let tcp = ["+tcp", "+short", "library-1.library.mesh.internal", "AAAA"];
     let tcp = dig(bakery, HERE, &tcp)?.value()?;
-    ensure!(tcp == address_of(library)?, "over TCP: {tcp}");
+    ensure!(tcp == library.overlay_address()?, "over TCP: {tcp}");
     is(bakery, "bakery-1.bakery.mesh.internal", "A", "NOERROR", 0)?;
     is(bakery, "bakery.mesh.internal", "AAAA", "NOERROR", 0)?;
     is(bakery, "mesh.internal", "SOA", "NOERROR", 1)?;
@@ -131,7 +131,7 @@ pub fn names_resolve_inside_the_namespace_of_a_user(place: &Place) -> anyhow::Re
     found_org("attic", &home)?;
     home.meshctl(&["order", "postgres", "--name", "crm-db"])?
         .ok()?;
-    let (address, name) = (address_of(&home)?, "crm-db.attic.mesh.internal");
+    let (address, name) = (home.overlay_address()?, "crm-db.attic.mesh.internal");
     let service = home
         .meshctl(&["show", "crm-db", "--field", "address"])?
         .value()?;
@@ -182,15 +182,9 @@ fn is(home: &Home, name: &str, kind: &str, code: &str, answers: usize) -> anyhow
     Ok(())
 }
 
-fn address_of(home: &Home) -> anyhow::Result<String> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-    let address = status.get("address").and_then(serde_json::Value::as_str);
-    address.map(str::to_owned).context("a node has an address")
-}
-
 /// Returns the port at which a node answers for names at its overlay address.
 fn port_of(home: &Home, address: &str) -> anyhow::Result<String> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let status = home.quietly().status()?;
     let listen = status.pointer("/names/listen").and_then(|at| at.as_array());
     let start = format!("[{address}]:");
     let mut places = listen.into_iter().flatten().filter_map(|at| at.as_str());
@@ -201,7 +195,7 @@ fn port_of(home: &Home, address: &str) -> anyhow::Result<String> {
 
 /// Returns the process whose namespace a node answers in, once it says so.
 fn helper(home: &Home) -> anyhow::Result<Option<String>> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+    let status = home.quietly().status()?;
     let sentence = status
         .pointer("/names/sentence")
         .and_then(serde_json::Value::as_str);

@@ -8,12 +8,12 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv6Addr};
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
+use mesh_tests::processes::{self, children, command_line};
 use mesh_tests::runner::Place;
 use mesh_tests::said::Asked;
 use mesh_tests::transcript::{Cast, TERMS, agree, found_org, raise_mesh};
@@ -84,14 +84,18 @@ impl Neighbourhood {
         }
         for name in NAMES {
             let own = format!("{}/64", lan_v6(&lab, name)?);
-            ip(&lab, name, &format!("address add {own} dev eth0 nodad"))?;
+            lab.home(name)?
+                .ip(&format!("address add {own} dev eth0 nodad"))?;
         }
         for address in INTERNET {
-            ip(&lab, "isp", &format!("address add {address} dev lo"))?;
+            lab.home("isp")?
+                .ip(&format!("address add {address} dev lo"))?;
         }
         let (v4, v6) = (lab.address("isp")?, lan_v6(&lab, "isp")?);
-        ip(&lab, "library-1", &format!("route add default via {v4}"))?;
-        ip(&lab, "library-1", &format!("route add default via {v6}"))?;
+        lab.home("library-1")?
+            .ip(&format!("route add default via {v4}"))?;
+        lab.home("library-1")?
+            .ip(&format!("route add default via {v6}"))?;
 
         raise_mesh(&cast)?;
         found_org("mill", &mill)?;
@@ -200,21 +204,12 @@ impl Neighbourhood {
     /// or the node's own.
     pub fn overlay(&self, home: &Home) -> anyhow::Result<Home> {
         let machine = self.lab.home(&home.name)?;
-        let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
+        let status = home.quietly().status()?;
         if status.get("reach").and_then(|reach| reach.as_str()) == Some("address") {
             return Ok(machine.clone());
         }
-        let daemon = home.daemon()?.as_raw();
-        let of_daemon = |pid: Pid| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| {
-                let mut fields = rest.split(' ');
-                fields.nth(1)?.parse::<i32>().ok()
-            });
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            parent == Some(daemon) && line.ends_with(b"\0netns\0")
-        };
-        let helper = processes()?.into_iter().find(|pid| of_daemon(*pid));
+        let is_helper = |pid: &Pid| command_line(*pid).last().map(String::as_str) == Some("netns");
+        let helper = children(home.daemon()?).into_iter().find(is_helper);
         let helper = helper.with_context(|| format!("{} has no network of its own", home.name))?;
         Ok(machine.in_network_of(helper))
     }
@@ -226,7 +221,7 @@ impl Neighbourhood {
             let has = fs::read_to_string(format!("/proc/{pid}/net/if_inet6")).unwrap_or_default();
             has.contains(&hex)
         };
-        let process = processes()?.into_iter().find(is_inside);
+        let process = processes::all().into_iter().find(is_inside);
         let process = process.with_context(|| format!("nobody has the address {address}"))?;
         Ok(Instance {
             process,
@@ -306,15 +301,4 @@ pub fn abstract_name(listener: &str) -> String {
 pub fn lan_v6(lab: &Lab, name: &str) -> anyhow::Result<Ipv6Addr> {
     let [.., number] = lab.address(name)?.octets();
     Ok(Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, number.into()))
-}
-
-fn ip(lab: &Lab, name: &str, words: &str) -> anyhow::Result<()> {
-    let words: Vec<&str> = words.split(' ').collect();
-    lab.home(name)?.run("ip", &words)?.ok().map(drop)
-}
-
-fn processes() -> anyhow::Result<Vec<Pid>> {
-    let entries = fs::read_dir(Path::new("/proc"))?.flatten();
-    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    Ok(numbers.map(Pid::from_raw).collect())
 }

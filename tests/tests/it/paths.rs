@@ -222,7 +222,7 @@ fn behind_the_cut(home: &Home) -> anyhow::Result<()> {
         );
     }
     until("status counts them", SOON, || {
-        let status = home.meshnode(&["status", "--json"])?.json()?;
+        let status = home.status()?;
         let count = |word: &str| at(at(&status, "routing"), word).as_u64();
         let told = count("unreachable-members") == Some(2) && count("neighbours") == Some(1);
         Ok((told && count("lost").is_some_and(|lost| 2 <= lost)).then_some(()))

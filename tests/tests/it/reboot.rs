@@ -142,7 +142,7 @@ fn is_there_once(cast: &Cast) -> anyhow::Result<()> {
             home.name,
             instances(home)?
         );
-        let status = home.meshnode(&["status", "--json"])?.json()?;
+        let status = home.status()?;
         let held = status.get("held").and_then(Value::as_array);
         let held = held.context("no held")?.len();
         ensure!(held == count, "{} holds {held}, not {count}", home.name);

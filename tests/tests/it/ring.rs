@@ -16,7 +16,7 @@ use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
-use mesh_tests::transcript::found_org;
+use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 
 const NAMES: [&str; 8] = ["n1", "n2", "n3", "n4", "n5", "n6", "n7", "n8"];
@@ -74,11 +74,13 @@ fn measure(place: &Place, cuts: &[Cut], bar: &str, limit: Duration) -> anyhow::R
     let lab = Lab::new(&NAMES, &place.folder, &place.programs)?;
     raise(&lab)?;
     let cables = Cables::lay(&lab, &RING)?;
-    let (from, to) = (lab.home("n1")?, address_of(lab.home("n4")?)?);
+    let (from, to) = (lab.home("n1")?, lab.home("n4")?.overlay_address()?);
     let mut pulse = Pulse::begin(from, &to, SOON)?;
     back_on_best_path(&lab)?;
     let (mut outages, mut returns) = (Durations::default(), Durations::default());
-    let hurts = PATH.iter().cycle().zip(cuts.iter().cycle());
+    // Every cable is cut in every way before one is cut again.
+    let each = |cut| PATH.iter().map(move |pair| (pair, cut));
+    let hurts = cuts.iter().flat_map(each).cycle();
     for ((a, b), cut) in hurts.take(CUTS) {
         let since = SystemTime::now();
         hurt(&cables, a, b, *cut)?;
@@ -113,16 +115,6 @@ fn mend(cables: &Cables<'_>, a: &str, b: &str, cut: Cut) -> anyhow::Result<()> {
         Cut::Pulled => cables.plug(a, b),
         Cut::Silent(_) => cables.heal(a, b),
     }
-}
-
-/// Makes a machine a member of the organisation that `first` leads, and starts its node.
-pub fn join(first: &Home, home: &Home) -> anyhow::Result<()> {
-    let invite = first
-        .meshctl(&["member", "invite", "--role", "node"])?
-        .value()?;
-    home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
-        .ok()?;
-    home.start()
 }
 
 /// Makes one organisation of all eight while they still stand on a street.
@@ -166,11 +158,4 @@ fn packets(home: &Home, interface: &str) -> anyhow::Result<u64> {
         .context("the interface has counters")?;
     let number = |at: usize| row.split_whitespace().nth(at)?.parse::<u64>().ok();
     Ok(number(1).unwrap_or_default() + number(9).unwrap_or_default())
-}
-
-/// Returns a node's overlay address.
-pub fn address_of(home: &Home) -> anyhow::Result<String> {
-    let status = home.quietly().meshnode(&["status", "--json"])?.json()?;
-    let address = status.get("address").and_then(serde_json::Value::as_str);
-    Ok(address.context("a node has an address")?.to_owned())
 }

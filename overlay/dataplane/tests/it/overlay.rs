@@ -18,7 +18,7 @@ use mesh_dataplane::session::{Local, Session, WireGuard};
 use mesh_dataplane::{Config, Dataplane, Forwards, HostAccess, Namespace};
 use mesh_routing::answer::answer;
 use mesh_routing::packet::build;
-use mesh_routing::plan::InstancePlan;
+use mesh_routing::plan::{InstancePlan, Plan};
 use mesh_routing::table::DropReason;
 
 use crate::ground::{
@@ -139,6 +139,19 @@ fn nothing_is_carried_from_peer_to_peer() {
     expect_drop(&alice.plane, DropReason::Transit);
 }
 
+/// Puts the instance that node 2 may reach into its provider's plan.
+fn offer(plan: &mut Plan) {
+    plan.services.insert(SERVICE, id(1));
+    let allow = BTreeSet::from([address(2)]);
+    plan.instances.insert(
+        ITEM,
+        InstancePlan {
+            address: SERVICE,
+            allow,
+        },
+    );
+}
+
 /// A provider with an instance, a customer that may reach it, and a neighbour that may not.
 fn service() -> (Node, Outside, Node, Node) {
     let provider = start(1, HostAccess::AnswersOnly);
@@ -147,15 +160,7 @@ fn service() -> (Node, Outside, Node, Node) {
         start(3, HostAccess::AnswersOnly),
     );
     let mut here = plan(1, &[(2, None), (3, None)]);
-    here.services.insert(SERVICE, id(1));
-    let allow = BTreeSet::from([address(2)]);
-    here.instances.insert(
-        ITEM,
-        InstancePlan {
-            address: SERVICE,
-            allow,
-        },
-    );
+    offer(&mut here);
     provider.plane.apply(&here);
     let (instance, tun) = Outside::pair();
     provider.plane.attach(ITEM, tun).unwrap();
@@ -514,15 +519,7 @@ fn program_on_loopback_talks_tcp_to_a_service_through_two_planes() {
     let echo = Echo::start(instance_net.pid());
     let provider = start(1, HostAccess::AnswersOnly);
     let mut here = plan(1, &[(2, None)]);
-    here.services.insert(SERVICE, id(1));
-    let allow = BTreeSet::from([address(2)]);
-    here.instances.insert(
-        ITEM,
-        InstancePlan {
-            address: SERVICE,
-            allow,
-        },
-    );
+    offer(&mut here);
     provider.plane.apply(&here);
     provider
         .plane

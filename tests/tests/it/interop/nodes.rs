@@ -3,13 +3,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use mesh_tests::routers::{Babeld, Bird, Secret};
 use mesh_tests::runner::Place;
 use mesh_tests::transcript::found_org;
 use mesh_tests::until::until;
 use mesh_tests::yard::Yard;
-use serde_json::Value;
 
 /// A node says hello every four seconds.
 const SOON: Duration = Duration::from_secs(60);
@@ -30,9 +29,7 @@ pub fn node_is_a_router_of_its_network(place: &Place) -> anyhow::Result<()> {
     home.configure("network.tun", "host")?;
     std::fs::write(home.folder.join("babel.keys"), SECRET.line())?;
     found_org("bakery", &home)?;
-    let status = home.meshnode(&["status", "--json"])?.json()?;
-    let own = status.get("address").and_then(Value::as_str);
-    let own = own.context("a node has an address")?;
+    let own = home.overlay_address()?;
 
     let babeld = Babeld::start(&yard, "babeld", &[("e0", "")], Some(SECRET), &[])?;
     for prefix in ["fd6d::/16", "fd73::/16"] {
@@ -42,7 +39,7 @@ pub fn node_is_a_router_of_its_network(place: &Place) -> anyhow::Result<()> {
     }
     let there = yard.address("babeld")?;
     until("the node reaches babeld's network", SOON, || {
-        let ping = ["-n", "-c1", "-W1", "-I", own, &there];
+        let ping = ["-n", "-c1", "-W1", "-I", &own, &there];
         let said = home.quietly().run("ping", &ping)?;
         Ok((said.code == 0).then_some(()))
     })?;

@@ -7,16 +7,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use mesh_tests::home::{Home, sees};
 use mesh_tests::lab::Lab;
-use mesh_tests::transcript::{agree, found_org};
+use mesh_tests::transcript::{agree, found_org, join};
 use mesh_tests::until::until;
 
 use super::book::{Book, number, rows, text};
 
 /// How long nodes may take to find each other, and records to spread.
 pub const SOON: Duration = Duration::from_secs(60);
-
-/// Exit code of a command that nobody answered.
-const UNREACHABLE: i32 = 3;
 
 /// What the provider sells: to a customer with enough credit for all lives.
 const TERMS: [&str; 4] = ["--sell", "postgres=0.12EUR/month", "--credit", "100EUR"];
@@ -76,19 +73,7 @@ impl Lane {
         }
         found_org(&format!("bakery-{number}"), &customer)?;
         found_org(&format!("library-{number}"), &first)?;
-        let invite = first
-            .meshctl(&["member", "invite", "--role", "node"])?
-            .value()?;
-        let join = ["join", &invite, "--name", &second.name, "--yes"];
-        // The door opens a moment after its invite is printed.
-        until("a member joins", SOON, || {
-            let said = second.meshnode(&join)?;
-            if said.code == UNREACHABLE {
-                return Ok(None);
-            }
-            said.ok().map(Some)
-        })?;
-        second.start()?;
+        join(&first, &second)?;
         agree(&first, &customer, &TERMS)?;
         let lane = Self {
             number,
@@ -138,7 +123,7 @@ impl Lane {
         for home in self.homes() {
             let home = home.quietly();
             home.meshctl(&["ledger", "verify"])?.ok()?;
-            let status = home.meshnode(&["status", "--json"])?.json()?;
+            let status = home.status()?;
             let refusals = status.get("refusals").context("no refusals")?;
             for word in NEVER {
                 ensure!(

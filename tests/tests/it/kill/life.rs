@@ -355,7 +355,7 @@ impl<'a> Life<'a> {
         until(&format!("{name} is gone"), SOON, || {
             let running = of_service(&name) != Running::default();
             for home in &self.lane.providers {
-                let status = home.meshnode(&["status", "--json"])?.json()?;
+                let status = home.status()?;
                 if running || rows(&status, "held")?.next().is_some() {
                     destroy(self.customer(), &Stepper::default())?;
                     return Ok(None);
@@ -522,7 +522,7 @@ impl<'a> Life<'a> {
         })?;
         let mut holders = Vec::new();
         for home in &self.lane.providers {
-            let status = home.meshnode(&["status", "--json"])?.json()?;
+            let status = home.status()?;
             for held in rows(&status, "held")? {
                 ensure!(text(held, "name")? == *name, "{} holds {held}", home.name);
                 holders.push(home.name.clone());

@@ -44,7 +44,7 @@ type Kill = (Card, Shot);
 
 /// Kills and looks.
 pub fn kills_lose_nothing(place: &Place) -> anyhow::Result<()> {
-    let seed = Chance::seed_of("MESHSTEAD_KILL_SEED");
+    let seed = Chance::seed_of("MESHSTEAD_KILL_SEED")?;
     println!("MESHSTEAD_KILL_SEED={seed}");
     let mut chance = Chance::new(seed);
     let names = Lane::names(LANES);
