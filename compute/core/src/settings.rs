@@ -150,7 +150,7 @@ mod tests {
         assert!(read(&hidden).is_err(), "lists hide nothing");
         let wide = format!(
             "x = {{ {} }}",
-            (0..200)
+            (0..100)
                 .map(|n| format!("abcdefghijklmnopqrst{n}.b = 1, "))
                 .collect::<String>()
                 + "c = 1"
