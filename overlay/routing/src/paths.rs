@@ -20,6 +20,8 @@
 //! questions is enough to be trusted. Leaves the effect of a penalty to the speaker, and what
 //! counts as an answer to the session: only what its keys prove to be from the other end and in
 //! reply to us. Invariants: at most [`RECORDS_MAX`] records; nothing is said twice in a row.
+//!
+//! Not wired: nothing tells it of packets yet, and nobody takes its penalties to the speaker.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

@@ -10,6 +10,8 @@
 //!
 //! Metrics are claims and are not judged here. Invariant: nothing inside the overlay's two prefixes
 //! is ever believed of a link that is not native or plain.
+//!
+//! Not wired: the daemon has no setting for a leaf yet, so it uses [`Role::Peer`] only.
 
 use std::collections::BTreeSet;
 

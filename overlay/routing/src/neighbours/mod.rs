@@ -32,6 +32,9 @@
 //! | `choose` | who gets a place |
 //! | `leave` | who gives it up |
 //! | [`limits`] | the numbers |
+//!
+//! Not wired: nobody calls `handle_routed` or `handle_station` yet, so a draining link goes at its
+//! time limit, and every node has the station of a full one.
 
 pub mod avoid;
 mod choose;

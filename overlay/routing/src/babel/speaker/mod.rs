@@ -192,13 +192,6 @@ impl Speaker {
         true
     }
 
-    /// Announces a prefix no more.
-    pub fn withdraw(&mut self, prefix: Prefix, now: Moment) {
-        if self.own.remove(&prefix).is_some() {
-            self.reconsider(prefix, now);
-        }
-    }
-
     /// Makes a neighbour's route to a prefix longer, because packets do not arrive; zero ends it.
     /// Returns false if there are too many.
     pub fn set_penalty(
