@@ -13,18 +13,20 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use mesh_api::Request;
 use mesh_api::paths::{SOCKET, Surroundings};
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::ask::ask;
 
 /// Name of the lock file.
 const LOCK: &str = "meshnode.lock";
 
 /// How long a daemon that does not answer any more may take to end.
-const ENDING_WAIT: Duration = Duration::from_secs(2);
+const ENDING_WAIT: Duration = Duration::from_secs(4);
 /// How often the lock is looked at meanwhile.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -176,8 +178,8 @@ impl Home {
     /// Takes the lock that keeps a second daemon away; it lasts as long as the returned value.
     pub fn lock(&self) -> Result<Lock, HomeError> {
         let deadline = Instant::now() + ENDING_WAIT;
-        // A daemon that was killed holds the lock until the kernel has put everything away; one
-        // that lives answers at its socket.
+        // A daemon that was killed holds the lock, and even its socket, until the kernel has put
+        // everything away; one that lives answers there.
         let (path, held) = loop {
             let (path, held) = self.lock_file()?;
             if held.is_ok() || deadline < Instant::now() || self.is_answered() {
@@ -209,7 +211,7 @@ impl Home {
     }
 
     fn is_answered(&self) -> bool {
-        UnixStream::connect(self.socket()).is_ok()
+        ask(&self.socket(), &Request::Status).is_ok()
     }
 
     /// Tries the lock: the locked file, or the process that holds it.
@@ -247,6 +249,8 @@ pub struct Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -265,5 +269,21 @@ mod tests {
         assert_eq!(home.holder().unwrap(), Some(own));
         drop(held);
         home.lock().unwrap();
+    }
+
+    #[test]
+    fn dying_daemon_whose_socket_is_open_still_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::locate(Some(folder.path().to_owned()));
+        home.prepare().unwrap();
+        let held = home.lock().unwrap();
+        let socket = UnixListener::bind(home.socket()).unwrap();
+        std::thread::scope(|scope| {
+            let starting = scope.spawn(|| home.lock().map(drop));
+            // Whoever waits has asked; nobody answers, and then all of it goes.
+            let (asked, _) = socket.accept().unwrap();
+            drop((socket, asked, held));
+            starting.join().unwrap().unwrap();
+        });
     }
 }
