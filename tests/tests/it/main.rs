@@ -16,6 +16,7 @@ mod neighbourhood;
 mod order_hot;
 mod packets;
 mod paths;
+mod privacy;
 mod reboot;
 mod ring;
 mod screens;
@@ -106,6 +107,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "relay_hears_neither_bytes_nor_ends",
+        run: privacy::relay_hears_neither_bytes_nor_ends,
         ..ON_A_STREET
     },
     Test {
