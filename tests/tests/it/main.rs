@@ -6,6 +6,7 @@
 mod access;
 mod cut;
 mod gate;
+mod hostile;
 mod idle;
 mod interop;
 mod kill;
@@ -112,6 +113,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "relay_hears_neither_bytes_nor_ends",
         run: privacy::relay_hears_neither_bytes_nor_ends,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "bad_neighbour_is_counted_and_changes_nothing",
+        run: hostile::bad_neighbour_is_counted_and_changes_nothing,
         ..ON_A_STREET
     },
     Test {
