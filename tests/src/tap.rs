@@ -4,7 +4,7 @@
 //! program. Decides nothing about what may be seen. Invariant: a [`Capture`] that exists is whole:
 //! it has as many frames of each interface as the kernel counted.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -282,14 +282,29 @@ impl Secrets {
         found.find_map(|(at, window)| Some((*self.windows.get(&window)?, at)))
     }
 
-    /// Returns how many of the windows of one word stand in some frames.
-    pub fn count_in<'a>(&self, word: &str, frames: impl Iterator<Item = &'a Frame>) -> usize {
-        let mut seen = std::collections::HashSet::new();
-        for frame in frames {
-            let windows = windows(&frame.bytes);
-            seen.extend(windows.filter(|window| self.windows.get(window) == Some(&word)));
+    /// Returns how many windows of each word stand in some frames.
+    pub fn count_in<'a>(&self, frames: impl Iterator<Item = &'a Frame>) -> Found {
+        let mut seen = HashSet::new();
+        let mut found = BTreeMap::new();
+        for window in frames.flat_map(|frame| windows(&frame.bytes)) {
+            if let Some(word) = self.windows.get(&window)
+                && seen.insert(window)
+            {
+                *found.entry(*word).or_default() += 1;
+            }
         }
-        seen.len()
+        Found(found)
+    }
+}
+
+/// How much of what was looked for is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found(BTreeMap<&'static str, usize>);
+
+impl Found {
+    /// Returns how many different windows of a word are there.
+    pub fn of(&self, word: &str) -> usize {
+        self.0.get(word).copied().unwrap_or(0)
     }
 }
 
@@ -317,8 +332,8 @@ mod tests {
         assert_eq!(secrets.first_in(b"...., water, ...."), Some(("recipe", 4)));
         assert_eq!(secrets.first_in(b"....water, ...."), None);
         let frames = [frame(0, b"xflour, wax"), frame(0, b"yflour, way")];
-        assert_eq!(secrets.count_in("recipe", frames.iter()), 1);
-        assert_eq!(secrets.count_in("other", frames.iter()), 0);
+        let found = secrets.count_in(frames.iter());
+        assert_eq!((found.of("recipe"), found.of("other")), (1, 0));
     }
 
     #[test]

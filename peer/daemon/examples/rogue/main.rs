@@ -36,6 +36,9 @@ use meshnode::swarm::network::{Event, Incoming, Network};
 /// How long the node may take to refuse.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// How often it says where it lives.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
+
 /// How the rogue misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Case {
@@ -231,9 +234,8 @@ async fn move_in(play: &Play, network: &Network) -> Option<String> {
         wireguard: Vec::new(),
     };
     let message = Message::Contacts(vec![SignedContact::sign(contact, &play.secret)]);
-    network.send(&play.host, message.lane(), message.to_bytes());
     let (secret, host, place) = (play.secret.clone(), play.host, play.link?);
-    let played = tokio::task::spawn_blocking(move || {
+    let mut played = tokio::task::spawn_blocking(move || {
         neighbour::play(&neighbour::Meeting {
             secret: &secret,
             host,
@@ -241,13 +243,20 @@ async fn move_in(play: &Play, network: &Network) -> Option<String> {
             honest: place.honest,
         })
     });
-    match played.await {
-        Ok(Ok(())) => Some("all was tried".to_owned()),
-        Ok(Err(error)) => {
-            eprintln!("{error}");
-            None
-        }
-        Err(_) => None,
+    loop {
+        // Once more means nothing to who knows it.
+        network.send(&play.host, message.lane(), message.to_bytes());
+        let Ok(played) = tokio::time::timeout(SAY_AGAIN, &mut played).await else {
+            continue;
+        };
+        return match played {
+            Ok(Ok(())) => Some("nobody ended it".to_owned()),
+            Ok(Err(error)) => {
+                eprintln!("{error}");
+                None
+            }
+            Err(_) => None,
+        };
     }
 }
 

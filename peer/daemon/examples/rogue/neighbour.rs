@@ -2,11 +2,12 @@
 //! whatever no node sends.
 //!
 //! ```text
-//!   shakes hands ─► says hello ─► is greeted ─► acts, each [`TIMES`] times ─► an honest ping
+//!   shakes hands ─► says hello ─► is greeted ─► acts, each three times ─► an honest ping ─► stays
 //! ```
 //! Prints a line for each act: in which list of `meshnode status --json` it must be counted, by
-//! which word, how often, and what it was. The honest ping comes last: when it is answered,
-//! everything before it has been judged.
+//! which word, how often, and what it was. When the honest ping is answered, everything before it
+//! has been judged; then it says so, and is a good neighbour for a while, so that nothing changes
+//! at the node while somebody looks.
 
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -29,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How long the rogue listens at a time.
 const GLANCE: Duration = Duration::from_millis(10);
+
+/// How long it stays when all is done, unless somebody ends it.
+const STAY: Duration = Duration::from_secs(60);
 
 /// Room for a datagram and what a session adds.
 const BUFFER_LEN: usize = 4096;
@@ -84,7 +88,14 @@ pub fn play(meeting: &Meeting<'_>) -> Result<(), String> {
         link.act_enclosed(&act)?;
     }
     strangers_knock(meeting).map_err(|error| format!("cannot knock: {error}"))?;
-    link.ping(b"after it")
+    link.ping(b"after it")?;
+    println!("all was tried");
+    let start = Instant::now();
+    while start.elapsed() < STAY {
+        let _ = link.receive();
+        link.hello();
+    }
+    Ok(())
 }
 
 /// Our own addresses and the node's.
