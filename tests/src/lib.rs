@@ -11,6 +11,7 @@
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
+//! | [`tap`] | hears every frame at a home, and looks for what must not be seen |
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`yard`] | routers in network namespaces, joined by cables |
@@ -39,6 +40,7 @@ pub mod routers;
 pub mod runner;
 pub mod said;
 pub mod syscalls;
+pub mod tap;
 pub mod transcript;
 pub mod until;
 pub mod yard;

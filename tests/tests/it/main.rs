@@ -6,6 +6,7 @@
 mod access;
 mod cut;
 mod gate;
+mod hostile;
 mod idle;
 mod interop;
 mod kill;
@@ -16,6 +17,7 @@ mod neighbourhood;
 mod order_hot;
 mod packets;
 mod paths;
+mod privacy;
 mod reboot;
 mod ring;
 mod screens;
@@ -106,6 +108,16 @@ const TESTS: &[Test] = &[
     Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "relay_hears_neither_bytes_nor_ends",
+        run: privacy::relay_hears_neither_bytes_nor_ends,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "bad_neighbour_is_counted_and_changes_nothing",
+        run: hostile::bad_neighbour_is_counted_and_changes_nothing,
         ..ON_A_STREET
     },
     Test {
