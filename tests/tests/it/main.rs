@@ -12,6 +12,7 @@ mod kill;
 mod last_slot;
 mod lines;
 mod names;
+mod nat;
 mod neighbourhood;
 mod order_hot;
 mod packets;
@@ -131,6 +132,26 @@ const TESTS: &[Test] = &[
         name: "names_resolve_inside_the_namespace_of_a_user",
         ground: Ground::User,
         run: names::names_resolve_inside_the_namespace_of_a_user,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_routers_are_what_they_say",
+        run: nat::routers_are_what_they_say,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_homes_meet_where_theory_says",
+        run: nat::homes_meet_where_theory_says,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_early_packet_is_forgotten",
+        run: nat::early_packet_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_mapping_is_forgotten",
+        run: nat::mapping_is_forgotten,
         ..ON_A_STREET
     },
     Test {
