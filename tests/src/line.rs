@@ -58,10 +58,15 @@ impl Line {
         ];
         let (own, gateway) = (router.address(), router.gateway());
         let raise = |device: &str, address: Ipv4Addr| {
-            format!("ip address add {address}/24 dev {device}; ip link set {device} up")
+            // No address but this, so that the line carries what programs send and no more.
+            format!(
+                "ip link set {device} addrgenmode none
+                ip address add {address}/24 dev {device}
+                ip link set {device} up"
+            )
         };
         let near_end = raise(near, own);
-        let lead = format!("{near_end}; ip route replace default via {gateway} dev {near}");
+        let lead = format!("{near_end}\nip route replace default via {gateway} dev {near}");
         shell(Some(home), &lead)?;
         shell(None, &raise(&far, gateway))?;
         let hop = Ipv4Addr::from_bits(gateway.to_bits() + 2);

@@ -4,6 +4,7 @@
 //! root; run by root, the tests of ordinary users drop to one.
 
 mod access;
+mod behind;
 mod cut;
 mod gate;
 mod idle;
@@ -20,6 +21,7 @@ mod paths;
 mod reboot;
 mod ring;
 mod screens;
+mod slow_lines;
 mod street;
 mod survival;
 mod trip;
@@ -135,6 +137,16 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "order_leaves_a_home_behind_a_router",
+        run: behind::order_leaves_a_home,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_reaches_a_home_behind_a_router",
+        run: behind::order_reaches_a_home,
+        ..ON_A_STREET
+    },
+    Test {
         name: "nat_routers_are_what_they_say",
         run: nat::routers_are_what_they_say,
         ..ON_A_STREET
@@ -152,6 +164,21 @@ const TESTS: &[Test] = &[
     Test {
         name: "nat_mapping_is_forgotten",
         run: nat::mapping_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_is_as_slow_and_lossy_as_asked_for",
+        run: slow_lines::ping_feels_delay_and_loss,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_that_is_narrow_tells_or_is_silent",
+        run: slow_lines::narrow_line_tells_or_is_silent,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_has_the_rate_asked_for",
+        run: slow_lines::rate_is_what_was_asked_for,
         ..ON_A_STREET
     },
     Test {
