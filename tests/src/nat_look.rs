@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::inside::inside;
 use crate::nat::{Filtering, Mapping};
-use crate::nat_router::WITNESSES;
+use crate::nat_router::{Router, WITNESSES};
 
 /// How long a packet is awaited, and how often it is sent again.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -161,13 +161,13 @@ impl Witnesses {
     }
 }
 
-/// Looks at the router of a home: of a process in its network, seen as `public`.
+/// Looks at the router of a home, of which `home` is a process.
 ///
 /// # Errors
 /// It does what no router here does, or a socket cannot be had.
-pub fn look(home: Pid, public: Ipv4Addr) -> anyhow::Result<Look> {
+pub fn look(home: Pid, router: &Router) -> anyhow::Result<Look> {
     let witnesses = Witnesses::new()?;
-    let [there, _] = WITNESSES;
+    let (public, there) = (router.address(), router.gateway());
     Ok(Look {
         udp: look_at_udp(&witnesses, home, public)?,
         tcp: connects(home, &TcpListener::bind((there, 0))?)?,
