@@ -4,6 +4,7 @@
 //! root; run by root, the tests of ordinary users drop to one.
 
 mod access;
+mod behind;
 mod cut;
 mod gate;
 mod hostile;
@@ -13,6 +14,7 @@ mod kill;
 mod last_slot;
 mod lines;
 mod names;
+mod nat;
 mod neighbourhood;
 mod order_hot;
 mod packets;
@@ -21,6 +23,7 @@ mod privacy;
 mod reboot;
 mod ring;
 mod screens;
+mod slow_lines;
 mod street;
 mod survival;
 mod trip;
@@ -143,6 +146,51 @@ const TESTS: &[Test] = &[
         name: "names_resolve_inside_the_namespace_of_a_user",
         ground: Ground::User,
         run: names::names_resolve_inside_the_namespace_of_a_user,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_leaves_a_home_behind_a_router",
+        run: behind::order_leaves_a_home,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_reaches_a_home_behind_a_router",
+        run: behind::order_reaches_a_home,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_routers_are_what_they_say",
+        run: nat::routers_are_what_they_say,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_homes_meet_where_theory_says",
+        run: nat::homes_meet_where_theory_says,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_early_packet_is_forgotten",
+        run: nat::early_packet_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_mapping_is_forgotten",
+        run: nat::mapping_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_is_as_slow_and_lossy_as_asked_for",
+        run: slow_lines::ping_feels_delay_and_loss,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_that_is_narrow_tells_or_is_silent",
+        run: slow_lines::narrow_line_tells_or_is_silent,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_has_the_rate_asked_for",
+        run: slow_lines::rate_is_what_was_asked_for,
         ..ON_A_STREET
     },
     Test {
