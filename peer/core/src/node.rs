@@ -35,7 +35,7 @@ use mesh_ledger::gate::Verifier;
 use mesh_ledger::ledger::{Ledger, LedgerError};
 use mesh_ledger::record::{Body, RecordId};
 use mesh_routing::access::CONTROL_PORT;
-use mesh_routing::neighbours::Neighbours;
+use mesh_routing::neighbours::{Neighbours, Station};
 use mesh_routing::table::DropReason;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -63,6 +63,10 @@ pub struct NodeConfig {
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
     pub capacity: Amount,
+    /// Whether it carries other nodes' packets.
+    pub station: Station,
+    /// Most overlay links that others choose.
+    pub inbound_max: usize,
     /// The program's version, for `status`.
     pub version: String,
 }
@@ -140,6 +144,8 @@ pub struct Node {
     pub(crate) neighbours: Neighbours,
     /// Whom the neighbours may be chosen from, as last told.
     pub(crate) eligible: BTreeSet<NodeId>,
+    /// Known nodes that are leaves, likewise.
+    pub(crate) leaves: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
     /// What routing knows and counts, by word.
@@ -181,6 +187,7 @@ impl Node {
         let chain = chain.ok_or(NodeError::NoChain)?;
         let body = chain.leaf().ok_or(NodeError::NoChain)?.clone();
         let id = NodeId(setup.secret.public());
+        let neighbours = neighbours_of(id, &setup, now.mono);
         let mut node = Self {
             id,
             address: NodeAddress::of(&id).0,
@@ -204,8 +211,9 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             dropped: Vec::new(),
-            neighbours: Neighbours::new(id, seed_of_neighbours(&setup.seed)),
+            neighbours,
             eligible: BTreeSet::new(),
+            leaves: BTreeSet::new(),
             wish_next: now.mono,
             routing: BTreeMap::new(),
             last_plan: None,
@@ -580,6 +588,7 @@ impl Node {
             own.contact.control == self.underlay.control
                 && own.contact.wireguard == self.underlay.wireguard
                 && own.contact.chain == self.chain
+                && own.contact.leaf == self.is_leaf()
         });
         if unchanged || self.underlay.control.is_empty() {
             return;
@@ -592,6 +601,7 @@ impl Node {
             sequence: wall.max(newest.saturating_add(1)),
             control: self.underlay.control.clone(),
             wireguard: self.underlay.wireguard.clone(),
+            leaf: self.is_leaf(),
         };
         let signed = SignedContact::sign(contact, &self.secret);
         self.peers.handle_contact(signed.clone(), self.now.mono);
@@ -629,10 +639,13 @@ impl Node {
     }
 }
 
-/// The choice of neighbours has a seed of its own: what it draws changes nothing elsewhere.
-fn seed_of_neighbours(seed: &[u8; 32]) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = *seed;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+fn neighbours_of(id: NodeId, setup: &Setup, now: Moment) -> Neighbours {
+    // The choice has a seed of its own: what it draws changes nothing elsewhere.
+    let [.., a, b, c, d, e, f, g, h] = setup.seed;
+    let mut neighbours = Neighbours::new(id, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+    neighbours.handle_station(setup.config.station, now);
+    neighbours.handle_inbound_max(setup.config.inbound_max);
+    neighbours
 }
 
 /// Whether a kind of document is written by an organisation's leader, under its term.

@@ -268,6 +268,7 @@ mod tests {
             sequence,
             control: vec!["10.0.0.1:1".parse().unwrap()],
             wireguard: Vec::new(),
+            leaf: false,
         };
         let signature = SecretKey::from_seed([byte; 32]).sign(Context::Contact, b"");
         SignedContact { contact, signature }

@@ -183,6 +183,9 @@ pub struct LinkSeen {
     pub received_bytes: u64,
     /// Bytes of payload to it.
     pub sent_bytes: u64,
+    /// Nodes that are reached through it; what a leaf has no entry for counts as one, and nothing
+    /// else does.
+    pub routed_count: u32,
 }
 
 /// What the node wants done.

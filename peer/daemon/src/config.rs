@@ -11,12 +11,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_compute::settings::{self, SettingsError};
+use mesh_routing::babel::limits::LINKS_MAX;
 use mesh_routing::babel::words::Prefix;
+use mesh_routing::neighbours::{Station, limits};
 
 use crate::machine;
 
 /// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
 const INTERFACES_MAX: usize = 8;
+/// Most links that others may be let choose: with 16 of our own choice and those interfaces, all
+/// that the speaker has room for.
+const INBOUND_MAX: usize = LINKS_MAX - limits::OURS_MAX - INTERFACES_MAX;
+const _: () = assert!(
+    INBOUND_MAX == 40,
+    "the unit of overlay.inbound_max names it"
+);
 
 /// One known key.
 #[derive(Debug)]
@@ -90,6 +99,16 @@ pub const KEYS: &[Key] = &[
         name: "names.resolved",
         unit: "auto or off",
         sentence: "Whether systemd-resolved, if it runs, is told to ask here for mesh.internal.",
+    },
+    Key {
+        name: "overlay.role",
+        unit: "peer or leaf",
+        sentence: "Whether other nodes' packets pass through (peer), or it has a few uplinks (leaf).",
+    },
+    Key {
+        name: "overlay.inbound_max",
+        unit: "count, at most 40",
+        sentence: "Most links that others choose; who comes then is sent to others.",
     },
     Key {
         name: "babel.interfaces",
@@ -205,6 +224,10 @@ pub struct Config {
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
     pub resolved: bool,
+    /// Whether other nodes' packets pass through.
+    pub station: Station,
+    /// Most links that others choose.
+    pub inbound_max: usize,
     /// Interfaces with Babel routers of a local network.
     pub babel_interfaces: Vec<String>,
     /// What is believed of those.
@@ -372,6 +395,14 @@ impl Config {
                 "off" => Some(false),
                 _ => None,
             })?,
+            station: read(&settings, "overlay.role", |text| match text {
+                "peer" => Some(Station::Core),
+                "leaf" => Some(Station::Leaf),
+                _ => None,
+            })?,
+            inbound_max: read(&settings, "overlay.inbound_max", |text| {
+                text.parse().ok().filter(|count| *count <= INBOUND_MAX)
+            })?,
             babel_interfaces: read(&settings, "babel.interfaces", interfaces)?,
             babel_import: read(&settings, "babel.import", prefixes)?,
             babel_mac_key_file: read(&settings, "babel.mac_key_file", |text| {
@@ -406,6 +437,8 @@ fn default(key: &str, home: &Path) -> String {
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
         "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
+        "overlay.role" => "peer".to_owned(),
+        "overlay.inbound_max" => limits::INBOUND_MAX.to_string(),
         "software.dir" => "software".to_owned(),
         "log.level" => "info".to_owned(),
         "log.format" => "text".to_owned(),
@@ -602,6 +635,9 @@ mod tests {
             "network.tun=maybe",
             "log.format=xml",
             "network.wireguard_port=70000",
+            "overlay.role=auto",
+            "overlay.inbound_max=41",
+            "overlay.inbound_max=-1",
             "babel.interfaces=a-name-that-is-too-long",
             "babel.interfaces=eth0,eth0",
             "babel.import=2001:db8::",

@@ -48,6 +48,7 @@ pub mod explain;
 pub mod hands;
 pub mod ordinary;
 pub mod overlay;
+pub mod places;
 pub mod pumps;
 pub mod routing;
 pub mod shared;
@@ -285,6 +286,8 @@ fn open_node(
                 cpu_millis: config.cpu_millis,
                 disk_mib: config.disk_mib,
             },
+            station: config.station,
+            inbound_max: config.inbound_max,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         recipes,
