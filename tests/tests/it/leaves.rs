@@ -52,12 +52,12 @@ fn raise<'a>(lab: &'a Lab, names: &[&str]) -> anyhow::Result<Vec<&'a Home>> {
     Ok(homes)
 }
 
-/// Loses a leaf's uplink without a word, then leaves the other one as the only way between two
-/// parts of the mesh but through the leaf.
+/// Loses a leaf's uplink without a word, then leaves the leaf as the only way between two parts of
+/// the mesh.
 pub fn leaf_lives_on_two_uplinks(place: &Place) -> anyhow::Result<()> {
     let lab = Lab::new(&FIVE, &place.folder, &place.programs)?;
     let homes = raise(&lab, &FIVE)?;
-    let [up_1, up_2, mid, far, leaf] = homes[..] else {
+    let [up_1, _, mid, far, leaf] = homes[..] else {
         anyhow::bail!("five homes");
     };
     for home in &homes {
@@ -74,66 +74,63 @@ pub fn leaf_lives_on_two_uplinks(place: &Place) -> anyhow::Result<()> {
             ("mid", "far"),
         ],
     )?;
-    until("the leaf has both uplinks", SOON, || {
-        Ok((uplinks(leaf)? == ["up-1", "up-2"]).then_some(()))
-    })?;
+    has_both_uplinks(leaf)?;
     is_explained(leaf, up_1, mid)?;
-
     // By its name, from the other end.
     let address = leaf.overlay_address()?;
     let name = "leaf-1.street.mesh.internal";
     until("the leaf's name is known at the far end", SOON, || {
-        let said = far
-            .quietly()
-            .run("dig", &["+short", "@127.0.0.153", name, "AAAA"])?;
+        let words = ["+short", "@127.0.0.153", name, "AAAA"];
+        let said = far.quietly().run("dig", &words)?;
         Ok((said.stdout.trim() == address).then_some(()))
     })?;
     let mut pulse = Pulse::begin(far, &address, SOON)?;
+    loses_one(leaf, &cables, &mut pulse)?;
+    carries_nobody(&lab, &cables, &mut pulse)
+}
 
+fn has_both_uplinks(leaf: &Home) -> anyhow::Result<()> {
+    until("the leaf has both uplinks", SOON, || {
+        Ok((uplinks(leaf)? == ["up-1", "up-2"]).then_some(()))
+    })
+}
+
+/// The uplink in use falls silent, and comes back.
+fn loses_one(leaf: &Home, cables: &Cables<'_>, pulse: &mut Pulse) -> anyhow::Result<()> {
     let used = default_way(leaf)?.context("the leaf has a default way")?;
     let since = SystemTime::now();
     cables.silence("leaf-1", &used, Silence::Both)?;
     let outage = pulse.outage(since, SOON)?;
-    println!("measured: uplink {used} silent: {:.3} s", outage.as_secs_f64());
+    println!("measured: {used} silent: {:.3} s", outage.as_secs_f64());
     ensure!(outage <= LOST_MAX, "cut off for {outage:?}");
     cables.heal("leaf-1", &used)?;
-    until("the leaf has both uplinks again", SOON, || {
-        Ok((uplinks(leaf)? == ["up-1", "up-2"]).then_some(()))
-    })?;
+    has_both_uplinks(leaf)
+}
 
-    // Now up-1 would reach the others through the leaf only, which is no way.
+/// The uplink in use would reach the others through the leaf only, which is no way.
+fn carries_nobody(lab: &Lab, cables: &Cables<'_>, pulse: &mut Pulse) -> anyhow::Result<()> {
+    let leaf = lab.home("leaf-1")?;
+    let lost = default_way(leaf)?.context("the leaf has a default way")?;
+    let left = if lost == "up-1" { "up-2" } else { "up-1" };
     let since = SystemTime::now();
-    cables.pull("up-1", "mid")?;
-    until("up-1 is lost to the others", SOON, || {
-        Ok((!reached(mid)?.contains(&"up-1".to_owned())).then_some(()))
-    })?;
-    until("and the leaf no longer uses it", SOON, || {
-        Ok((default_way(leaf)?.as_deref() == Some("up-2")).then_some(()))
+    cables.pull(&lost, "mid")?;
+    for name in ["mid", "far", left] {
+        until(&format!("{lost} is lost to {name}"), SOON, || {
+            Ok((!reached(lab.home(name)?)?.contains(&lost)).then_some(()))
+        })?;
+    }
+    until("the leaf no longer uses it", SOON, || {
+        Ok((default_way(leaf)?.as_deref() == Some(left)).then_some(()))
     })?;
     let outage = pulse.outage(since, SOON)?;
-    println!("measured: uplink up-1 without a way: {:.3} s", outage.as_secs_f64());
+    println!("measured: {lost} stranded: {:.3} s", outage.as_secs_f64());
     ensure!(outage <= LOST_MAX, "cut off for {outage:?}");
-    ensure!(
-        reached(up_1)? == ["leaf-1"],
-        "up-1 reaches its leaf and nobody through it: {:?}",
-        reached(up_1)?
-    );
-    for home in [mid, far, up_2] {
-        ensure!(
-            !reached(home)?.contains(&"up-1".to_owned()),
-            "{} reaches up-1 through the leaf",
-            home.name
-        );
-    }
-    let relayed: u64 = links(leaf)?
-        .iter()
-        .filter_map(|link| at(link, "relayed_bytes").as_u64())
-        .sum();
-    ensure!(
-        relayed == 0,
-        "the leaf has carried {relayed} bytes of others"
-    );
-    drop(pulse);
+    let others = reached(lab.home(&lost)?)?;
+    ensure!(others == ["leaf-1"], "{lost} reaches {others:?}");
+    let relayed = links(leaf)?;
+    let relayed = relayed.iter().map(|link| at(link, "relayed_bytes"));
+    let relayed: u64 = relayed.filter_map(Value::as_u64).sum();
+    ensure!(relayed == 0, "the leaf has carried {relayed} bytes");
     Ok(())
 }
 

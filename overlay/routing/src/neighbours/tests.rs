@@ -587,6 +587,8 @@ fn explanations_are_sentences() {
 #[derive(Debug, Clone)]
 enum Event {
     Known(u64, u64),
+    Leaves(u64, u64),
+    InboundMax(usize),
     Up(u64),
     Down(u64),
     Rtt(u64, u64),
@@ -602,6 +604,8 @@ fn event() -> impl Strategy<Value = Event> {
     let peer = 0..40u64;
     prop_oneof![
         (0..30u64, 0..40u64).prop_map(|(from, to)| Event::Known(from, to)),
+        (0..40u64, 0..40u64).prop_map(|(from, to)| Event::Leaves(from, to)),
+        (0..30usize).prop_map(Event::InboundMax),
         peer.clone().prop_map(Event::Up),
         peer.clone().prop_map(Event::Down),
         (peer.clone(), any::<u64>()).prop_map(|(peer, rtt)| Event::Rtt(peer, rtt)),
@@ -628,6 +632,16 @@ proptest! {
         for event in events {
             match event {
                 Event::Known(from, to) => machine.handle_known(&nodes(from..to.max(from)), now),
+                Event::Leaves(from, to) => {
+                    let leaves = nodes(from.max(1)..to.max(1));
+                    let cores = nodes(0..40).difference(&leaves).copied().collect();
+                    machine.handle_all(&cores, &leaves, now);
+                    for leaf in &leaves {
+                        let place = machine.role(leaf);
+                        prop_assert!(matches!(place, None | Some(Place::Inbound)));
+                    }
+                }
+                Event::InboundMax(count) => machine.handle_inbound_max(count),
                 Event::Up(peer) => machine.handle_up(&node(peer), now),
                 Event::Down(peer) => machine.handle_down(&node(peer), now),
                 Event::Rtt(peer, rtt) => machine.handle_rtt(node(peer), rtt, now),
