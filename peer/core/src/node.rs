@@ -252,6 +252,9 @@ impl Node {
             Input::Persisted(position) => self.out.handle_persisted(position),
             Input::Connected { peer, chain, seen } => self.connected(peer, &chain, seen),
             Input::Disconnected { peer } => self.disconnected(peer),
+            Input::Found { peer, addresses } => {
+                self.peers.handle_found(&peer, addresses, now.mono);
+            }
             Input::GateRefused { reason } => self.note_refusal(reason),
             Input::Message { from, message } => self.message(from, message),
             Input::Garbled { from } => self.garbled_by(from),

@@ -55,6 +55,13 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// Somebody on the local network says that a peer can be reached there; nothing proves it.
+    Found {
+        /// The peer.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
     /// The gate refused somebody, or was refused.
     GateRefused {
         /// Why.

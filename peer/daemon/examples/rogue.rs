@@ -25,6 +25,7 @@ use mesh_peer::genesis::valid_for;
 use mesh_peer::message::Message;
 use meshnode::swarm::gate::Trust;
 use meshnode::swarm::lanes::Arrival;
+use meshnode::swarm::nearby::Nearby;
 use meshnode::swarm::network::{Event, Incoming, Network};
 
 /// How long the node may take to refuse.
@@ -159,7 +160,8 @@ fn name(text: &str) -> mesh_base::name::Name {
 /// Dials and returns what we were told, if we were refused.
 async fn misbehave(play: &Play) -> Option<String> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (network, mut incoming) = Network::start(&play.secret, &[any], None, wall).ok()?;
+    let (network, mut incoming) =
+        Network::start(&play.secret, &[any], None, Nearby::Ignored, wall).ok()?;
     let own = OrgId(play.root.public());
     network.trust(Trust {
         roster: Arc::new(Roster::new(own, name("bakery"))),
@@ -175,6 +177,7 @@ async fn answer(play: &Play, network: &Network, incoming: &mut Incoming) -> Opti
         tokio::select! {
             reason = incoming.refusals.recv() => return Some(reason?.as_str().to_owned()),
             event = incoming.events.recv() => match event? {
+                Event::Found { .. } => {}
                 Event::Connected { .. } if play.case == Case::WrongAuthor => lie(play, network),
                 Event::Connected { .. } => return None,
                 Event::Disconnected { .. } => return None,

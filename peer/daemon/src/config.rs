@@ -16,6 +16,7 @@ use mesh_routing::babel::words::Prefix;
 use mesh_routing::neighbours::{Station, limits};
 
 use crate::machine;
+use crate::swarm::nearby::Nearby;
 
 /// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
 const INTERFACES_MAX: usize = 8;
@@ -89,6 +90,11 @@ pub const KEYS: &[Key] = &[
         name: "network.advertise",
         unit: "IP addresses, separated by commas",
         sentence: "Addresses under which this machine is reachable besides its own interfaces'.",
+    },
+    Key {
+        name: "network.mdns",
+        unit: "on or off",
+        sentence: "Whether the local network is told of this node and asked for its mesh's others.",
     },
     Key {
         name: "names.listen",
@@ -220,6 +226,8 @@ pub struct Config {
     pub tun: TunPlace,
     /// Extra addresses to tell others.
     pub advertise: Vec<std::net::IpAddr>,
+    /// Whether the local network is told of us and asked for others.
+    pub nearby: Nearby,
     /// Where names are answered.
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
@@ -389,6 +397,11 @@ impl Config {
                 _ => None,
             })?,
             advertise: read(&settings, "network.advertise", list)?,
+            nearby: read(&settings, "network.mdns", |text| match text {
+                "on" => Some(Nearby::Asked),
+                "off" => Some(Nearby::Ignored),
+                _ => None,
+            })?,
             names: read(&settings, "names.listen", names_place)?,
             resolved: read(&settings, "names.resolved", |text| match text {
                 "auto" => Some(true),
@@ -437,6 +450,7 @@ fn default(key: &str, home: &Path) -> String {
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
         "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
+        "network.mdns" => "on".to_owned(),
         "overlay.role" => "peer".to_owned(),
         "overlay.inbound_max" => limits::INBOUND_MAX.to_string(),
         "software.dir" => "software".to_owned(),

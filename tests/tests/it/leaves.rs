@@ -254,6 +254,10 @@ pub fn uplink_that_is_given_up_drains_first(place: &Place) -> anyhow::Result<()>
 pub fn mesh_outlives_the_node_it_was_joined_through(place: &Place) -> anyhow::Result<()> {
     let names = ["n1", "n2", "n3", "n4", "n5"];
     let lab = Lab::new(&names, &place.folder, &place.programs)?;
+    for name in names {
+        // From memory alone.
+        lab.home(name)?.configure("network.mdns", "off")?;
+    }
     let homes = raise(&lab, &names)?;
     let (first, others) = homes.split_first().context("a first home")?;
     for home in others {
@@ -277,6 +281,45 @@ pub fn mesh_outlives_the_node_it_was_joined_through(place: &Place) -> anyhow::Re
             drop(Pulse::begin(home, &other.overlay_address()?, SOON)?);
         }
     }
+    Ok(())
+}
+
+/// Gives every machine another address while all daemons are down: what each knows of the others is
+/// wrong, and the local network tells.
+pub fn nodes_find_each_other_on_the_local_network(place: &Place) -> anyhow::Result<()> {
+    let names = ["n1", "n2", "n3"];
+    let lab = Lab::new(&names, &place.folder, &place.programs)?;
+    let homes = raise(&lab, &names)?;
+    let [one, two, deaf] = homes[..] else {
+        anyhow::bail!("three homes");
+    };
+    for home in &homes {
+        let rest: Vec<&str> = names.into_iter().filter(|it| *it != home.name).collect();
+        sees(home, &rest, SOON)?;
+    }
+    for home in &homes {
+        home.stop()?;
+    }
+    for (number, home) in (1..).zip(&homes) {
+        home.ip("address flush dev eth0")?;
+        home.ip(&format!("address add 10.78.0.{number}/24 dev eth0"))?;
+    }
+    deaf.configure("network.mdns", "off")?;
+    for home in &homes {
+        home.start()?;
+    }
+    sees(one, &["n2"], SOON)?;
+    drop(Pulse::begin(one, &two.overlay_address()?, SOON)?);
+    ensure!(
+        uplinks(deaf)?.is_empty(),
+        "who does not ask finds nobody: {:?}",
+        uplinks(deaf)?
+    );
+    deaf.configure("network.mdns", "on")?;
+    deaf.stop()?;
+    deaf.start()?;
+    sees(deaf, &["n1", "n2"], SOON)?;
+    drop(Pulse::begin(deaf, &one.overlay_address()?, SOON)?);
     Ok(())
 }
 

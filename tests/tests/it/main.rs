@@ -127,6 +127,11 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "nodes_find_each_other_on_the_local_network",
+        run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
         ..ON_A_STREET

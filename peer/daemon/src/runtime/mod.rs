@@ -360,7 +360,7 @@ fn start_swarms(
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let network = Network::start(secret, &listen, Some(across), clock::wall);
+    let network = Network::start(secret, &listen, Some(across), config.nearby, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
