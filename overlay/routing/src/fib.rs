@@ -67,8 +67,8 @@ impl Fib {
             .or(self.aggregate)
     }
 
-    /// Returns over which neighbour how many destinations are reached. A leaf finds everybody by its
-    /// aggregate, so nothing else counts there.
+    /// Returns over which neighbour how many destinations are reached. A leaf finds everybody by
+    /// its aggregate, so nothing else counts there.
     pub fn routed_counts(&self) -> BTreeMap<NodeId, u32> {
         if let Some(next) = self.aggregate {
             return BTreeMap::from([(next, 1)]);

@@ -172,14 +172,7 @@ pub(crate) struct Underlay {
 impl Node {
     /// Makes a node from what its journal holds, in order.
     pub fn new(setup: Setup, journal: &[Vec<u8>], now: Now) -> Result<Self, NodeError> {
-        let mut entries = Vec::with_capacity(journal.len());
-        for (index, bytes) in journal.iter().enumerate() {
-            let entry = Entry::from_bytes(bytes).map_err(|source| NodeError::Entry {
-                entry: index as u64 + 1,
-                source,
-            })?;
-            entries.push(entry);
-        }
+        let entries = read(journal)?;
         let chain = entries.iter().rev().find_map(|entry| match entry {
             Entry::Chain(chain) => Some(chain.clone()),
             _ => None,
@@ -187,7 +180,6 @@ impl Node {
         let chain = chain.ok_or(NodeError::NoChain)?;
         let body = chain.leaf().ok_or(NodeError::NoChain)?.clone();
         let id = NodeId(setup.secret.public());
-        let neighbours = neighbours_of(id, &setup, now.mono);
         let mut node = Self {
             id,
             address: NodeAddress::of(&id).0,
@@ -211,7 +203,7 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             dropped: Vec::new(),
-            neighbours,
+            neighbours: neighbours_of(id, &setup.config, setup.seed, now.mono),
             eligible: BTreeSet::new(),
             leaves: BTreeSet::new(),
             wish_next: now.mono,
@@ -642,12 +634,21 @@ impl Node {
     }
 }
 
-fn neighbours_of(id: NodeId, setup: &Setup, now: Moment) -> Neighbours {
+/// Reads every entry of a journal.
+fn read(journal: &[Vec<u8>]) -> Result<Vec<Entry>, NodeError> {
+    let entries = journal.iter().zip(1..);
+    let entries = entries.map(|(bytes, entry)| {
+        Entry::from_bytes(bytes).map_err(|source| NodeError::Entry { entry, source })
+    });
+    entries.collect()
+}
+
+fn neighbours_of(id: NodeId, config: &NodeConfig, seed: [u8; 32], now: Moment) -> Neighbours {
     // The choice has a seed of its own: what it draws changes nothing elsewhere.
-    let [.., a, b, c, d, e, f, g, h] = setup.seed;
+    let [.., a, b, c, d, e, f, g, h] = seed;
     let mut neighbours = Neighbours::new(id, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
-    neighbours.handle_station(setup.config.station, now);
-    neighbours.handle_inbound_max(setup.config.inbound_max);
+    neighbours.handle_station(config.station, now);
+    neighbours.handle_inbound_max(config.inbound_max);
     neighbours
 }
 

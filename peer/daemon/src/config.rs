@@ -109,7 +109,7 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "overlay.role",
         unit: "peer or leaf",
-        sentence: "Whether other nodes' packets pass through (peer), or it has a few uplinks (leaf).",
+        sentence: "Whether others' packets pass through (peer), or it has a few uplinks (leaf).",
     },
     Key {
         name: "overlay.inbound_max",

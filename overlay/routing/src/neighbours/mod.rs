@@ -11,11 +11,11 @@
 //! ```
 //! In a mesh of up to [`EVERYBODY_MAX`] others, everybody is a neighbour. In a larger one we choose
 //! [`NEAR_COUNT`] of a sample and [`RANDOM_COUNT`] by chance, and take up to [`INBOUND_MAX`] who
-//! chose us, unless another limit is set; whoever comes then is told of others. Each [`TURN`](limits::TURN) one place is given
-//! to another: the new link is up and routed over before the old one drains, and the old one is
-//! given up only when nothing needs it. The last [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links
-//! are never given up by choice: near ones may all stand in one city. A neighbour that stays silent
-//! is replaced and avoided for a while.
+//! chose us, unless another limit is set; whoever comes then is told of others. Each
+//! [`TURN`](limits::TURN) one place is given to another: the new link is up and routed over before
+//! the old one drains, and the old one is given up only when nothing needs it. The last
+//! [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links are never given up by choice: near ones may
+//! all stand in one city. A neighbour that stays silent is replaced and avoided for a while.
 //!
 //! Leaves choose three uplinks, in a mesh of any size. Nobody chooses a leaf and none is named to
 //! others: it counts as one that chose us, or not at all.
@@ -208,7 +208,7 @@ impl Neighbours {
         }
     }
 
-    /// Replaces everybody whom we may choose; a link with anybody else ends at once, but for leaves.
+    /// Replaces everybody whom we may choose; a link with anybody else ends at once.
     pub fn handle_known(&mut self, nodes: &BTreeSet<NodeId>, now: Moment) {
         self.handle_all(nodes, &BTreeSet::new(), now);
     }

@@ -2,8 +2,8 @@
 //!
 //! It never waits for anybody else, touches no disk and decodes nothing. Connection events go
 //! through an unbounded channel because losing one would leave the node wrong about who is there;
-//! the connection limits below, and that of `nearby`, bound what can be in it. Decides how many connections there may be
-//! and when one is dead; whom to dial and keep is the node's choice.
+//! the connection limits below, and that of `nearby`, bound what can be in it. Decides how many
+//! connections there may be and when one is dead; whom to dial and keep is the node's choice.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
