@@ -266,6 +266,7 @@ mod tests {
         let peer = |address| PeerPlan {
             role: Role::Neighbour,
             drains: false,
+            leaf: false,
             address,
             x25519: [0; 32],
             endpoints: Vec::new(),
@@ -276,6 +277,7 @@ mod tests {
         };
         Table::from_plan(&Plan {
             own: OWN,
+            leaf: false,
             peers: BTreeMap::from([(node(2), peer(ALICE)), (node(3), peer(BOB))]),
             services: BTreeMap::from([
                 (ALICES, node(2)),

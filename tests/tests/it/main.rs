@@ -12,6 +12,7 @@ mod idle;
 mod interop;
 mod kill;
 mod last_slot;
+mod leaves;
 mod lines;
 mod names;
 mod nat;
@@ -106,6 +107,33 @@ const TESTS: &[Test] = &[
         name: "line_of_nine_is_whole_soon",
         alone: true,
         run: lines::line_of_nine_is_whole_soon,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "leaf_lives_on_two_uplinks",
+        deadline: minutes(6),
+        run: leaves::leaf_lives_on_two_uplinks,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "refused_leaf_finds_who_has_room",
+        run: leaves::refused_leaf_finds_who_has_room,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "uplink_that_is_given_up_drains_first",
+        deadline: minutes(6),
+        run: leaves::uplink_that_is_given_up_drains_first,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "mesh_outlives_the_node_it_was_joined_through",
+        run: leaves::mesh_outlives_the_node_it_was_joined_through,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nodes_find_each_other_on_the_local_network",
+        run: leaves::nodes_find_each_other_on_the_local_network,
         ..ON_A_STREET
     },
     Test {

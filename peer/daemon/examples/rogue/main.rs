@@ -31,6 +31,7 @@ use mesh_peer::genesis::valid_for;
 use mesh_peer::message::{Contact, Message, SignedContact};
 use meshnode::swarm::gate::Trust;
 use meshnode::swarm::lanes::Arrival;
+use meshnode::swarm::nearby::Nearby;
 use meshnode::swarm::network::{Event, Incoming, Network};
 
 /// How long the node may take to refuse.
@@ -187,7 +188,8 @@ fn name(text: &str) -> mesh_base::name::Name {
 /// Dials and returns what we were told, if we were refused.
 async fn misbehave(play: &Play) -> Option<String> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (network, mut incoming) = Network::start(&play.secret, &[any], None, wall).ok()?;
+    let (network, mut incoming) =
+        Network::start(&play.secret, &[any], None, Nearby::Ignored, wall).ok()?;
     let own = OrgId(play.root.public());
     network.trust(Trust {
         roster: Arc::new(Roster::new(own, name("bakery"))),
@@ -208,6 +210,7 @@ async fn answer(play: &Play, network: &Network, incoming: &mut Incoming) -> Opti
         tokio::select! {
             reason = incoming.refusals.recv() => return Some(reason?.as_str().to_owned()),
             event = incoming.events.recv() => match event? {
+                Event::Found { .. } => {}
                 Event::Connected { .. } if play.case == Case::WrongAuthor => lie(play, network),
                 Event::Connected { .. } if play.case == Case::Neighbour => {
                     return move_in(play, network).await;
