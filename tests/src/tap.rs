@@ -1,8 +1,8 @@
 //! Hears every frame on every interface of a home, and looks in them for what must not be seen.
 //!
-//! A packet socket (AF_PACKET) in the home's network namespace, before any firewall and beside every
-//! program. Decides nothing about what may be seen. Invariant: a [`Capture`] that exists is whole:
-//! it has as many frames of each interface as the kernel counted.
+//! A packet socket (AF_PACKET) in the home's network namespace, before any firewall and beside
+//! every program. Decides nothing about what may be seen. Invariant: a [`Capture`] that exists is
+//! whole: it has as many frames of each interface as the kernel counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
