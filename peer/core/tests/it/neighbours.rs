@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_peer::message::{LinkWish, Message};
+use mesh_peer::message::{Contact, LinkWish, Message, SignedContact};
 
 use crate::town::Town;
 
@@ -110,4 +110,29 @@ fn redirect_is_obeyed_only_by_who_asked() {
     let ids: Vec<_> = town.machines.iter().map(|m| m.node.id()).collect();
     town.say(one, other, Message::Link(LinkWish::Redirect(ids)));
     assert_eq!(neighbours(&town, one), before);
+}
+
+#[test]
+fn leaf_is_a_neighbour_only_if_it_wants_to() {
+    let mut town = town(4);
+    assert!(town.is_neighbour(0, 1));
+    let machine = &town.machines[1];
+    let (secret, chain) = (machine.secret.clone(), machine.node.chain().clone());
+    let contact = Contact {
+        node: machine.node.id(),
+        chain,
+        sequence: u64::MAX / 2,
+        control: vec!["10.0.0.9:9".parse().unwrap()],
+        wireguard: Vec::new(),
+        leaf: true,
+    };
+    let signed = SignedContact::sign(contact, &secret);
+    town.say(0, 2, Message::Contacts(vec![signed]));
+    assert!(!town.is_neighbour(0, 1), "nobody chooses a leaf");
+    assert!(town.peer_plan(0, 1).unwrap().leaf, "and it stays reachable");
+    town.say(0, 1, Message::Link(LinkWish::Wanted));
+    assert!(town.is_neighbour(0, 1));
+    assert!(town.is_neighbour(0, 2) && !town.peer_plan(0, 2).unwrap().leaf);
+    town.say(0, 1, Message::Link(LinkWish::Unwanted));
+    assert!(!town.is_neighbour(0, 1));
 }
