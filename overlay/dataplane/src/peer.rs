@@ -17,10 +17,12 @@
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
+use mesh_base::time::Moment;
+use mesh_routing::answer::Budget;
 use mesh_routing::plan::Role;
 use mesh_routing::table::DropReason;
 
@@ -81,6 +83,10 @@ pub struct Peer {
     relayed_bytes: AtomicU64,
     /// Zero before the first parcel.
     hops: AtomicU8,
+    /// Longest packet of programs that left in a parcel since it was asked for; zero for none.
+    longest: AtomicU16,
+    /// How many of its probes may still be answered.
+    answers: Mutex<Budget>,
 }
 
 /// What came of a datagram.
@@ -150,6 +156,8 @@ impl Peer {
             sent_bytes: AtomicU64::new(0),
             relayed_bytes: AtomicU64::new(0),
             hops: AtomicU8::new(0),
+            longest: AtomicU16::new(0),
+            answers: Mutex::default(),
         }
     }
 
@@ -161,6 +169,45 @@ impl Peer {
     /// Notes how many links its last parcel crossed.
     pub fn set_hops(&self, hops: u8) {
         self.hops.store(hops, Ordering::Relaxed);
+    }
+
+    /// Notes that a packet of programs leaves for it in a parcel.
+    pub fn note_use(&self, len: usize) {
+        let len = u16::try_from(len).unwrap_or(u16::MAX);
+        self.longest.fetch_max(len, Ordering::Relaxed);
+    }
+
+    /// Returns the length of the longest of these since the last call.
+    pub fn take_use(&self) -> Option<u16> {
+        Some(self.longest.swap(0, Ordering::Relaxed)).filter(|len| *len != 0)
+    }
+
+    /// Returns whether one more of its probes may be answered.
+    pub fn may_be_answered(&self, now: Moment) -> bool {
+        lock(&self.answers).take(now)
+    }
+
+    /// Returns whether packets for it can be sealed.
+    pub fn is_ready(&self) -> bool {
+        lock(&self.link).session.ready()
+    }
+
+    /// Lets the next handshake of a session that somebody waits for come soon.
+    pub fn hasten(&self, now: Instant) {
+        let mut link = lock(&self.link);
+        link.attempt_count = link.attempt_count.min(1);
+        link.next_attempt = link.next_attempt.min(now + RETRY_MIN);
+    }
+
+    /// Puts a packet of this engine into a parcel, if there is a session.
+    pub fn pack(
+        &self,
+        packet: &[u8],
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        lock(&self.link).seal(packet, Way::Mesh, exit, out, now)
     }
 
     /// Replaces the guesses where the peer may be. New ones are tried soon if the link is not up.
