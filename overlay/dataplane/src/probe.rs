@@ -5,9 +5,12 @@
 //! twice what it answers, besides the handshake of a session that is not there yet. Invariant: what
 //! is heard came out of the session with the node that it names.
 
+use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use mesh_base::identity::NodeId;
+use mesh_routing::fib::Fib;
 use mesh_routing::probe::{self, Decoy, Probe};
 use mesh_routing::table::DropReason;
 
@@ -66,6 +69,17 @@ impl Dataplane {
             Some((peer.node, live.fib.next_hop(peer.address)?, len))
         });
         uses.collect()
+    }
+
+    /// Returns the address of a node that the plan knows.
+    pub fn address_of(&self, node: NodeId) -> Option<Ipv6Addr> {
+        let live = self.shared.live();
+        live.peers.get(&node).map(|peer| peer.address)
+    }
+
+    /// Returns the forwarding table as it is now.
+    pub fn forwarding(&self) -> Arc<Fib> {
+        Arc::clone(&self.shared.live().fib)
     }
 
     /// Returns whether there is a session with a node.

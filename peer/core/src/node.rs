@@ -44,6 +44,7 @@ use crate::admission::Admission;
 use crate::calls::Calls;
 use crate::customer::Customer;
 use crate::entry::Entry;
+use crate::explain::LostWay;
 use crate::limits::PEERS_MAX;
 use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
@@ -144,6 +145,8 @@ pub struct Node {
     pub(crate) wish_next: Moment,
     /// What routing knows and counts, by word.
     pub(crate) routing: BTreeMap<&'static str, u64>,
+    /// Ways over which packets are lost.
+    pub(crate) lost_ways: Vec<LostWay>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
@@ -208,6 +211,7 @@ impl Node {
             eligible: BTreeSet::new(),
             wish_next: now.mono,
             routing: BTreeMap::new(),
+            lost_ways: Vec::new(),
             last_plan: None,
             names: None,
             resolver: None,
@@ -296,6 +300,7 @@ impl Node {
             }
             Input::Dropped(counts) => self.dropped = counts,
             Input::Routing(counts) => self.routing = counts,
+            Input::LostWays(lost) => self.lost_ways = lost,
             Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();

@@ -11,6 +11,7 @@ mod interop;
 mod kill;
 mod last_slot;
 mod lines;
+mod lost_ways;
 mod names;
 mod neighbourhood;
 mod order_hot;
@@ -106,6 +107,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "relay_that_loses_packets_is_left_and_told",
+        deadline: minutes(6),
+        alone: true,
+        run: lost_ways::relay_that_loses_packets_is_left_and_told,
         ..ON_A_STREET
     },
     Test {

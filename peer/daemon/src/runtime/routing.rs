@@ -34,8 +34,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::runtime::explain::{Ages, Guide, Look, Waiting};
+use crate::runtime::explain::{Ages, Guide, Look, Seen, Waiting};
 use crate::runtime::ordinary::{self, Links, News, Ordinary};
+use crate::runtime::ways::{Proofs, Ways};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
 const EVENTS_MAX: usize = 1024;
@@ -79,7 +80,7 @@ pub struct Places {
 }
 
 /// Hears the data plane; what there is no room for is dropped, as on any busy link.
-struct Ear(SyncSender<Input>, Waiting);
+struct Ear(SyncSender<Input>, Waiting, Proofs);
 
 impl Listener for Ear {
     fn handle_talk(&self, spoken: Spoken) -> bool {
@@ -92,6 +93,7 @@ impl Listener for Ear {
     }
 
     fn handle_probe(&self, heard: Heard) {
+        self.2.hear(&heard);
         self.1.hear(heard);
     }
 }
@@ -101,6 +103,7 @@ pub struct Prepared {
     inputs: SyncSender<Input>,
     queue: Receiver<Input>,
     waiting: Waiting,
+    proofs: Proofs,
 }
 
 /// The running thread, as the node's loop sees it.
@@ -113,12 +116,13 @@ pub struct Routing {
 /// Makes the queue that the data plane's listener needs before there is a data plane.
 pub fn prepare() -> (Prepared, Box<dyn Listener>) {
     let (inputs, queue) = sync_channel(EVENTS_MAX);
-    let waiting = Waiting::default();
-    let ear = Box::new(Ear(inputs.clone(), waiting.clone()));
+    let (waiting, proofs) = (Waiting::default(), Proofs::default());
+    let ear = Box::new(Ear(inputs.clone(), waiting.clone(), proofs.clone()));
     let prepared = Prepared {
         inputs,
         queue,
         waiting,
+        proofs,
     };
     (prepared, ear)
 }
@@ -158,6 +162,7 @@ impl Prepared {
             next_link: 0,
             lans,
             ages: Ages::default(),
+            ways: Ways::new(self.proofs),
             lost,
         };
         let queue = self.queue;
@@ -276,6 +281,8 @@ struct Thread {
     /// Ordinary interfaces.
     lans: Links,
     ages: Ages,
+    /// Whether what is sent arrives.
+    ways: Ways,
     lost: mpsc::Sender<Loss>,
 }
 
@@ -296,6 +303,9 @@ impl Thread {
             }
             self.look_at_cut(&plane, now);
             self.let_time_pass(&plane, now);
+            if let Some(speaker) = &mut self.speaker {
+                self.ways.turn(&plane, &self.links, speaker, now);
+            }
             self.drain(&plane, now);
         }
     }
@@ -303,6 +313,7 @@ impl Thread {
     fn wait(&self) -> Duration {
         let now = clock::now().mono;
         let wanted = self.speaker.as_ref().and_then(Speaker::poll_timeout);
+        let wanted = wanted.into_iter().chain(self.ways.poll_timeout()).min();
         let longest = if self.cut.is_empty() {
             WAIT_MAX
         } else {
@@ -319,7 +330,13 @@ impl Thread {
             Input::Lan(input) => self.lans.handle(input, self.speaker.as_mut(), now),
             Input::Cables => self.look_at_cables(plane, now),
             Input::Look(look) => {
-                look.answer(self.speaker.as_ref(), &self.by_link, &self.ages, now);
+                let seen = Seen {
+                    plane,
+                    by_link: &self.by_link,
+                    ages: &self.ages,
+                    ways: &self.ways,
+                };
+                look.answer(self.speaker.as_ref(), &seen, now);
             }
         }
     }
@@ -333,6 +350,7 @@ impl Thread {
             .collect();
         for node in gone {
             self.lower(node, now);
+            self.ways.handle_unlinked(&node);
         }
         // A cut link is in `links` no more.
         self.cut.retain(|node, _| places.neighbours.contains(node));
@@ -470,6 +488,11 @@ impl Thread {
                 && let Some(node) = self.by_link.get(&link)
             {
                 let _ = self.lost.try_send(Loss::Neighbour(*node));
+            }
+            if let Event::NeighbourUp { link, .. } = event
+                && let Some(node) = self.by_link.get(&link)
+            {
+                self.ways.handle_up(plane, (*node, link), speaker, now);
             }
             if let Event::RouteChanged { prefix, reach } = event
                 && !Prefix::NODES.covers(prefix)

@@ -332,6 +332,16 @@ impl Speaker {
             .map(|(id, neighbour)| (*id, neighbour))
     }
 
+    /// Returns how many seqno requests wait for an answer.
+    pub(super) fn requests_len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Returns how many penalties there are.
+    pub(super) fn penalties_len(&self) -> usize {
+        self.penalties.len()
+    }
+
     /// Returns the penalty of a neighbour's route to a prefix.
     pub(super) fn penalty(&self, prefix: Prefix, neighbour: NeighbourId) -> Metric {
         let penalty = self.penalties.get(&(prefix, neighbour));
