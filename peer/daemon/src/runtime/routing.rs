@@ -364,7 +364,6 @@ impl Thread {
         if let Some(speaker) = &mut self.speaker {
             let lawful = Lawful {
                 members: self.places.members.clone(),
-                authorised: BTreeSet::new(),
             };
             speaker.set_lawful(lawful, now);
         }

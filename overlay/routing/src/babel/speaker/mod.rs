@@ -80,8 +80,8 @@ pub struct Speaker {
     own: BTreeMap<Prefix, Metric>,
     penalties: BTreeMap<(Prefix, NeighbourId), Metric>,
     lawful: Lawful,
-    /// Prefixes refused for want of a certificate, to ask for when it comes.
-    missed: BTreeSet<Prefix>,
+    /// Prefixes refused for want of their origin's certificate, to ask for when it comes.
+    missed: BTreeSet<(Prefix, RouterId)>,
     requests: Requests,
     /// When something better than what is selected takes over.
     challenges: BTreeSet<(Moment, Prefix)>,
