@@ -22,6 +22,7 @@ use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
+use mesh_routing::ecn::{Ecn, unwrap_mark};
 use mesh_routing::packet::Packet;
 use mesh_routing::probe::{self, Probe};
 use mesh_routing::table::{DropReason, Origin, Verdict};
@@ -82,15 +83,20 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Takes a datagram from the underlay.
-    pub fn take_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+    /// Takes a datagram from the underlay, with the mark that queues there gave it.
+    pub fn take_datagram(
+        &mut self,
+        datagram: &[u8],
+        (from, mark): (SocketAddr, Ecn),
+        now: Instant,
+    ) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
         let came = Way::Direct(from);
         if let Some((peer, len)) =
             self.open(&live, datagram, (came, None), from.ip(), &mut plain, now)
             && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(&live, peer, packet, now)
+            && let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now)
         {
             self.shared.drop_packet(reason);
         }
@@ -191,9 +197,13 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
-        bytes: &mut [u8],
+        (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
+        if !unwrap_mark(bytes, mark) {
+            return Err(DropReason::Congested);
+        }
+        let mark = Ecn::of(bytes);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if let Some(talk) = talk::read(&packet) {
             return self.tell_listener(from.node, talk);
@@ -219,10 +229,11 @@ impl<'a> Hands<'a> {
                 let ip = IpAddr::V6(source);
                 let came = (Way::Mesh, Some(from.node));
                 let opened = self.open(live, datagram, came, ip, &mut inner, now);
-                let done = match opened.and_then(|(peer, len)| Some((peer, inner.get(..len)?))) {
+                let opened = opened.and_then(|(peer, len)| Some((peer, inner.get_mut(..len)?)));
+                let done = match opened {
                     Some((peer, packet)) => {
                         let over = (hops, Some(from.node));
-                        self.take_from_afar(live, peer, packet, over, now)
+                        self.take_from_afar(live, peer, (packet, mark), over, now)
                     }
                     None => Ok(()),
                 };
@@ -242,10 +253,13 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
-        bytes: &[u8],
+        (bytes, mark): (&mut [u8], Ecn),
         over: (u8, Option<NodeId>),
         now: Instant,
     ) -> Result<(), DropReason> {
+        if !unwrap_mark(bytes, mark) {
+            return Err(DropReason::Congested);
+        }
         from.set_hops(over.0);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if talk::read(&packet).is_some() {
