@@ -58,6 +58,10 @@ pub struct LinkStats {
     pub hops: Option<u8>,
 }
 
+/// Handshakes without an answer after which a packet no longer waits where no way is known: the
+/// second comes a second after the first.
+const ATTEMPTS_UNTOLD: u32 = 1;
+
 /// Which side begins handshakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -237,7 +241,13 @@ impl Peer {
         let mut link = lock(&self.link);
         link.tick_if_stale(|| route, exit, out, now);
         if !link.session.ready() {
-            let waits = link.wait(packet);
+            // Nobody has answered for a second and no neighbour knows a way: what waits already
+            // keeps the handshakes going, and whoever sends should know.
+            let waits = if route == Route::Unknown && ATTEMPTS_UNTOLD < link.attempt_count {
+                Err(DropReason::Unreachable)
+            } else {
+                link.wait(packet)
+            };
             if link.next_attempt <= now {
                 link.attempt(route, exit, out, now);
             }
@@ -246,6 +256,10 @@ impl Peer {
         link.seal_and_send(packet, route, exit, out, now)?;
         self.sent_bytes
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
+        if route == Route::Unknown && link.is_silent(now) {
+            // It went to where the peer was last seen, in case; whoever sends should know.
+            return Err(DropReason::Unreachable);
+        }
         Ok(())
     }
 
@@ -438,7 +452,7 @@ impl Link {
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let way = self.way(route).ok_or(DropReason::NoSession)?;
+        let way = self.way(route).ok_or(DropReason::Unreachable)?;
         self.seal(packet, way, exit, out, now)
     }
 
@@ -457,6 +471,12 @@ impl Link {
         let datagram = out.get(..len).ok_or(DropReason::NoSession)?;
         self.note_spoken(way, now);
         exit.send_marked(datagram, way, self.address, Ecn::of(packet))
+    }
+
+    /// Returns whether its underlay has been silent for longer than a sound link is.
+    fn is_silent(&self, now: Instant) -> bool {
+        let heard = self.heard_directly.unwrap_or(self.born);
+        SILENCE_MAX <= now.saturating_duration_since(heard)
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
 use mesh_dataplane::{Config, Dataplane, HostAccess, Listener, Spoken};
 use mesh_routing::ecn::Ecn;
-use mesh_routing::packet::build;
+use mesh_routing::packet::{Packet, build};
 use mesh_routing::plan::{Plan, Role};
 use mesh_routing::table::DropReason;
 use mesh_routing::talk::{BABEL_GROUP, link_local};
@@ -326,6 +326,55 @@ fn speaker_that_does_not_listen_costs_nothing() {
         let _ = bob.plane.say(id(1), BABEL_GROUP, b"hello");
     }
     expect_drop(&alice.plane, DropReason::Congested);
+}
+
+/// Sends pings from the first node until an error comes out of its TUN, and checks it.
+#[track_caller]
+fn told_unreachable(node: &Node, to: u8) {
+    let asked = ping(1, to, 9);
+    let start = Instant::now();
+    let told = loop {
+        node.host.put(&asked);
+        if let Some(told) = node.host.take_within(Duration::from_millis(100)) {
+            break told;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "a ping to node {to} is answered"
+        );
+    };
+    let packet = Packet::parse(&told).unwrap();
+    let ends = (packet.source(), packet.destination());
+    assert_eq!(ends, (address(to), address(1)));
+    assert_eq!(packet.payload()[..2], [1, 3], "address unreachable");
+    assert_eq!(packet.payload()[8..], asked, "about the ping");
+    while node.host.take_within(Duration::ZERO).is_some() {}
+}
+
+#[test]
+fn program_is_told_soon_that_no_way_leads_to_a_node() {
+    let nodes = line_of(3);
+    let there = ping(1, 3, 7);
+    nodes[0].host.put(&there);
+    nodes[2].host.expect(&there);
+    let gone = |to: u8| {
+        let change = [(prefix(to), None)];
+        assert_eq!(nodes[0].plane.set_routes(&change), 0);
+    };
+    // There is a session, and no neighbour that knows a way.
+    gone(3);
+    told_unreachable(&nodes[0], 3);
+    // There is none: the first packets wait for it.
+    let mut plan = mesh_plan(1, &[(2, None)], &[3, 4]);
+    plan.peers.get_mut(&id(4)).unwrap().endpoints = vec!["127.0.0.1:9".parse().unwrap()];
+    nodes[0].plane.apply(&plan);
+    told_unreachable(&nodes[0], 4);
+    // Nobody has this address.
+    told_unreachable(&nodes[0], 5);
+    // The way is back, and nothing is said any more.
+    routes(&nodes[0].plane, &[(3, 2)]);
+    nodes[0].host.put(&there);
+    nodes[2].host.expect(&there);
 }
 
 /// Hands datagrams on between two ports until it is dropped, and marks those that may be marked, as
