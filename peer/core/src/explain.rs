@@ -22,6 +22,7 @@ use mesh_routing::babel::explain::{NeighbourView, RouteView, WayView};
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
 use mesh_routing::babel::words::Metric;
+use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
 use crate::limits::EXPLAIN_WAIT;
@@ -563,7 +564,7 @@ fn way_row(view: &RouteView, way: &WayView, via: String) -> WayRow {
 
 /// Whether packets sent this way do not arrive, as their ends say.
 fn is_lost(way: &WayView) -> bool {
-    way.penalty != Metric::ZERO
+    PENALTY_MIN <= way.penalty
 }
 
 /// Says in one sentence why the way in use is in use.
