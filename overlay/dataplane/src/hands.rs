@@ -275,9 +275,9 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Takes what a node asks or says about a way, `hops` links from here. An answer goes the way of
-    /// all packets, and also to the neighbour that handed us the question: it judges the way of the
-    /// question, not ours.
+    /// Takes what a node asks or says about a way, `hops` links from here. An answer goes the way
+    /// of all packets, and also to the neighbour that handed us the question: it is the way of the
+    /// question that is judged, not ours.
     fn take_probe(
         &mut self,
         live: &Live,

@@ -1,7 +1,7 @@
 //! The one UDP socket: dual stack where the kernel has IPv6, plain IPv4 where it has not.
 //!
-//! Decides only how bytes get in and out, with the marks of RFC 3168 on them. Addresses outside are always in their natural family; the
-//! mapped form `::ffff:a.b.c.d` exists only inside this file.
+//! Decides only how bytes get in and out, with the marks of RFC 3168 on them. Addresses outside are
+//! always in their natural family; the mapped form `::ffff:a.b.c.d` exists only inside this file.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};

@@ -7,7 +7,7 @@
 //! Decides words only. Names are those of the roster; who is not in it stands by its address or the
 //! beginning of its key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
 use mesh_api::route::{
@@ -117,6 +117,15 @@ pub struct LostWay {
     pub ago_ms: u64,
     /// Through whom packets go instead.
     pub now: Option<NodeId>,
+}
+
+/// What routing told us last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RoutingKnown {
+    /// What it knows and counts, by word.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Ways over which packets are lost.
+    pub lost: Vec<LostWay>,
 }
 
 /// What came of questions to a node and to those on the way.
@@ -435,7 +444,7 @@ impl Node {
 
     /// Returns the ways over which packets are lost, in names.
     pub(crate) fn lost_way_rows(&self) -> Vec<LostWayRow> {
-        let rows = self.lost_ways.iter().map(|lost| LostWayRow {
+        let rows = self.routing.lost.iter().map(|lost| LostWayRow {
             to: self.full_name(&lost.destination),
             via: self.full_name(&lost.via),
             since: Wall(self.now.wall.0.saturating_sub_unsigned(lost.ago_ms)),

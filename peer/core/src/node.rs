@@ -44,7 +44,7 @@ use crate::admission::Admission;
 use crate::calls::Calls;
 use crate::customer::Customer;
 use crate::entry::Entry;
-use crate::explain::LostWay;
+use crate::explain::RoutingKnown;
 use crate::limits::PEERS_MAX;
 use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
@@ -143,10 +143,8 @@ pub struct Node {
     pub(crate) eligible: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
-    /// What routing knows and counts, by word.
-    pub(crate) routing: BTreeMap<&'static str, u64>,
-    /// Ways over which packets are lost.
-    pub(crate) lost_ways: Vec<LostWay>,
+    /// What routing told us last.
+    pub(crate) routing: RoutingKnown,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
@@ -210,8 +208,7 @@ impl Node {
             neighbours: Neighbours::new(id, seed_of_neighbours(&setup.seed)),
             eligible: BTreeSet::new(),
             wish_next: now.mono,
-            routing: BTreeMap::new(),
-            lost_ways: Vec::new(),
+            routing: RoutingKnown::default(),
             last_plan: None,
             names: None,
             resolver: None,
@@ -299,8 +296,8 @@ impl Node {
                 self.links_seen();
             }
             Input::Dropped(counts) => self.dropped = counts,
-            Input::Routing(counts) => self.routing = counts,
-            Input::LostWays(lost) => self.lost_ways = lost,
+            Input::Routing(counts) => self.routing.counts = counts,
+            Input::LostWays(lost) => self.routing.lost = lost,
             Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();

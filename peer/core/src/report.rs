@@ -80,6 +80,7 @@ impl Node {
                 .collect(),
             routing: self
                 .routing
+                .counts
                 .iter()
                 .map(|(word, count)| ((*word).to_owned(), *count))
                 .collect(),
