@@ -225,15 +225,33 @@ fn penalise(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::os::fd::OwnedFd;
     use std::time::Instant;
 
     use mesh_base::identity::SecretKey;
+    use mesh_dataplane::plane::{Config, HostAccess};
+    use mesh_routing::babel::speaker;
+    use mesh_routing::babel::words::{RouterId, Seqno};
+    use mesh_routing::packet::build;
+    use mesh_routing::paths::{ASK_AGAIN, SILENCE_MAX, Standing};
+    use mesh_routing::plan::{PeerPlan, Plan, Role};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
 
+    fn secret(number: u8) -> SecretKey {
+        SecretKey::from_seed([number; 32])
+    }
+
+    fn node(number: u8) -> NodeId {
+        NodeId(secret(number).public())
+    }
+
     fn heard(from: u8, nonce: u64) -> Heard {
         Heard {
-            from: NodeId(SecretKey::from_seed([from; 32]).public()),
+            from: node(from),
             said: Probe::Answer { nonce, hops: 2 },
             hops: 2,
             at: Instant::now(),
@@ -255,5 +273,84 @@ mod tests {
         let counts: Vec<usize> = proofs.take().values().map(BTreeSet::len).collect();
         assert_eq!(counts.iter().sum::<usize>(), PROOFS_MAX + 1);
         assert!(proofs.take().is_empty());
+    }
+
+    fn address(number: u8) -> Ipv6Addr {
+        let number = u16::from(number);
+        Ipv6Addr::new(0xfd6d, 0, 0, number, 0, 0, 0, number)
+    }
+
+    /// Returns a data plane that sends what is for node 4 over node 2, and its host's end. Nobody
+    /// else is there.
+    fn alone() -> (Dataplane, OwnedFd) {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let (host, host_tun) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+        let plane = Dataplane::start(Config {
+            secret_x25519: secret(1).to_x25519(),
+            udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            host_tun,
+            host_access: HostAccess::Open,
+            listener: None,
+        })
+        .unwrap();
+        let peer = |number, role| {
+            let plan = PeerPlan {
+                role,
+                drains: false,
+                address: address(number),
+                x25519: secret(number).public().to_x25519(),
+                endpoints: Vec::new(),
+            };
+            (node(number), plan)
+        };
+        plane.apply(&Plan {
+            own: address(1),
+            peers: [peer(2, Role::Neighbour), peer(4, Role::Far)].into(),
+            services: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            forwards: BTreeSet::new(),
+        });
+        let far = [0xfd, 0x6d, 0, 0, 0, 0, 0, 4];
+        assert_eq!(plane.set_routes(&[(far, Some(node(2)))]), 0);
+        (plane, host)
+    }
+
+    #[test]
+    fn handshakes_without_an_answer_make_a_way_suspect() {
+        let (plane, host) = alone();
+        let mut ways = Ways::new(Proofs::default());
+        let mut now = Moment(5_000_000);
+        let config = speaker::Config {
+            router_id: RouterId::from_bytes([0xfd, 0x6d, 0, 0, 0, 0, 0, 1]).unwrap(),
+            seqno: Seqno(1),
+            seed: 1,
+        };
+        let mut speaker = Speaker::new(config, now);
+        let mut turn = |ways: &mut Ways, now| {
+            ways.turn(&plane, &BTreeMap::new(), &mut speaker, now);
+        };
+        let packet = build::udp((address(1), 7), (address(4), 7), b"hello");
+        nix::unistd::write(&host, &packet).unwrap();
+        let start = Instant::now();
+        while ways.knocks.is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(20), "the use is seen");
+            now = now + USES_INTERVAL;
+            turn(&mut ways, now);
+            std::thread::yield_now();
+        }
+        assert_eq!(ways.knocks.keys().collect::<Vec<_>>(), [&node(4)]);
+        let standing = |ways: &Ways| ways.paths.standing(&node(4), &node(2));
+        assert_eq!(standing(&ways), Some(Standing::Trusted));
+        let until = now + SILENCE_MAX + ASK_AGAIN;
+        while now < until {
+            now = now + ASK_AGAIN;
+            turn(&mut ways, now);
+        }
+        assert_eq!(standing(&ways), Some(Standing::Suspected));
+        let mut counts = BTreeMap::new();
+        ways.count(&mut counts);
+        assert_eq!((counts["ways-suspected"], counts["ways-lost"]), (1, 0));
+        assert_eq!(ways.lost(), [], "there is no other way that would prove it");
     }
 }
