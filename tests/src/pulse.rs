@@ -29,7 +29,20 @@ impl Pulse {
     /// # Errors
     /// There is no answer within the limit.
     pub fn begin(home: &Home, to: &str, limit: Duration) -> anyhow::Result<Self> {
-        let words = ["-D", "-n", "-i", INTERVAL, "-W", "1", to];
+        Self::begin_sized(home, to, "56", limit)
+    }
+
+    /// The same with this many bytes in each ping.
+    ///
+    /// # Errors
+    /// There is no answer within the limit.
+    pub fn begin_sized(
+        home: &Home,
+        to: &str,
+        bytes: &str,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let words = ["-D", "-n", "-i", INTERVAL, "-W", "1", "-s", bytes, to];
         let asked = home.quietly().ask("ping", &words)?;
         let mut pulse = Self { asked };
         until(&format!("{to} answers {}", home.name), limit, || {

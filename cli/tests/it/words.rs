@@ -211,6 +211,7 @@ pub fn status() -> Reply {
         refusals: BTreeMap::from([("foreign-org".into(), 2)]),
         dropped: BTreeMap::from([("denied".into(), 7)]),
         routing: BTreeMap::from([("routes".into(), 2)]),
+        lost_ways: Vec::new(),
         heads: vec![head()],
         journal_position: 42,
         held: vec![],

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 
+use mesh_routing::ecn::Ecn;
 use mesh_routing::table::DropReason;
 use mesh_routing::transit;
 
@@ -60,10 +61,21 @@ impl<'a> Exit<'a> {
 
     /// Sends a datagram to the node that has `address` in the overlay.
     pub fn send(&mut self, datagram: &[u8], way: Way, address: Ipv6Addr) -> Result<(), DropReason> {
+        self.send_marked(datagram, way, address, Ecn::NotEct)
+    }
+
+    /// The same with the mark of the packet inside.
+    pub fn send_marked(
+        &mut self,
+        datagram: &[u8],
+        way: Way,
+        address: Ipv6Addr,
+        mark: Ecn,
+    ) -> Result<(), DropReason> {
         match way {
-            Way::Direct(to) if self.wire.send(datagram, to) => Ok(()),
+            Way::Direct(to) if self.wire.send_marked(datagram, to, mark) => Ok(()),
             Way::Direct(_) => Err(DropReason::Congested),
-            Way::Mesh => self.pack(datagram, address),
+            Way::Mesh => self.pack(datagram, address, mark),
         }
     }
 
@@ -77,7 +89,7 @@ impl<'a> Exit<'a> {
         self.spare.push(parcel);
     }
 
-    fn pack(&mut self, datagram: &[u8], to: Ipv6Addr) -> Result<(), DropReason> {
+    fn pack(&mut self, datagram: &[u8], to: Ipv6Addr, mark: Ecn) -> Result<(), DropReason> {
         if PARCELS_MAX <= self.parcels.len() {
             return Err(DropReason::Congested);
         }
@@ -88,6 +100,7 @@ impl<'a> Exit<'a> {
             return Err(DropReason::Malformed);
         };
         parcel.truncate(len);
+        mark.write(&mut parcel);
         self.parcels.push_back(parcel);
         Ok(())
     }

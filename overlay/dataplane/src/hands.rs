@@ -22,18 +22,19 @@ use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
+use mesh_routing::ecn::{Ecn, unwrap_mark};
 use mesh_routing::packet::Packet;
 use mesh_routing::probe::{self, Probe};
 use mesh_routing::table::{DropReason, Origin, Verdict};
 use mesh_routing::talk;
 use mesh_routing::transit::{self, Transit};
 
-use crate::exit::{Exit, Way};
+use crate::exit::{Exit, Route, Way};
 use crate::limits::OUTER_LEN_MAX;
 use crate::peer::Peer;
 use crate::plane::{Instance, Live, Shared, Spoken};
 use crate::probe::Heard;
-use crate::session::{COOKIE, PAYLOAD};
+use crate::session::{COOKIE, INITIATION, PAYLOAD};
 use crate::sys::lock;
 use crate::tun::Device;
 
@@ -78,18 +79,24 @@ impl<'a> Hands<'a> {
         for peer in live.peers.values() {
             let route = || live.route(peer);
             peer.drive(route, &mut self.exit, &mut self.sealed, now);
-            self.hand_on(&live, now);
+            self.hand_on(&live, None, now);
         }
     }
 
-    /// Takes a datagram from the underlay.
-    pub fn take_datagram(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) {
+    /// Takes a datagram from the underlay, with the mark that queues there gave it.
+    pub fn take_datagram(
+        &mut self,
+        datagram: &[u8],
+        (from, mark): (SocketAddr, Ecn),
+        now: Instant,
+    ) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
         let came = Way::Direct(from);
-        if let Some((peer, len)) = self.open(&live, datagram, came, from.ip(), &mut plain, now)
+        if let Some((peer, len)) =
+            self.open(&live, datagram, (came, None), from.ip(), &mut plain, now)
             && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(&live, peer, packet, now)
+            && let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now)
         {
             self.shared.drop_packet(reason);
         }
@@ -159,12 +166,13 @@ impl<'a> Hands<'a> {
     }
 
     /// Opens a datagram with the session that it belongs to; returns whose it is and the length of
-    /// the packet that now stands at the start of `out`.
+    /// the packet that now stands at the start of `out`. An answer to a handshake also goes back to
+    /// the neighbour that handed it to us.
     fn open<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
-        came: Way,
+        (came, back): (Way, Option<NodeId>),
         from: IpAddr,
         out: &mut [u8],
         now: Instant,
@@ -175,7 +183,8 @@ impl<'a> Hands<'a> {
             peer.receive(datagram, came, route, &mut self.exit, out, now)
         });
         // Also without a session: a cookie may have been made.
-        self.hand_on(live, now);
+        let begins = datagram.first() == Some(&INITIATION);
+        self.hand_on(live, back.filter(|_| begins), now);
         if found.is_none() {
             self.shared.drop_packet(DropReason::Stranger);
         }
@@ -191,9 +200,13 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
-        bytes: &mut [u8],
+        (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
+        if !unwrap_mark(bytes, mark) {
+            return Err(DropReason::Congested);
+        }
+        let mark = Ecn::of(bytes);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if let Some(talk) = talk::read(&packet) {
             // A link has two ends: nobody speaks there in a third one's name.
@@ -203,7 +216,7 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, 1, now);
+            return self.take_probe(live, from, &packet, (1, None), now);
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -221,9 +234,14 @@ impl<'a> Hands<'a> {
                 let hops = probe::crossed(packet.hop_limit());
                 let mut inner = std::mem::take(&mut self.inner);
                 let ip = IpAddr::V6(source);
-                let opened = self.open(live, datagram, Way::Mesh, ip, &mut inner, now);
-                let done = match opened.and_then(|(peer, len)| Some((peer, inner.get(..len)?))) {
-                    Some((peer, packet)) => self.take_from_afar(live, peer, packet, hops, now),
+                let came = (Way::Mesh, Some(from.node));
+                let opened = self.open(live, datagram, came, ip, &mut inner, now);
+                let opened = opened.and_then(|(peer, len)| Some((peer, inner.get_mut(..len)?)));
+                let done = match opened {
+                    Some((peer, packet)) => {
+                        let over = (hops, Some(from.node));
+                        self.take_from_afar(live, peer, (packet, mark), over, now)
+                    }
                     None => Ok(()),
                 };
                 self.inner = inner;
@@ -242,17 +260,20 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
-        bytes: &[u8],
-        hops: u8,
+        (bytes, mark): (&mut [u8], Ecn),
+        over: (u8, Option<NodeId>),
         now: Instant,
     ) -> Result<(), DropReason> {
-        from.set_hops(hops);
+        if !unwrap_mark(bytes, mark) {
+            return Err(DropReason::Congested);
+        }
+        from.set_hops(over.0);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if talk::read(&packet).is_some() {
             return Err(DropReason::Relayed);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, hops, now);
+            return self.take_probe(live, from, &packet, over, now);
         }
         if transit::is_parcel(&packet) {
             return Err(DropReason::Transit);
@@ -261,13 +282,15 @@ impl<'a> Hands<'a> {
         Ok(())
     }
 
-    /// Takes what a node asks or says about a way, `hops` links from here.
+    /// Takes what a node asks or says about a way, `hops` links from here. An answer goes the way
+    /// of all packets, and also to the neighbour that handed us the question: it is the way of the
+    /// question that is judged, not ours.
     fn take_probe(
         &mut self,
         live: &Live,
         from: &Peer,
         packet: &Packet<'_>,
-        hops: u8,
+        (hops, back): (u8, Option<NodeId>),
         now: Instant,
     ) -> Result<(), DropReason> {
         if packet.source() != from.address || packet.destination() != live.own {
@@ -275,11 +298,11 @@ impl<'a> Hands<'a> {
         }
         match probe::read(packet).ok_or(DropReason::Malformed)? {
             Probe::Ask { nonce } => {
-                if !lock(&self.shared.probes).take(self.shared.moment(now)) {
+                if !from.may_be_answered(self.shared.moment(now)) {
                     return Err(DropReason::Congested);
                 }
                 let told = probe::answer(nonce, hops, live.own, from.address);
-                self.send(live, from, &told, now)
+                self.send_on(live, from, (live.route(from), back), &told, now)
             }
             said @ (Probe::Answer { .. } | Probe::Exceeded { .. }) => {
                 if let Some(listener) = &self.shared.listener {
@@ -326,9 +349,38 @@ impl<'a> Hands<'a> {
         packet: &[u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let route = live.route(peer);
+        self.send_on(live, peer, (live.route(peer), None), packet, now)
+    }
+
+    fn send_on(
+        &mut self,
+        live: &Live,
+        peer: &Peer,
+        (route, back): (Route, Option<NodeId>),
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         let sent = peer.send(packet, route, &mut self.exit, &mut self.sealed, now);
-        self.hand_on(live, now);
+        self.hand_on(live, back, now);
+        sent
+    }
+
+    /// Sends a packet of this engine to a node over one neighbour, whatever routing says.
+    pub fn send_over(
+        &mut self,
+        node: NodeId,
+        via: NodeId,
+        packet: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let live = Arc::clone(&self.live);
+        let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
+        let over = live.peers.get(&via).ok_or(DropReason::Unreachable)?;
+        let mut sent = peer.pack(packet, &mut self.exit, &mut self.sealed, now);
+        while let Some(parcel) = self.exit.take() {
+            sent = over.say(&parcel, &mut self.exit, &mut self.sealed, now);
+            self.exit.recycle(parcel);
+        }
         sent
     }
 
@@ -347,28 +399,44 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Gives the parcels that were made meanwhile to their next hops.
-    fn hand_on(&mut self, live: &Live, now: Instant) {
+    /// Gives the parcels that were made meanwhile to their next hops, and a copy to `back`: answers
+    /// to somebody that routing may lead another way, or not at all, but who can be heard that way.
+    /// Each counts once, whichever comes first.
+    fn hand_on(&mut self, live: &Live, back: Option<NodeId>, now: Instant) {
         while let Some(parcel) = self.exit.take() {
-            if let Err(reason) = self.hand_on_one(live, &parcel, now) {
+            let next = Packet::parse(&parcel).map(|it| live.fib.next_hop(it.destination()));
+            let ways = [
+                next.ok().flatten(),
+                back.filter(|back| next != Ok(Some(*back))),
+            ];
+            let mut handed = Err(DropReason::Unreachable);
+            for way in ways.into_iter().flatten() {
+                handed = handed.or(self.hand_over(live, &parcel, way, now));
+            }
+            if let Err(reason) = handed {
                 self.shared.drop_packet(reason);
             }
             self.exit.recycle(parcel);
         }
     }
 
-    fn hand_on_one(&mut self, live: &Live, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
-        let packet = Packet::parse(parcel).map_err(|_| DropReason::Malformed)?;
-        let next = live.fib.next_hop(packet.destination());
-        let peer = next.and_then(|next| live.peers.get(&next));
-        let peer = peer.ok_or(DropReason::Unreachable)?;
+    fn hand_over(
+        &mut self,
+        live: &Live,
+        parcel: &[u8],
+        to: NodeId,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let peer = live.peers.get(&to).ok_or(DropReason::Unreachable)?;
         peer.say(parcel, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Gives a parcel of ours that no session made to its next hop.
     pub fn send_parcel(&mut self, parcel: &[u8], now: Instant) -> Result<(), DropReason> {
         let live = Arc::clone(&self.live);
-        self.hand_on_one(&live, parcel, now)
+        let packet = Packet::parse(parcel).map_err(|_| DropReason::Malformed)?;
+        let next = live.fib.next_hop(packet.destination());
+        self.hand_over(&live, parcel, next.ok_or(DropReason::Unreachable)?, now)
     }
 
     /// Finds whose datagram it is. Answers strangers' handshakes with a cookie when there are too
@@ -430,7 +498,11 @@ impl<'a> Hands<'a> {
         match verdict {
             Verdict::ToPeer(node) => {
                 let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
-                self.send(live, peer, bytes, now)
+                let route = live.route(peer);
+                if route == Route::Around {
+                    peer.note_use(bytes.len());
+                }
+                self.send_on(live, peer, (route, None), bytes, now)
             }
             Verdict::ToHost => {
                 if let Some(door) = &shared.host_door {

@@ -26,14 +26,14 @@ pub fn receive(shared: &Shared) {
         let _ = poll(&mut fds, PollTimeout::NONE);
         waker.clear();
         for _ in 0..BURST_COUNT_MAX {
-            let Some((len, from)) = shared.wire.receive(&mut datagram) else {
+            let Some((len, from, mark)) = shared.wire.receive(&mut datagram) else {
                 break;
             };
             let Some(bytes) = datagram.get(..len) else {
                 break;
             };
             hands.renew();
-            hands.take_datagram(bytes, from, Instant::now());
+            hands.take_datagram(bytes, (from, mark), Instant::now());
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The one UDP socket: dual stack where the kernel has IPv6, plain IPv4 where it has not.
 //!
-//! Decides only how bytes get in and out. Addresses outside are always in their natural family; the
-//! mapped form `::ffff:a.b.c.d` exists only inside this file.
+//! Decides only how bytes get in and out, with the marks of RFC 3168 on them. Addresses outside are
+//! always in their natural family; the mapped form `::ffff:a.b.c.d` exists only inside this file.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use mesh_routing::ecn::Ecn;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, setsockopt, socket, sockopt,
+    AddressFamily, CmsgIterator, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
 };
 
 use crate::limits::{SEND_WAIT_MS, SOCKET_BUFFER_LEN};
@@ -51,6 +54,11 @@ impl Wire {
         // The kernel clamps both to its own limits, or refuses; either way the socket works.
         let _ = setsockopt(&fd, sockopt::RcvBuf, &SOCKET_BUFFER_LEN);
         let _ = setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER_LEN);
+        // Without them no mark is seen, as if no queue on the way gave one.
+        let _ = setsockopt(&fd, sockopt::IpRecvTos, &true);
+        if address.is_ipv6() {
+            let _ = setsockopt(&fd, sockopt::Ipv6RecvTClass, &true);
+        }
         bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         Ok(Self {
             socket: UdpSocket::from(fd),
@@ -64,32 +72,72 @@ impl Wire {
     }
 
     /// Sends a datagram; waits a moment if the socket is full. Returns whether the kernel took it.
+    #[cfg(test)]
     pub fn send(&self, datagram: &[u8], to: SocketAddr) -> bool {
-        let to = self.outward(to);
-        match self.socket.send_to(datagram, to) {
+        self.send_marked(datagram, to, Ecn::NotEct)
+    }
+
+    /// Sends a datagram with a mark; waits a moment if the socket is full. Returns whether the
+    /// kernel took it.
+    pub fn send_marked(&self, datagram: &[u8], to: SocketAddr, mark: Ecn) -> bool {
+        let send = || match mark {
+            Ecn::NotEct => self.socket.send_to(datagram, self.outward(to)).map(drop),
+            _ => self.send_class(datagram, to, mark),
+        };
+        match send() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
                 let _ = poll(&mut fds, SEND_WAIT_MS);
-                self.socket.send_to(datagram, to).is_ok()
+                send().is_ok()
             }
             sent => sent.is_ok(),
         }
     }
 
-    /// Takes a datagram that has arrived; none if there is none now.
-    pub fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    fn send_class(&self, datagram: &[u8], to: SocketAddr, mark: Ecn) -> io::Result<()> {
+        let (four, six) = (mark.bits(), i32::from(mark.bits()));
+        let class = match to {
+            SocketAddr::V4(_) => ControlMessage::Ipv4Tos(&four),
+            SocketAddr::V6(_) => ControlMessage::Ipv6TClass(&six),
+        };
+        let to = SockaddrStorage::from(self.outward(to));
+        let parts = [IoSlice::new(datagram)];
+        let fd = self.socket.as_raw_fd();
+        sendmsg(fd, &parts, &[class], MsgFlags::empty(), Some(&to))?;
+        Ok(())
+    }
+
+    /// Takes a datagram that has arrived, with its mark; none if there is none now.
+    pub fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr, Ecn)> {
         loop {
-            match self.socket.recv_from(buffer) {
-                Ok((len, from)) => return Some((len, inward(from))),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            match self.receive_once(buffer) {
+                Ok(received) => return received,
+                Err(Errno::EAGAIN) => return None,
                 // What an unconnected socket reports otherwise is about packets sent earlier.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::EINTR) => {}
                 Err(error) => {
                     tracing::debug!(%error, "the UDP socket reports an error");
                     return None;
                 }
             }
         }
+    }
+
+    fn receive_once(&self, buffer: &mut [u8]) -> nix::Result<Option<(usize, SocketAddr, Ecn)>> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let mut room = Room([0; 64]);
+        let fd = self.socket.as_raw_fd();
+        let flags = MsgFlags::empty();
+        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut room.0), flags)?;
+        let mark = message.cmsgs().map(class_of).unwrap_or_default();
+        let from = message.address.and_then(|from| {
+            let four = from.as_sockaddr_in().map(|it| SocketAddr::V4((*it).into()));
+            four.or_else(|| {
+                from.as_sockaddr_in6()
+                    .map(|it| SocketAddr::V6((*it).into()))
+            })
+        });
+        Ok(from.map(|from| (message.bytes, inward(from), mark)))
     }
 
     fn outward(&self, to: SocketAddr) -> SocketAddr {
@@ -106,6 +154,20 @@ impl AsFd for Wire {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Room for the two control messages that were asked for, aligned as their headers are.
+#[repr(align(8))]
+struct Room([u8; 64]);
+
+fn class_of(mut messages: CmsgIterator<'_>) -> Ecn {
+    let class = messages.find_map(|message| match message {
+        ControlMessageOwned::Ipv4Tos(class) => Some(class),
+        // Proof: a traffic class is one byte.
+        ControlMessageOwned::Ipv6TClass(class) => Some((class & 0xff) as u8),
+        _ => None,
+    });
+    Ecn::of_class(class.unwrap_or_default())
 }
 
 fn inward(from: SocketAddr) -> SocketAddr {
@@ -126,12 +188,35 @@ mod tests {
             assert!(other.send(b"hello", SocketAddr::new(ip, port)));
             let mut fds = [PollFd::new(wire.as_fd(), PollFlags::POLLIN)];
             assert_eq!(poll(&mut fds, 5000u16), Ok(1));
-            let (len, from) = wire.receive(&mut [0; 16]).unwrap();
+            let (len, from, mark) = wire.receive(&mut [0; 16]).unwrap();
+            assert_eq!(mark, Ecn::NotEct);
             assert_eq!(
                 (len, from.ip(), from.port()),
                 (5, ip, other.local_port().unwrap())
             );
             assert!(wire.send(b"back", from));
+        }
+    }
+
+    #[test]
+    fn marks_arrive_in_both_families() {
+        let wire = Wire::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = wire.local_port().unwrap();
+        let arrived = |on: &Wire| {
+            let mut fds = [PollFd::new(on.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut fds, 5000u16), Ok(1));
+            on.receive(&mut [0; 16]).unwrap()
+        };
+        for address in ["127.0.0.1", "::1"] {
+            let ip: IpAddr = address.parse().unwrap();
+            let other = Wire::bind(SocketAddr::new(ip, 0)).unwrap();
+            for mark in [Ecn::Ect0, Ecn::Ce, Ecn::NotEct, Ecn::Ect1] {
+                assert!(other.send_marked(b"there", SocketAddr::new(ip, port), mark));
+                let (_, from, seen) = arrived(&wire);
+                assert_eq!(seen, mark, "from {address}");
+                assert!(wire.send_marked(b"back", from, mark));
+                assert_eq!(arrived(&other).2, mark, "to {address}");
+            }
         }
     }
 }

@@ -36,6 +36,7 @@ pub mod access;
 pub mod answer;
 pub mod babel;
 pub mod chance;
+pub mod ecn;
 pub mod fib;
 pub mod limits;
 pub mod neighbours;

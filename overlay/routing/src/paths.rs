@@ -1,29 +1,30 @@
-//! Whether what is sent to a node over a neighbour arrives: judged from end to end, by answers.
+//! Whether what is sent to a node over a neighbour arrives: asked from end to end, and answered.
 //!
 //! ```text
-//!            UNANSWERED_COUNT sent,                heard over
-//!            nothing for SILENCE_MAX               another
+//!            UNANSWERED_COUNT asked,               the same questions are
+//!            nothing for SILENCE_MAX               answered over another
 //!   Trusted ────────────────────────► Suspected ─────────────► Proven
 //!      ▲                                  │                       │
 //!      ├── silent over another too: off ──┤                       │
 //!      └── answers again, or decayed ─────┴───────────────────────┘
 //! ```
 //! Babel believes metrics. A neighbour that claims to be near to everything and drops what it gets
-//! keeps a perfect link and perfect routes; only the ends notice, for nothing comes back. So each
-//! pair of destination and next hop has a record. A silent pair gets a penalty, which sends that
-//! destination another way; what is heard there proves that the first way was at fault. If nothing
-//! is heard there either, the destination is off and nobody is at fault. A neighbour that is proven
-//! at fault for [`ALARM_COUNT`] destinations is told to people.
+//! keeps a perfect link and perfect routes; so does one behind which long packets are lost. Only
+//! the ends notice. So each pair of destination and next hop that is in use has a record: a
+//! question in the session with the destination, over that neighbour, as long as the longest packet
+//! that went there since the last one. A silent pair gets a penalty, which sends that destination
+//! another way; what is answered there proves that the first way was at fault. If nothing is
+//! answered there either, the destination is off and nobody is at fault. What is proven is told to
+//! people for as long as it lasts.
 //!
-//! Penalties hold, then halve; each new one for the same pair holds twice as long, so that a liar
-//! gets traffic back ever more seldom. Lost packets are no evidence: one answer among many
-//! questions is enough to be trusted. Leaves the effect of a penalty to the speaker, and what
-//! counts as an answer to the session: only what its keys prove to be from the other end and in
-//! reply to us. Invariants: at most [`RECORDS_MAX`] records; nothing is said twice in a row.
-//!
-//! Not wired: nothing tells it of packets yet, and nobody takes its penalties to the speaker.
+//! A way that has a penalty is asked on while its destination is in use, and trusted again when it
+//! answers; each new penalty for the same pair halves how often. Without use penalties hold, then
+//! halve. Lost packets are no evidence: one answer among many questions is enough to be trusted.
+//! Leaves the effect of a penalty to the speaker, and what a question looks like to the session:
+//! only what its keys prove to be from the other end and in reply to us is an answer. Invariants:
+//! at most [`RECORDS_MAX`] records; nothing is said twice in a row.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use mesh_base::identity::NodeId;
@@ -35,16 +36,29 @@ use crate::babel::words::Metric;
 /// not watched, so that what is known of others stays.
 pub const RECORDS_MAX: usize = 4096;
 
-/// Silence after the first unanswered question that makes a way suspect: WireGuard answers data
-/// with a keepalive after ten seconds at the latest, and one of those may be lost.
-pub const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Most questions whose answers are still believed; at the limit the oldest is forgotten.
+pub const QUESTIONS_MAX: usize = 8192;
+
+/// How long an answer may take: longer than a queue on the worst of links.
+pub const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// How often a way that is in use is asked; never without use.
+pub const ASK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is asked while an answer is missing.
+pub const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Silence after the first unanswered question that makes a way suspect: twice what routing itself
+/// may take to find another way after a cut, which is then nobody's fault.
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// Questions that must be unanswered besides: at 30 % loss of question or answer, ten in a row are
 /// lost six times in a million.
 pub const UNANSWERED_COUNT: u32 = 10;
 
-/// Two packets nearer than this are one question: a burst that a full queue drops is one loss.
-pub const QUESTION_STEP: Duration = Duration::from_secs(1);
+/// From the first packet that is lost to the penalty, while packets are sent: one second until use
+/// is noticed, two until the next question, a second until time is looked at, and the silence.
+pub const NOTICE_MAX: Duration = Duration::from_secs(9);
 
 /// What a silent way costs more: forty links at their highest cost, so that any other is taken;
 /// less than infinity, so that the only way stays one.
@@ -53,17 +67,27 @@ pub const PENALTY: Metric = Metric(8192);
 /// A penalty below this is none: about what a link's round trip makes.
 pub const PENALTY_MIN: Metric = Metric(256);
 
-/// How long the first penalty holds before it begins to halve: a restart behind it is over by then.
+/// How long a penalty holds without use before it begins to halve: a restart behind it is over by
+/// then.
 pub const HOLD_MIN: Duration = Duration::from_secs(300);
 
-/// Longest hold: a liar gets less than a minute of traffic in an hour.
+/// Longest hold.
 pub const HOLD_MAX: Duration = Duration::from_secs(3600);
 
 /// A penalty that no longer holds is halved this often.
 pub const HALVING: Duration = Duration::from_secs(30);
 
-/// Answers, in different seconds, after which a penalised way is trusted again.
+/// How often a way with its first penalty is asked; half as often with each further one.
+pub const RETEST_MIN: Duration = Duration::from_secs(1);
+
+/// The rarest: a way that fails each time gets some seconds of traffic in half an hour.
+pub const RETEST_MAX: Duration = Duration::from_secs(300);
+
+/// Answers, with at most two missing between them, after which a penalised way is trusted again.
 pub const ANSWERS_COUNT: u32 = 5;
+
+/// How long after its last packet a destination is in use.
+pub const USE_MAX: Duration = Duration::from_secs(10);
 
 /// How long a destination that was silent on every way makes nobody suspect; doubles up to
 /// [`HOLD_MAX`] while it stays silent.
@@ -72,16 +96,23 @@ pub const OFF_MIN: Duration = Duration::from_secs(60);
 /// A way that is not used for so long is forgotten, with what it did.
 pub const IDLE_MAX: Duration = Duration::from_secs(2 * 3600);
 
-/// Destinations for which a neighbour must be proven at fault before people are told: one or two
-/// may be an accident behind it.
-pub const ALARM_COUNT: usize = 3;
-
-/// How often records are looked at while there are any.
+/// How often records are looked at while nothing is missing.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What others should know.
+/// What others should do or know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// A question is to be sent, over this neighbour and no other.
+    Ask {
+        /// Comes back in the answer.
+        number: u64,
+        /// Whom to ask.
+        destination: NodeId,
+        /// Over whom.
+        via: NodeId,
+        /// How long the packet should be.
+        len: u16,
+    },
     /// A destination's way over a neighbour costs so much more from now on; zero takes it back.
     Penalty {
         /// Where packets were to go.
@@ -91,12 +122,12 @@ pub enum Event {
         /// What is added to its metric.
         metric: Metric,
     },
-    /// A neighbour drops what it claims to carry.
+    /// Packets for a destination are lost over a neighbour, and arrive over another.
     Alarm {
-        /// The neighbour.
+        /// Who answers over another.
+        destination: NodeId,
+        /// Over whom it does not.
         via: NodeId,
-        /// Who answered over others and not over it.
-        destinations: BTreeSet<NodeId>,
     },
 }
 
@@ -111,6 +142,32 @@ pub enum Standing {
     Proven,
 }
 
+/// A way over which packets are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Where they were to go.
+    pub destination: NodeId,
+    /// Over whom.
+    pub via: NodeId,
+    /// Since when nothing came back.
+    pub since: Moment,
+}
+
+/// How many ways are in which standing, and what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Ways that are watched.
+    pub watched: usize,
+    /// Of those, how many are suspected.
+    pub suspected: usize,
+    /// How many are proven to lose packets.
+    pub proven: usize,
+    /// Questions so far.
+    pub asked: u64,
+    /// Answers so far.
+    pub answered: u64,
+}
+
 #[derive(Debug, Clone)]
 struct Record {
     standing: Standing,
@@ -119,40 +176,69 @@ struct Record {
     /// When the first question was sent that has no answer yet.
     open_since: Option<Moment>,
     unanswered_count: u32,
-    asked: Moment,
-    heard: Option<Moment>,
+    asked: Option<Moment>,
+    /// How long the questions are.
+    len: u16,
     answers_count: u32,
     penalty: Metric,
     /// When the penalty changes next.
     change: Moment,
     hold: Duration,
+    /// How often it was suspected.
+    offence_count: u32,
+    /// Since when it is silent, if it is not trusted.
+    since: Moment,
+    /// Whether another way has answered after that.
+    doubted: bool,
+    /// When this one was asked first since then.
+    asked_again: Option<Moment>,
+    touched: Moment,
 }
 
-type Ways = BTreeMap<NodeId, Record>;
-
 /// What is known of a destination as a whole.
+#[derive(Debug, Clone)]
+struct Goal {
+    ways: BTreeMap<NodeId, Record>,
+    /// The next hop in use.
+    via: NodeId,
+    used: Moment,
+    /// Longest packet since the last question; none if nothing was sent.
+    longest: Option<u16>,
+    off: Option<Off>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Off {
     until: Moment,
     wait: Duration,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    number: u64,
+    destination: NodeId,
+    via: NodeId,
+    at: Moment,
+}
+
 /// Watches ways. Drain [`Paths::poll`] after each `handle_*`; call [`Paths::handle_timeout`] when
 /// [`Paths::poll_timeout`] says.
 #[derive(Debug, Clone, Default)]
 pub struct Paths {
-    /// By destination, then by next hop.
-    records: BTreeMap<NodeId, Ways>,
+    goals: BTreeMap<NodeId, Goal>,
+    /// Records of all goals.
     count: usize,
-    off: BTreeMap<NodeId, Off>,
-    alarmed: BTreeSet<NodeId>,
+    /// By number, which grows.
+    questions: VecDeque<Question>,
+    asked: u64,
+    answered: u64,
     look_next: Option<Moment>,
     events: VecDeque<Event>,
 }
 
 impl Paths {
-    /// Notes that something which wants an answer left for `destination` over `via`.
-    pub fn handle_sent(&mut self, destination: NodeId, via: NodeId, now: Moment) {
+    /// Notes that packets of at most `len` bytes left for `destination` over `via`.
+    pub fn handle_used(&mut self, destination: NodeId, via: NodeId, len: u16, now: Moment) {
         // The other end of a link is asked by hellos; if it is silent, it is off.
         if destination == via {
             return;
@@ -161,46 +247,69 @@ impl Paths {
         if !known && RECORDS_MAX <= self.count {
             return;
         }
-        let ways = self.records.entry(destination).or_default();
-        let record = ways.entry(via).or_insert_with(|| Record::new(now));
+        let goal = self.goals.entry(destination).or_insert_with(|| Goal {
+            ways: BTreeMap::new(),
+            via,
+            used: now,
+            longest: None,
+            off: None,
+        });
+        if goal.via != via
+            && let Some(before) = goal.ways.get_mut(&goal.via)
+            && !before.is_penalised()
+        {
+            // What was asked last went a way that routing has left.
+            before.start_again();
+        }
+        goal.ways.entry(via).or_insert_with(|| Record::new(now));
         self.count += usize::from(!known);
-        record.ask(now);
-        self.look_next.get_or_insert(now + LOOK_INTERVAL);
+        goal.via = via;
+        goal.used = now;
+        goal.longest = goal.longest.max(Some(len));
+        self.ask_where_due(destination, now);
+        let soon = now + ASK_AGAIN;
+        self.look_next = Some(self.look_next.map_or(soon, |next| next.min(soon)));
     }
 
-    /// Notes that `destination` answered what we sent over `via`.
-    pub fn handle_heard(&mut self, destination: NodeId, via: NodeId, now: Moment) {
-        self.off.remove(&destination);
-        let Some(ways) = self.records.get_mut(&destination) else {
-            return;
+    /// Notes that `destination` answered the question of this number. Returns whether it was one.
+    pub fn handle_heard(&mut self, destination: NodeId, number: u64, now: Moment) -> bool {
+        let at = self.questions.binary_search_by_key(&number, |it| it.number);
+        let found = at.ok().and_then(|at| self.questions.get(at)).copied();
+        let Some(question) = found.filter(|it| it.destination == destination) else {
+            return false;
         };
+        self.answered += 1;
+        let via = question.via;
+        let Some(goal) = self.goals.get_mut(&destination) else {
+            return true;
+        };
+        goal.off = None;
         let mut trusted = false;
-        if let Some(record) = ways.get_mut(&via) {
+        if let Some(record) = goal.ways.get_mut(&via) {
             record.answer(now);
             trusted = record.is_penalised() && ANSWERS_COUNT <= record.answers_count;
         }
-        let mut proven = false;
-        for (other, record) in ways {
-            if *other != via && record.standing == Standing::Suspected {
-                record.standing = Standing::Proven;
-                proven = true;
+        let mut proven = Vec::new();
+        for (other, record) in &mut goal.ways {
+            if *other != via && record.is_refuted_by(question.at, now) {
+                proven.push(*other);
             }
+        }
+        for via in proven {
+            self.events.push_back(Event::Alarm { destination, via });
         }
         if trusted {
             self.trust(destination, via);
         }
-        if proven || trusted {
-            self.raise_alarms();
-        }
+        true
     }
 
-    /// Forgets a neighbour whose link has ended.
+    /// Forgets a neighbour whose link has ended for good.
     pub fn handle_unlinked(&mut self, via: &NodeId) {
-        for ways in self.records.values_mut() {
-            self.count -= usize::from(ways.remove(via).is_some());
+        for goal in self.goals.values_mut() {
+            self.count -= usize::from(goal.ways.remove(via).is_some());
         }
-        self.records.retain(|_, ways| !ways.is_empty());
-        self.alarmed.remove(via);
+        self.goals.retain(|_, goal| !goal.ways.is_empty());
     }
 
     /// Lets time pass.
@@ -212,25 +321,25 @@ impl Paths {
         {
             self.decay(destination, via, now);
         }
-        for ways in self.records.values_mut() {
-            let before = ways.len();
-            ways.retain(|_, record| record.is_penalised() || !record.is_idle(now));
-            self.count -= before - ways.len();
+        for destination in self.goals.keys().copied().collect::<Vec<_>>() {
+            self.ask_where_due(destination, now);
         }
-        self.records.retain(|_, ways| !ways.is_empty());
-        let records = &self.records;
-        self.off
-            .retain(|destination, _| records.contains_key(destination));
-        self.raise_alarms();
-        self.look_next = (!self.is_empty()).then(|| now + LOOK_INTERVAL);
+        for goal in self.goals.values_mut() {
+            let before = goal.ways.len();
+            let keep = |record: &Record| record.is_penalised() || now < record.touched + IDLE_MAX;
+            goal.ways.retain(|_, record| keep(record));
+            self.count -= before - goal.ways.len();
+        }
+        self.goals.retain(|_, goal| !goal.ways.is_empty());
+        self.look_next = self.next_look(now);
     }
 
-    /// Takes the next thing that others should know.
+    /// Takes the next thing that others should do or know.
     pub fn poll(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// Returns when [`Paths::handle_timeout`] is due; none if nothing is watched.
+    /// Returns when [`Paths::handle_timeout`] is due; none if nothing is in use.
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.look_next
     }
@@ -247,6 +356,43 @@ impl Paths {
         Some((record.success * 1000 / SUCCESS_FULL, record.penalty))
     }
 
+    /// Returns the penalties of ways over a neighbour, for a speaker that has lost and found it.
+    pub fn penalties_over(&self, via: &NodeId) -> Vec<(NodeId, Metric)> {
+        let over = self.goals.iter().filter_map(|(destination, goal)| {
+            let record = goal.ways.get(via)?;
+            record
+                .is_penalised()
+                .then_some((*destination, record.penalty))
+        });
+        over.collect()
+    }
+
+    /// Returns the ways that are proven to lose packets.
+    pub fn lost(&self) -> Vec<Lost> {
+        let keys = self.keys(|record| record.standing == Standing::Proven);
+        let lost = keys.into_iter().filter_map(|(destination, via)| {
+            let since = self.record(&destination, &via)?.since;
+            Some(Lost {
+                destination,
+                via,
+                since,
+            })
+        });
+        lost.collect()
+    }
+
+    /// Returns how many ways are in which standing, and what was asked.
+    pub fn tally(&self) -> Tally {
+        let standings = |wanted| self.keys(|record| record.standing == wanted).len();
+        Tally {
+            watched: self.count,
+            suspected: standings(Standing::Suspected),
+            proven: standings(Standing::Proven),
+            asked: self.asked,
+            answered: self.answered,
+        }
+    }
+
     /// Returns how many ways are watched.
     pub fn len(&self) -> usize {
         self.count
@@ -254,30 +400,94 @@ impl Paths {
 
     /// Returns whether nothing is watched.
     pub fn is_empty(&self) -> bool {
-        self.records.is_empty()
+        self.goals.is_empty()
+    }
+
+    /// Asks over the way in use, and over those with a penalty while there is use.
+    fn ask_where_due(&mut self, destination: NodeId, now: Moment) {
+        let Some(goal) = self.goals.get_mut(&destination) else {
+            return;
+        };
+        if goal.off.is_some_and(|off| now < off.until) {
+            goal.longest = None;
+            return;
+        }
+        let in_use = now < goal.used + USE_MAX;
+        let mut due = Vec::new();
+        for (via, record) in &mut goal.ways {
+            let since = |interval| record.asked.is_none_or(|asked| asked + interval <= now);
+            let fresh = if *via == goal.via { goal.longest } else { None };
+            let wanted = if record.is_penalised() {
+                in_use && since(record.retest())
+            } else if *via != goal.via {
+                false
+            } else if record.open_since.is_some() {
+                since(ASK_AGAIN)
+            } else {
+                fresh.is_some() && since(ASK_INTERVAL)
+            };
+            if !wanted {
+                continue;
+            }
+            // While an answer is missing, questions do not become shorter.
+            let least = if record.open_since.is_some() || record.is_penalised() {
+                record.len
+            } else {
+                0
+            };
+            record.len = fresh.unwrap_or(0).max(least);
+            if *via == goal.via {
+                goal.longest = None;
+            }
+            record.ask(now);
+            due.push((*via, record.len));
+        }
+        for (via, len) in due {
+            self.ask(destination, via, len, now);
+        }
+    }
+
+    fn ask(&mut self, destination: NodeId, via: NodeId, len: u16, now: Moment) {
+        let old = |it: &Question| it.at + ANSWER_MAX <= now;
+        while self.questions.front().is_some_and(old) || QUESTIONS_MAX <= self.questions.len() {
+            self.questions.pop_front();
+        }
+        self.asked += 1;
+        let number = self.asked;
+        self.questions.push_back(Question {
+            number,
+            destination,
+            via,
+            at: now,
+        });
+        self.events.push_back(Event::Ask {
+            number,
+            destination,
+            via,
+            len,
+        });
     }
 
     /// A way is silent. If the destination is silent on another way too, it is off.
     fn suspect(&mut self, destination: NodeId, via: NodeId, now: Moment) {
-        let Some(ways) = self.records.get_mut(&destination) else {
+        let Some(goal) = self.goals.get_mut(&destination) else {
             return;
         };
-        let off = self.off.get(&destination).copied();
-        if off.is_some_and(|off| now < off.until) {
-            ways.values_mut().for_each(Record::start_again);
-            return;
-        }
-        let elsewhere = ways
+        let elsewhere = goal
+            .ways
             .iter()
             .any(|(other, record)| *other != via && record.standing == Standing::Suspected);
-        if elsewhere || off.is_some() {
+        if elsewhere || goal.off.is_some() {
             self.acquit(destination, now);
             return;
         }
-        if let Some(record) = ways.get_mut(&via) {
+        if let Some(record) = goal.ways.get_mut(&via) {
             if record.standing == Standing::Trusted {
                 record.standing = Standing::Suspected;
+                record.since = record.open_since.unwrap_or(now);
             }
+            record.believe();
+            record.offence_count = record.offence_count.saturating_add(1);
             record.hold = (record.hold * 2).clamp(HOLD_MIN, HOLD_MAX);
             record.change = now + record.hold;
             record.start_again();
@@ -287,15 +497,18 @@ impl Paths {
 
     /// The destination is off: takes back what it brought on others.
     fn acquit(&mut self, destination: NodeId, now: Moment) {
-        let before = self.off.get(&destination);
-        let wait = before.map_or(OFF_MIN, |off| (off.wait * 2).min(HOLD_MAX));
+        let Some(goal) = self.goals.get_mut(&destination) else {
+            return;
+        };
+        let wait = goal.off.map_or(OFF_MIN, |off| (off.wait * 2).min(HOLD_MAX));
         let until = now + wait;
-        self.off.insert(destination, Off { until, wait });
+        goal.off = Some(Off { until, wait });
         let mut acquitted = Vec::new();
-        for (via, record) in self.records.entry(destination).or_default() {
+        for (via, record) in &mut goal.ways {
             record.start_again();
             if record.standing == Standing::Suspected {
                 record.hold = Duration::ZERO;
+                record.offence_count = record.offence_count.saturating_sub(1);
                 acquitted.push(*via);
             }
         }
@@ -310,9 +523,10 @@ impl Paths {
             return;
         };
         record.change = now + HALVING;
+        // Questions that ended with the use are no evidence against the next.
+        record.start_again();
         let half = Metric(record.penalty.0 / 2);
         if half < PENALTY_MIN {
-            record.start_again();
             self.trust(destination, via);
             return;
         }
@@ -322,6 +536,7 @@ impl Paths {
     fn trust(&mut self, destination: NodeId, via: NodeId) {
         if let Some(record) = self.record_mut(&destination, &via) {
             record.standing = Standing::Trusted;
+            record.believe();
         }
         self.set_penalty(destination, via, Metric::ZERO);
     }
@@ -340,41 +555,41 @@ impl Paths {
         }
     }
 
-    /// Tells of neighbours that are proven at fault for several destinations, each once.
-    fn raise_alarms(&mut self) {
-        let mut guilty: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
-        for (destination, via) in self.keys(|record| record.standing == Standing::Proven) {
-            guilty.entry(via).or_default().insert(destination);
+    fn next_look(&self, now: Moment) -> Option<Moment> {
+        let goals = || self.goals.values();
+        let records = || goals().flat_map(|goal| goal.ways.values());
+        if records().any(|record| record.open_since.is_some()) {
+            return Some(now + ASK_AGAIN);
         }
-        self.alarmed.retain(|via| guilty.contains_key(via));
-        for (via, destinations) in guilty {
-            if ALARM_COUNT <= destinations.len() && self.alarmed.insert(via) {
-                self.events.push_back(Event::Alarm { via, destinations });
-            }
-        }
+        let busy = goals().any(|goal| now < goal.used + USE_MAX);
+        let busy = busy || records().any(Record::is_penalised);
+        busy.then(|| now + LOOK_INTERVAL)
     }
 
     /// Returns the (destination, next hop) of records that are `wanted`.
     fn keys(&self, wanted: impl Fn(&Record) -> bool) -> Vec<(NodeId, NodeId)> {
         let mut keys = Vec::new();
-        for (destination, ways) in &self.records {
-            let found = ways.iter().filter(|(_, record)| wanted(record));
+        for (destination, goal) in &self.goals {
+            let found = goal.ways.iter().filter(|(_, record)| wanted(record));
             keys.extend(found.map(|(via, _)| (*destination, *via)));
         }
         keys
     }
 
     fn record(&self, destination: &NodeId, via: &NodeId) -> Option<&Record> {
-        self.records.get(destination)?.get(via)
+        self.goals.get(destination)?.ways.get(via)
     }
 
     fn record_mut(&mut self, destination: &NodeId, via: &NodeId) -> Option<&mut Record> {
-        self.records.get_mut(destination)?.get_mut(via)
+        self.goals.get_mut(destination)?.ways.get_mut(via)
     }
 }
 
 /// A [`Record::success`] of one.
 const SUCCESS_FULL: u32 = 1 << 16;
+
+/// Answers may be late by so many questions and still be in a row.
+const LATE_COUNT: u32 = 3;
 
 impl Record {
     fn new(now: Moment) -> Self {
@@ -383,25 +598,36 @@ impl Record {
             success: SUCCESS_FULL,
             open_since: None,
             unanswered_count: 0,
-            asked: now,
-            heard: None,
+            asked: None,
+            len: 0,
             answers_count: 0,
             penalty: Metric::ZERO,
             change: now,
             hold: Duration::ZERO,
+            offence_count: 0,
+            since: now,
+            doubted: false,
+            asked_again: None,
+            touched: now,
         }
     }
 
     fn ask(&mut self, now: Moment) {
-        if self.open_since.is_some() && now < self.asked + QUESTION_STEP {
-            return;
-        }
         if self.open_since.is_some() {
             self.success -= self.success / 16;
         }
         self.open_since.get_or_insert(now);
-        self.asked = now;
         self.unanswered_count = self.unanswered_count.saturating_add(1);
+        if LATE_COUNT <= self.unanswered_count {
+            self.answers_count = 0;
+        }
+        // What is asked now need not be guessed: a penalty fades only without use.
+        self.change = self.change.max(now + self.retest() * 2);
+        if self.doubted {
+            self.asked_again.get_or_insert(now);
+        }
+        self.asked = Some(now);
+        self.touched = now;
     }
 
     fn answer(&mut self, now: Moment) {
@@ -409,11 +635,29 @@ impl Record {
             self.success += (SUCCESS_FULL - self.success) / 16;
         }
         self.unanswered_count = 0;
-        let apart = self.heard.is_none_or(|heard| heard + QUESTION_STEP <= now);
-        if apart {
-            self.heard = Some(now);
-            self.answers_count = self.answers_count.saturating_add(1);
+        self.believe();
+        self.answers_count = self.answers_count.saturating_add(1);
+        self.touched = now;
+    }
+
+    /// Takes note that another way answered what was asked at `asked`. Returns whether that proves
+    /// this one at fault: it was asked meanwhile too, and did not answer.
+    fn is_refuted_by(&mut self, asked: Moment, now: Moment) -> bool {
+        if self.standing != Standing::Suspected || asked < self.since {
+            return false;
         }
+        self.doubted = true;
+        let meanwhile = self.asked_again.is_some_and(|own| own + ASK_AGAIN <= now);
+        if meanwhile {
+            self.standing = Standing::Proven;
+        }
+        meanwhile
+    }
+
+    /// Forgets what other ways said about this one.
+    fn believe(&mut self) {
+        self.doubted = false;
+        self.asked_again = None;
     }
 
     /// Forgets what was asked, not what is thought.
@@ -435,214 +679,12 @@ impl Record {
         self.penalty != Metric::ZERO
     }
 
-    fn is_idle(&self, now: Moment) -> bool {
-        self.heard.map_or(self.asked, |heard| heard.max(self.asked)) + IDLE_MAX <= now
+    /// Returns how often it is asked while it has a penalty.
+    fn retest(&self) -> Duration {
+        let doublings = self.offence_count.saturating_sub(1).min(16);
+        (RETEST_MIN * (1 << doublings)).min(RETEST_MAX)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use mesh_base::identity::SecretKey;
-
-    use super::*;
-
-    fn node(number: u64) -> NodeId {
-        let mut seed = [9; 32];
-        seed[..8].copy_from_slice(&number.to_be_bytes());
-        NodeId(SecretKey::from_seed(seed).public())
-    }
-
-    const LIAR: u64 = 1;
-    const HONEST: u64 = 2;
-
-    /// A node with two neighbours that sends once a second to each of its destinations.
-    struct Bench {
-        paths: Paths,
-        now: Moment,
-        destinations: Vec<NodeId>,
-        penalties: BTreeMap<(NodeId, NodeId), Metric>,
-        alarms: Vec<(NodeId, BTreeSet<NodeId>)>,
-        changes: usize,
-        chance: crate::chance::Chance,
-    }
-
-    impl Bench {
-        fn new(count: u64) -> Self {
-            Self {
-                paths: Paths::default(),
-                now: Moment(1_000_000),
-                destinations: (100..100 + count).map(node).collect(),
-                penalties: BTreeMap::new(),
-                alarms: Vec::new(),
-                changes: 0,
-                chance: crate::chance::Chance::new(1),
-            }
-        }
-
-        /// The liar claims a metric of 10, the honest one says 300.
-        fn next_hop(&self, destination: NodeId) -> NodeId {
-            let cost = |via: u64, claim: u16| {
-                let penalty = self.penalties.get(&(destination, node(via)));
-                Metric(claim).plus(penalty.copied().unwrap_or(Metric::ZERO))
-            };
-            if cost(LIAR, 10) <= cost(HONEST, 300) {
-                node(LIAR)
-            } else {
-                node(HONEST)
-            }
-        }
-
-        /// Sends for some seconds; `arrives` says whether an answer comes over a neighbour.
-        fn pass(&mut self, seconds: u64, arrives: impl Fn(&mut Self, NodeId, NodeId) -> bool) {
-            for _ in 0..seconds {
-                self.now = self.now + Duration::from_secs(1);
-                for destination in self.destinations.clone() {
-                    let via = self.next_hop(destination);
-                    self.paths.handle_sent(destination, via, self.now);
-                    if arrives(self, destination, via) {
-                        self.paths.handle_heard(destination, via, self.now);
-                    }
-                }
-                self.paths.handle_timeout(self.now);
-                while let Some(event) = self.paths.poll() {
-                    match event {
-                        Event::Penalty {
-                            destination,
-                            via,
-                            metric,
-                        } => {
-                            self.changes += 1;
-                            self.penalties.insert((destination, via), metric);
-                        }
-                        Event::Alarm { via, destinations } => {
-                            self.alarms.push((via, destinations));
-                        }
-                    }
-                }
-            }
-        }
-
-        fn over(&self, via: u64) -> usize {
-            let hops = self.destinations.iter().map(|to| self.next_hop(*to));
-            hops.filter(|hop| *hop == node(via)).count()
-        }
-    }
-
-    #[test]
-    fn traffic_leaves_a_liar_within_the_bound_and_people_are_told() {
-        let mut bench = Bench::new(20);
-        bench.pass(5, |_, _, _| true);
-        assert_eq!(bench.over(LIAR), 20);
-        bench.pass(SILENCE_MAX.as_secs() + 1, |_, _, via| via != node(LIAR));
-        assert_eq!(bench.over(LIAR), 0, "moved within {SILENCE_MAX:?}");
-        bench.pass(2, |_, _, via| via != node(LIAR));
-        let [(via, destinations)] = &bench.alarms[..] else {
-            panic!("{} alarms", bench.alarms.len());
-        };
-        assert_eq!(*via, node(LIAR));
-        assert!(ALARM_COUNT <= destinations.len());
-        let guilty = bench.paths.standing(&node(100), &node(LIAR));
-        assert_eq!(guilty, Some(Standing::Proven));
-        let honest = bench.paths.standing(&node(100), &node(HONEST));
-        assert_eq!(honest, Some(Standing::Trusted));
-    }
-
-    #[test]
-    fn liar_gets_traffic_back_ever_more_seldom() {
-        let mut bench = Bench::new(3);
-        let mut lost = Vec::new();
-        for _ in 0..4 {
-            let mut seconds = 0;
-            for _ in 0..3600 {
-                seconds += u64::from(0 < bench.over(LIAR));
-                bench.pass(1, |_, _, via| via != node(LIAR));
-            }
-            lost.push(seconds);
-        }
-        assert!(lost.windows(2).all(|pair| pair[1] <= pair[0]), "{lost:?}");
-        assert!(lost[0] <= 150 && lost[3] <= 60, "{lost:?}");
-    }
-
-    #[test]
-    fn lossy_and_honest_way_is_not_condemned() {
-        let mut bench = Bench::new(5);
-        bench.pass(3600, |bench, _, _| 30 <= bench.chance.index(100));
-        assert_eq!((bench.changes, bench.alarms.len()), (0, 0));
-        let (success, _) = bench.paths.success(&node(100), &node(LIAR)).unwrap();
-        assert!((600..1000).contains(&success), "{success}");
-    }
-
-    #[test]
-    fn destination_that_is_off_condemns_nobody() {
-        let mut bench = Bench::new(4);
-        bench.pass(10, |_, _, _| true);
-        bench.pass(1800, |_, to, _| to != node(100));
-        assert_eq!(bench.alarms, []);
-        let held = |bench: &Bench| {
-            let held = bench.penalties.values();
-            held.filter(|metric| **metric != Metric::ZERO).count()
-        };
-        assert_eq!(held(&bench), 0);
-        assert!(bench.changes <= 4, "one try of each way: {}", bench.changes);
-        bench.pass(10, |_, _, _| true);
-        assert_eq!(held(&bench), 0);
-        let standing = bench.paths.standing(&node(100), &node(LIAR));
-        assert_eq!(standing, Some(Standing::Trusted));
-    }
-
-    #[test]
-    fn way_that_answers_again_is_trusted_again() {
-        let mut paths = Paths::default();
-        let mut now = Moment(0);
-        for _ in 0..30 {
-            now = now + Duration::from_secs(1);
-            paths.handle_sent(node(5), node(LIAR), now);
-            paths.handle_timeout(now);
-        }
-        let suspected = paths.standing(&node(5), &node(LIAR));
-        assert_eq!(suspected, Some(Standing::Suspected));
-        for _ in 0..ANSWERS_COUNT {
-            now = now + Duration::from_secs(1);
-            paths.handle_sent(node(5), node(LIAR), now);
-            paths.handle_heard(node(5), node(LIAR), now);
-        }
-        assert_eq!(
-            paths.success(&node(5), &node(LIAR)).unwrap().1,
-            Metric::ZERO
-        );
-        let events: Vec<Event> = std::iter::from_fn(|| paths.poll()).collect();
-        assert_eq!(events.len(), 2, "a penalty and its end: {events:?}");
-    }
-
-    #[test]
-    fn silence_without_questions_is_no_evidence() {
-        let mut paths = Paths::default();
-        paths.handle_sent(node(5), node(LIAR), Moment(0));
-        for second in 1..3600 {
-            paths.handle_timeout(Moment(second * 1_000_000));
-        }
-        assert_eq!(paths.poll(), None);
-        paths.handle_timeout(Moment(0) + IDLE_MAX);
-        assert!(paths.is_empty());
-        assert_eq!(paths.poll_timeout(), None);
-    }
-
-    #[test]
-    fn neighbour_is_no_judge_of_the_way_to_itself() {
-        let mut paths = Paths::default();
-        paths.handle_sent(node(LIAR), node(LIAR), Moment(0));
-        assert!(paths.is_empty());
-    }
-
-    #[test]
-    fn full_table_watches_no_new_way_and_keeps_the_old_ones() {
-        let mut paths = Paths::default();
-        for number in 0..RECORDS_MAX as u64 + 10 {
-            paths.handle_sent(node(100 + number), node(LIAR), Moment(number));
-        }
-        assert_eq!(paths.len(), RECORDS_MAX);
-        assert!(paths.standing(&node(100), &node(LIAR)).is_some());
-        paths.handle_unlinked(&node(LIAR));
-        assert!(paths.is_empty());
-    }
-}
+mod tests;

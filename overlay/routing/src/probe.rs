@@ -1,7 +1,7 @@
 //! Probes: what engines ask each other about a way; no program sends or sees them.
 //!
 //! ```text
-//!   A ═══ B ═══ C        Ask     A → C inside their session: are you there?
+//!   A ═══ B ═══ C        Ask     A → C inside their session: are you there? Of any length
 //!                        Answer  C → A inside their session: yes, over so many links
 //!                        decoy   a parcel A → C with few hops left; it opens no session anywhere
 //!                        Exceeded  B → A inside *their* session: that parcel ended here
@@ -24,6 +24,7 @@ use std::net::Ipv6Addr;
 use mesh_base::address::NODE_PREFIX;
 
 use crate::answer::error;
+use crate::limits::MTU;
 use crate::packet::{HEADER_LEN, Packet, Transport, UDP, UDP_LEN};
 use crate::transit::{self, HOP_LIMIT, OVERHEAD};
 
@@ -120,13 +121,14 @@ pub fn read(packet: &Packet<'_>) -> Option<Probe> {
             ..
         } => {
             let body = packet.payload().get(UDP_LEN..)?;
-            let &[kind, hops, 0, 0, 0, 0, 0, 0, ref nonce @ ..] = body else {
+            let (words, filling) = body.split_at_checked(BODY_LEN)?;
+            let &[kind, hops, 0, 0, 0, 0, 0, 0, ref nonce @ ..] = words else {
                 return None;
             };
             let nonce = u64::from_be_bytes(nonce.try_into().ok()?);
             match kind {
                 ASK => Some(Probe::Ask { nonce }),
-                ANSWER => Some(Probe::Answer { nonce, hops }),
+                ANSWER if filling.is_empty() => Some(Probe::Answer { nonce, hops }),
                 _ => None,
             }
         }
@@ -146,12 +148,20 @@ pub fn read(packet: &Packet<'_>) -> Option<Probe> {
 
 /// Makes the packet of a question.
 pub fn ask(nonce: u64, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
-    write([ASK, 0], nonce, from, to)
+    write([ASK, 0], nonce, from, to, 0)
+}
+
+/// Makes the packet of a question that is as long as a packet of `len` bytes, if one may be so
+/// short or so long.
+pub fn ask_at_length(nonce: u64, len: u16, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let len = usize::from(len).min(MTU);
+    let filling = len.saturating_sub(HEADER_LEN + UDP_LEN + BODY_LEN);
+    write([ASK, 0], nonce, from, to, filling)
 }
 
 /// Makes the packet of an answer; `hops` links were crossed by the question.
 pub fn answer(nonce: u64, hops: u8, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
-    write([ANSWER, hops], nonce, from, to)
+    write([ANSWER, hops], nonce, from, to, 0)
 }
 
 /// Makes the packet that tells the sender of a parcel that it had no hop left at `own`; none if the
@@ -163,17 +173,20 @@ pub fn exceeded(parcel: &[u8], own: Ipv6Addr) -> Option<Vec<u8>> {
 }
 
 /// The UDP checksum is zero: the session authenticates every byte.
-fn write(words: [u8; 2], nonce: u64, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
-    const LEN: u8 = (UDP_LEN + BODY_LEN) as u8;
+fn write(words: [u8; 2], nonce: u64, from: Ipv6Addr, to: Ipv6Addr, filling: usize) -> Vec<u8> {
+    // Nobody asks for more than the largest packet; what does not fit would not be a packet.
+    let len = u16::try_from(UDP_LEN + BODY_LEN + filling).unwrap_or(u16::MAX);
+    let [len_high, len_low] = len.to_be_bytes();
     let [high, low] = PROBE_PORT.to_be_bytes();
-    let mut bytes = Vec::with_capacity(HEADER_LEN + UDP_LEN + BODY_LEN);
-    bytes.extend_from_slice(&[0x60, 0, 0, 0, 0, LEN, UDP, HOP_LIMIT]);
+    let mut bytes = Vec::with_capacity(HEADER_LEN + usize::from(len));
+    bytes.extend_from_slice(&[0x60, 0, 0, 0, len_high, len_low, UDP, HOP_LIMIT]);
     bytes.extend_from_slice(&from.octets());
     bytes.extend_from_slice(&to.octets());
-    bytes.extend_from_slice(&[high, low, high, low, 0, LEN, 0, 0]);
+    bytes.extend_from_slice(&[high, low, high, low, len_high, len_low, 0, 0]);
     bytes.extend_from_slice(&words);
     bytes.extend_from_slice(&[0; 6]);
     bytes.extend_from_slice(&nonce.to_be_bytes());
+    bytes.resize(HEADER_LEN + usize::from(len), 0);
     bytes
 }
 
@@ -201,6 +214,18 @@ mod tests {
         check(&ask(7, A, C), Probe::Ask { nonce: 7 });
         let nonce = u64::MAX;
         check(&answer(nonce, 3, C, A), Probe::Answer { nonce, hops: 3 });
+    }
+
+    #[test]
+    fn question_is_as_long_as_what_it_stands_for() {
+        let len = |len| ask_at_length(7, len, A, C).len();
+        assert_eq!([len(0), len(64), len(65), len(1280)], [64, 64, 65, 1280]);
+        assert_eq!(len(9000), MTU);
+        check(&ask_at_length(7, 1280, A, C), Probe::Ask { nonce: 7 });
+        let mut long = ask_at_length(7, 100, A, C);
+        long[HEADER_LEN + UDP_LEN] = ANSWER;
+        let packet = Packet::parse(&long).unwrap();
+        assert_eq!(read(&packet), None, "answers have one length");
     }
 
     #[test]

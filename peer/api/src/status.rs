@@ -5,6 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use mesh_base::certificate::Role;
 use mesh_base::identity::NodeId;
+use mesh_base::time::Wall;
 use serde::{Deserialize, Serialize};
 
 use crate::names::Answering;
@@ -47,6 +48,9 @@ pub struct StatusReply {
     /// did and refused since the start.
     #[serde(default)]
     pub routing: BTreeMap<String, u64>,
+    /// Ways over which packets are lost although routing thinks well of them.
+    #[serde(default)]
+    pub lost_ways: Vec<LostWayRow>,
     /// Heads of the ledger documents held here.
     pub heads: Vec<HeadRow>,
     /// Entries of the journal that are on disk.
@@ -57,6 +61,19 @@ pub struct StatusReply {
     pub ordered: Vec<ServiceOrdered>,
     /// What was checked and how it is.
     pub health: Vec<HealthRow>,
+}
+
+/// A way over which packets are lost: nodes answer each other over another way and not over it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostWayRow {
+    /// Where the packets were to go.
+    pub to: String,
+    /// The neighbour that was to pass them on.
+    pub via: String,
+    /// Since when nothing has come back.
+    pub since: Wall,
+    /// The neighbour through which they go now.
+    pub now: Option<String>,
 }
 
 /// Who decides for our organisation.

@@ -7,25 +7,29 @@
 //! Decides words only. Names are those of the roster; who is not in it stands by its address or the
 //! beginning of its key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv6Addr, SocketAddr};
 
 use mesh_api::route::{
     DistanceRow, HopRow, LinkRow, NeighbourRow, PingReply, RouteRow, RouteState, TraceReply, Way,
     WayRow,
 };
+use mesh_api::status::{Health, HealthRow, LostWayRow};
 use mesh_api::{ApiError, ErrorKind, Reply, Request};
 use mesh_base::identity::NodeId;
+use mesh_base::time::Wall;
 use mesh_routing::babel::explain::{NeighbourView, RouteView, WayView};
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
 use mesh_routing::babel::words::{Metric, Prefix};
+use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
 use crate::limits::EXPLAIN_WAIT;
 use crate::names::ZONE;
 use crate::node::Node;
 use crate::port::{CallId, Effect};
+use crate::report::health_row;
 
 /// What the shell is to find out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,28 @@ pub struct SessionSeen {
     pub neighbour: Option<NeighbourView>,
     /// Since both directions work.
     pub up_ms: Option<u64>,
+}
+
+/// A way over which packets are lost, as the routing thread knows from questions and answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostWay {
+    /// Where they were to go.
+    pub destination: NodeId,
+    /// Over whom.
+    pub via: NodeId,
+    /// For how long nothing has come back.
+    pub ago_ms: u64,
+    /// Through whom packets go instead.
+    pub now: Option<NodeId>,
+}
+
+/// What routing told us last.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RoutingKnown {
+    /// What it knows and counts, by word.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Ways over which packets are lost.
+    pub lost: Vec<LostWay>,
 }
 
 /// What came of questions to a node and to those on the way.
@@ -271,7 +297,7 @@ impl Node {
     }
 
     /// Returns `name.org`, or the beginning of the key.
-    fn full_name(&self, node: &NodeId) -> String {
+    pub(crate) fn full_name(&self, node: &NodeId) -> String {
         let name = self.node_name(node);
         self.org_of(node).map_or(name.clone(), |org| {
             format!("{name}.{}", self.org_name(&org))
@@ -425,6 +451,38 @@ impl Node {
         })
     }
 
+    /// Returns the ways over which packets are lost, in names.
+    pub(crate) fn lost_way_rows(&self) -> Vec<LostWayRow> {
+        let rows = self.routing.lost.iter().map(|lost| LostWayRow {
+            to: self.full_name(&lost.destination),
+            via: self.full_name(&lost.via),
+            since: Wall(self.now.wall.0.saturating_sub_unsigned(lost.ago_ms)),
+            now: lost.now.map(|node| self.full_name(&node)),
+        });
+        rows.collect()
+    }
+
+    /// Whether what is sent through others arrives.
+    pub(crate) fn ways_health(&self) -> HealthRow {
+        let rows = self.lost_way_rows();
+        let Some(first) = rows.first() else {
+            let sentence = "no way is known to lose packets".to_owned();
+            return health_row("ways", Health::Ok, sentence, "");
+        };
+        let (to, via) = (&first.to, &first.via);
+        let mut sentence = format!("packets for {to} are lost over {via} since {}", first.since);
+        match &first.now {
+            Some(now) if now != via => sentence.push_str(&format!("; they go over {now}")),
+            _ => {}
+        }
+        if 1 < rows.len() {
+            sentence.push_str(&format!("; and {} more", rows.len() - 1));
+        }
+        let hint =
+            format!("compare: meshnode routes {to}; then look at {via} and what lies behind");
+        health_row("ways", Health::Warn, sentence, &hint)
+    }
+
     fn ping_reply(&self, to: &NodeId, path: bool, seen: &WaySeen) -> Result<Reply, ApiError> {
         let name = self.full_name(to);
         let Some(echo) = seen.echo else {
@@ -522,6 +580,11 @@ fn way_row(view: &RouteView, way: &WayView, via: String) -> WayRow {
     }
 }
 
+/// Whether packets sent this way do not arrive, as their ends say.
+fn is_lost(way: &WayView) -> bool {
+    PENALTY_MIN <= way.penalty
+}
+
 /// Says in one sentence why the way in use is in use.
 fn why_selected(view: &RouteView, next_hop: Option<&str>) -> String {
     let (Some(next_hop), Some(way)) = (next_hop, view.ways.iter().find(|way| way.selected)) else {
@@ -547,6 +610,11 @@ fn why_selected(view: &RouteView, next_hop: Option<&str>) -> String {
     if 0 < barred.count() {
         text.push_str("; a shorter one is not known to make no loop");
     }
+    if is_lost(way) {
+        text.push_str("; nothing comes back over it");
+    } else if view.ways.iter().any(is_lost) {
+        text.push_str("; packets were lost on another");
+    }
     text
 }
 
@@ -554,7 +622,9 @@ fn why_selected(view: &RouteView, next_hop: Option<&str>) -> String {
 fn why_way(view: &RouteView, way: &WayView) -> String {
     let in_use = view.ways.iter().find(|it| it.selected);
     let text = if way.selected {
-        if way.proven == way.claimed {
+        if is_lost(way) {
+            "in use, though nothing comes back: there is no better one"
+        } else if way.proven == way.claimed {
             "in use"
         } else {
             "in use on an older word; a newer one was asked for"
@@ -563,6 +633,8 @@ fn why_way(view: &RouteView, way: &WayView) -> String {
         "its neighbour has lost it"
     } else if !way.metric.is_finite() {
         "its neighbour cannot be used now"
+    } else if is_lost(way) {
+        "packets sent this way were lost; it is asked until they arrive again"
     } else if !way.feasible {
         "it could lead back here: it is no better than what was announced from here"
     } else if in_use.is_some_and(|it| way.metric < it.metric) {

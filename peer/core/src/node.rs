@@ -44,6 +44,7 @@ use crate::admission::Admission;
 use crate::calls::Calls;
 use crate::customer::Customer;
 use crate::entry::Entry;
+use crate::explain::RoutingKnown;
 use crate::limits::PEERS_MAX;
 use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
@@ -148,8 +149,8 @@ pub struct Node {
     pub(crate) leaves: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
-    /// What routing knows and counts, by word.
-    pub(crate) routing: BTreeMap<&'static str, u64>,
+    /// What routing told us last.
+    pub(crate) routing: RoutingKnown,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
@@ -207,7 +208,7 @@ impl Node {
             eligible: BTreeSet::new(),
             leaves: BTreeSet::new(),
             wish_next: now.mono,
-            routing: BTreeMap::new(),
+            routing: RoutingKnown::default(),
             last_plan: None,
             names: None,
             resolver: None,
@@ -298,7 +299,8 @@ impl Node {
                 self.links_seen();
             }
             Input::Dropped(counts) => self.dropped = counts,
-            Input::Routing(counts) => self.routing = counts,
+            Input::Routing(counts) => self.routing.counts = counts,
+            Input::LostWays(lost) => self.routing.lost = lost,
             Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();

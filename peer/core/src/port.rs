@@ -16,7 +16,7 @@ use mesh_compute::step;
 use mesh_federation::members::Roster;
 use mesh_routing::table::DropReason;
 
-use crate::explain::{Explained, Question};
+use crate::explain::{Explained, LostWay, Question};
 use crate::message::{JoinReply, JoinRequest, Message};
 use crate::names::Names;
 use crate::refusal::Reason;
@@ -148,6 +148,8 @@ pub enum Input {
     Dropped(Vec<(DropReason, u64)>),
     /// What routing knows and counts, about once a second: a fixed set of words.
     Routing(BTreeMap<&'static str, u64>),
+    /// The ways over which packets are lost, about once a second.
+    LostWays(Vec<LostWay>),
     /// What the shell found for [`Effect::Explain`].
     Explained {
         /// For which call.

@@ -80,9 +80,11 @@ impl Node {
                 .collect(),
             routing: self
                 .routing
+                .counts
                 .iter()
                 .map(|(word, count)| ((*word).to_owned(), *count))
                 .collect(),
+            lost_ways: self.lost_way_rows(),
             heads: self.head_rows(),
             journal_position: self.out.persisted().0,
             held: self.held_rows(),
@@ -168,6 +170,7 @@ impl Node {
             self.identity_health(),
             health_row("journal", Health::Ok, journal, ""),
             self.services_health(),
+            self.ways_health(),
         ]
     }
 

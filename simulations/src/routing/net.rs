@@ -269,7 +269,6 @@ impl Net {
         };
         let lawful = Lawful {
             members: self.nodes.numbers().map(id_of).collect(),
-            authorised: std::collections::BTreeSet::new(),
         };
         let now = self.now();
         let clock = Clock::draw(&mut self.lives);

@@ -69,7 +69,11 @@ fn along(place: &Place, names: &[&str], line: &[(&str, &str)]) -> anyhow::Result
 }
 
 /// Lets everybody meet on the street, then leaves the cables only.
-fn rewire<'a>(lab: &'a Lab, names: &[&str], line: &[(&str, &str)]) -> anyhow::Result<Cables<'a>> {
+pub fn rewire<'a>(
+    lab: &'a Lab,
+    names: &[&str],
+    line: &[(&str, &str)],
+) -> anyhow::Result<Cables<'a>> {
     let others = |name: &str| -> Vec<&str> {
         names
             .iter()

@@ -14,6 +14,7 @@ mod kill;
 mod last_slot;
 mod leaves;
 mod lines;
+mod lost_ways;
 mod names;
 mod nat;
 mod neighbourhood;
@@ -149,6 +150,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "bad_neighbour_is_counted_and_changes_nothing",
         run: hostile::bad_neighbour_is_counted_and_changes_nothing,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "relay_that_loses_packets_is_left_and_told",
+        deadline: minutes(6),
+        alone: true,
+        run: lost_ways::relay_that_loses_packets_is_left_and_told,
         ..ON_A_STREET
     },
     Test {

@@ -3,17 +3,24 @@
 //! Who can send to whom over the underlay is what the plans say about endpoints; next hops are set
 //! by hand, as a Babel speaker would.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::IoSliceMut;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
 use mesh_dataplane::{Config, Dataplane, HostAccess, Listener, Spoken};
-use mesh_routing::packet::build;
+use mesh_routing::ecn::Ecn;
+use mesh_routing::packet::{Packet, build};
 use mesh_routing::plan::{Plan, Role};
 use mesh_routing::table::DropReason;
 use mesh_routing::talk::{BABEL_GROUP, link_local};
 use mesh_routing::transit::PARCEL_PORT;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt, sockopt};
 
 use crate::ground::{Node, Outside, PATIENCE, eventually, expect_drop, id, plan, secret, start};
 
@@ -100,9 +107,11 @@ pub fn line(nodes: &[Node]) {
 pub fn links_up(node: &Node, neighbours: &[u8]) -> bool {
     let stats = node.plane.links();
     neighbours.iter().all(|number| {
-        stats
+        let heard = stats
             .iter()
-            .any(|link| link.peer == id(*number) && link.link_silent_ms.is_some())
+            .any(|link| link.peer == id(*number) && link.link_silent_ms.is_some());
+        // Who was asked for a session hears before it can speak.
+        heard && node.plane.has_session(id(*number))
     })
 }
 
@@ -317,4 +326,174 @@ fn speaker_that_does_not_listen_costs_nothing() {
         let _ = bob.plane.say(id(1), BABEL_GROUP, b"hello");
     }
     expect_drop(&alice.plane, DropReason::Congested);
+}
+
+/// Sends pings from the first node until an error comes out of its TUN, and checks it.
+#[track_caller]
+fn told_unreachable(node: &Node, to: u8) {
+    let asked = ping(1, to, 9);
+    let start = Instant::now();
+    let told = loop {
+        node.host.put(&asked);
+        if let Some(told) = node.host.take_within(Duration::from_millis(100)) {
+            break told;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "a ping to node {to} is answered"
+        );
+    };
+    let packet = Packet::parse(&told).unwrap();
+    let ends = (packet.source(), packet.destination());
+    assert_eq!(ends, (address(to), address(1)));
+    assert_eq!(packet.payload()[..2], [1, 3], "address unreachable");
+    assert_eq!(packet.payload()[8..], asked, "about the ping");
+    while node.host.take_within(Duration::ZERO).is_some() {}
+}
+
+#[test]
+fn program_is_told_soon_that_no_way_leads_to_a_node() {
+    let nodes = line_of(3);
+    let there = ping(1, 3, 7);
+    nodes[0].host.put(&there);
+    nodes[2].host.expect(&there);
+    let gone = |to: u8| {
+        let change = [(prefix(to), None)];
+        assert_eq!(nodes[0].plane.set_routes(&change), 0);
+    };
+    // There is a session, and no neighbour that knows a way.
+    gone(3);
+    told_unreachable(&nodes[0], 3);
+    // There is none: the first packets wait for it.
+    let mut plan = mesh_plan(1, &[(2, None)], &[3, 4]);
+    plan.peers.get_mut(&id(4)).unwrap().endpoints = vec!["127.0.0.1:9".parse().unwrap()];
+    nodes[0].plane.apply(&plan);
+    told_unreachable(&nodes[0], 4);
+    // Nobody has this address.
+    told_unreachable(&nodes[0], 5);
+    // The way is back, and nothing is said any more.
+    routes(&nodes[0].plane, &[(3, 2)]);
+    nodes[0].host.put(&there);
+    nodes[2].host.expect(&there);
+}
+
+/// Hands datagrams on between two ports until it is dropped, and marks those that may be marked, as
+/// a full queue does.
+struct Queue {
+    socket: Arc<UdpSocket>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Queue {
+    fn between(one: u16, other: u16) -> Self {
+        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        setsockopt(&*socket, sockopt::IpRecvTos, &true).unwrap();
+        let over = Arc::new(AtomicBool::new(false));
+        let (own, ends) = (Arc::clone(&socket), Arc::clone(&over));
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 2048];
+            while !ends.load(Ordering::SeqCst) {
+                let (len, from, class) = take(&own, &mut buffer);
+                let mark = Ecn::NotEct != Ecn::of_class(class);
+                let mark = if mark { Ecn::Ce } else { Ecn::NotEct };
+                setsockopt(&*own, sockopt::Ipv4Tos, &i32::from(mark.bits())).unwrap();
+                let to = if from == one { other } else { one };
+                let _ = own.send_to(&buffer[..len], (Ipv4Addr::LOCALHOST, to));
+            }
+        });
+        Self {
+            socket,
+            over,
+            thread: Some(thread),
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.socket.local_addr().unwrap().port()
+    }
+}
+
+/// Takes a datagram; returns its length, the port it came from and its traffic class.
+fn take(socket: &UdpSocket, buffer: &mut [u8]) -> (usize, u16, u8) {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut room = nix::cmsg_space!([u8; 8]);
+    let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+    let message = recvmsg::<SockaddrIn>(fd, &mut parts, Some(&mut room), flags).unwrap();
+    let class = message.cmsgs().unwrap().find_map(|it| match it {
+        ControlMessageOwned::Ipv4Tos(class) => Some(class),
+        _ => None,
+    });
+    (
+        message.bytes,
+        message.address.unwrap().port(),
+        class.unwrap_or_default(),
+    )
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let _ = self.socket.send_to(&[0], self.socket.local_addr().unwrap());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn mark_of_a_full_queue_reaches_the_end_over_links_and_relays() {
+    let nodes: Vec<Node> = (1..=3)
+        .map(|number| start(number, HostAccess::Open))
+        .collect();
+    // Between the first two stands a queue that is full.
+    let ports = [0, 1].map(|at: usize| nodes[at].plane.local_port());
+    let queue = Queue::between(ports[0], ports[1]);
+    let full = Some(queue.port());
+    for (number, plan, table) in [
+        (1, mesh_plan(1, &[(2, full)], &[3]), [(2, 2), (3, 2)]),
+        (
+            2,
+            mesh_plan(2, &[(1, full), (3, None)], &[]),
+            [(1, 1), (3, 3)],
+        ),
+        (
+            3,
+            mesh_plan(3, &[(2, Some(ports[1]))], &[1]),
+            [(2, 2), (1, 2)],
+        ),
+    ] {
+        let plane = &nodes[number - 1].plane;
+        plane.apply(&plan);
+        routes(plane, &table);
+    }
+    let through = |plane: &Dataplane, number| {
+        let link = plane.link(id(number)).unwrap();
+        link.endpoint.is_some_and(|it| it.port() == queue.port())
+    };
+    eventually("the link leads through the queue", || {
+        through(&nodes[0].plane, 2)
+            && through(&nodes[1].plane, 1)
+            && links_up(&nodes[0], &[2])
+            && links_up(&nodes[2], &[2])
+    });
+    let plain = build::udp((address(1), 7), (address(3), 7), b"no marks");
+    let mut marks = build::udp((address(1), 7), (address(3), 7), b"marks");
+    Ecn::Ect0.write(&mut marks);
+    let mut marked = marks.clone();
+    Ecn::Ce.write(&mut marked);
+    nodes[0].host.put(&marks);
+    nodes[2].host.expect(&marked);
+    let mut near = build::udp((address(1), 7), (address(2), 7), b"marks");
+    Ecn::Ect1.write(&mut near);
+    nodes[0].host.put(&near);
+    Ecn::Ce.write(&mut near);
+    nodes[1].host.expect(&near);
+    nodes[0].host.put(&plain);
+    nodes[2].host.expect(&plain);
+    // Over a link without such a queue marks stay what they are.
+    let mut back = build::udp((address(3), 7), (address(2), 7), b"marks");
+    Ecn::Ect0.write(&mut back);
+    nodes[2].host.put(&back);
+    nodes[1].host.expect(&back);
 }

@@ -1,5 +1,6 @@
 //! Engines ask each other about the way: answers, places on it, limits, what programs cannot do.
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -30,9 +31,8 @@ impl Listener for Ear {
     }
 }
 
-/// Returns a line whose first node hears.
-fn hearing(count: u8) -> (Vec<Node>, Receiver<Heard>) {
-    let (ear, told) = sync_channel(1024);
+/// Returns the first node, which hears.
+fn hearer(ear: SyncSender<Heard>) -> Node {
     let (host, host_tun) = Outside::pair();
     let plane = Dataplane::start(Config {
         secret_x25519: secret(1).to_x25519(),
@@ -42,12 +42,18 @@ fn hearing(count: u8) -> (Vec<Node>, Receiver<Heard>) {
         listener: Some(Box::new(Ear(ear))),
     })
     .unwrap();
-    let first = Node {
+    Node {
         plane,
         host,
         secret: secret(1),
         address: address(1),
-    };
+    }
+}
+
+/// Returns a line whose first node hears.
+fn hearing(count: u8) -> (Vec<Node>, Receiver<Heard>) {
+    let (ear, told) = sync_channel(1024);
+    let first = hearer(ear);
     let others = (2..=count).map(|number| start(number, HostAccess::Open));
     let nodes: Vec<Node> = std::iter::once(first).chain(others).collect();
     line(&nodes);
@@ -191,4 +197,98 @@ fn probe_has_nowhere_to_go_without_a_route() {
     );
     routes(&nodes[0].plane, &[(3, 2)]);
     assert_eq!(nodes[0].plane.send_decoy(id(3), &decoy, 1), Ok(()));
+}
+
+/// Returns a diamond 1 ═ (2 | 3) ═ 4 whose first node hears; 4 and 1 reach each other through 2,
+/// which carries nothing.
+fn diamond() -> (Vec<Node>, Receiver<Heard>) {
+    let (ear, told) = sync_channel(1024);
+    let first = hearer(ear);
+    let others = (2..=4).map(|number| start(number, HostAccess::Open));
+    let nodes: Vec<Node> = std::iter::once(first).chain(others).collect();
+    let port = |number: usize| Some(nodes[number - 1].plane.local_port());
+    let ends = [(2, port(2)), (3, port(3))];
+    for (number, plan, table) in [
+        (1, mesh_plan(1, &ends, &[4]), [(2, 2), (3, 3), (4, 2)]),
+        (
+            2,
+            mesh_plan(2, &[(1, None), (4, None)], &[3]),
+            [(1, 1), (3, 1), (4, 4)],
+        ),
+        (
+            3,
+            mesh_plan(3, &[(1, None), (4, None)], &[2]),
+            [(1, 1), (2, 1), (4, 4)],
+        ),
+        (4, mesh_plan(4, &ends, &[1]), [(2, 2), (3, 3), (1, 2)]),
+    ] {
+        let plane = &nodes[number - 1].plane;
+        plane.apply(&plan);
+        routes(plane, &table);
+    }
+    nodes[1].plane.set_transit(BTreeSet::new());
+    eventually("every link is up", || {
+        links_up(&nodes[0], &[2, 3]) && links_up(&nodes[3], &[2, 3])
+    });
+    (nodes, told)
+}
+
+#[test]
+fn question_takes_the_neighbour_it_is_told_to_and_is_answered_both_ways() {
+    let (nodes, told) = diamond();
+    let plane = &nodes[0].plane;
+    let ask = |via, nonce| plane.ask_over(id(4), id(via), nonce, 1280);
+    assert_eq!(ask(3, 1), Err(DropReason::NoSession));
+    // A packet waits for the session; its handshakes end in the middle of the worse side.
+    let packet = build::udp((address(1), 7), (address(4), 7), b"hello");
+    nodes[0].host.put(&packet);
+    expect_drop(&nodes[1].plane, DropReason::Transit);
+    assert!(!plane.has_session(id(4)));
+    // Over the other side they arrive, and the response comes back that way too, although the far
+    // end still thinks otherwise.
+    routes(plane, &[(4, 3)]);
+    nodes[3].host.expect(&packet);
+    assert!(plane.has_session(id(4)));
+    routes(plane, &[(4, 2)]);
+    ask(3, 2).unwrap();
+    let heard = told.recv_timeout(PATIENCE).unwrap();
+    let said = Probe::Answer { nonce: 2, hops: 2 };
+    assert_eq!((heard.from, heard.said), (id(4), said));
+    ask(2, 3).unwrap();
+    ask(3, 4).unwrap();
+    let heard = told.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        heard.said,
+        Probe::Answer { nonce: 4, hops: 2 },
+        "only that one"
+    );
+    assert_eq!(ask(9, 5), Err(DropReason::Unreachable));
+}
+
+#[test]
+fn use_of_a_way_is_what_programs_send_around() {
+    let (nodes, _told) = diamond();
+    let plane = &nodes[0].plane;
+    routes(plane, &[(4, 3)]);
+    let send = |to, len| {
+        let body = vec![7; len];
+        nodes[0]
+            .host
+            .put(&build::udp((address(1), 7), (address(to), 7), &body));
+    };
+    for len in [10, 500, 20] {
+        send(4, len);
+        nodes[3].host.take_within(PATIENCE).unwrap();
+    }
+    send(2, 900);
+    nodes[1].host.take_within(PATIENCE).unwrap();
+    assert_eq!(
+        plane.take_uses(),
+        [(id(4), id(3), 548)],
+        "not of the neighbour"
+    );
+    plane.ask_over(id(4), id(3), 1, 900).unwrap();
+    plane.ask(id(4), 1).unwrap();
+    assert_eq!(plane.take_uses(), [], "engines use nothing");
+    assert_eq!(nodes[3].plane.take_uses(), [], "answers neither");
 }

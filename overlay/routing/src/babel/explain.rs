@@ -87,7 +87,60 @@ pub struct NeighbourView {
     pub selected_count: usize,
 }
 
+/// How much of what the table holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TableCounts {
+    /// Prefixes with a way, ours included.
+    pub reached: usize,
+    /// Prefixes whose packets are dropped until everybody knows that the last way was lost.
+    pub held: usize,
+    /// Ways that may be used.
+    pub feasible: usize,
+    /// Ways that are not known to make no loop.
+    pub unfeasible: usize,
+    /// Feasibility distances.
+    pub sources: usize,
+    /// Seqno requests that wait for an answer.
+    pub requests: usize,
+    /// Ways that are longer because packets did not arrive.
+    pub penalties: usize,
+}
+
 impl Speaker {
+    /// Counts what the table holds.
+    pub fn table_counts(&self) -> TableCounts {
+        let mut counts = TableCounts {
+            requests: self.requests_len(),
+            penalties: self.penalties_len(),
+            ..TableCounts::default()
+        };
+        for (_, entry) in self.table().after(None) {
+            counts.reached += usize::from(entry.selected != Selected::None);
+            counts.held += usize::from(entry.hold.is_some());
+            counts.sources += entry.sources.iter().count();
+            let feasible = entry.routes.iter().filter(|it| entry.is_feasible(it));
+            let feasible = feasible.count();
+            counts.feasible += feasible;
+            counts.unfeasible += entry.routes.len() - feasible;
+        }
+        counts
+    }
+
+    /// Returns every prefix that is reached through a neighbour, with the link to it.
+    pub fn ways_in_use(&self) -> impl Iterator<Item = (Prefix, LinkId)> {
+        self.table().after(None).filter_map(|(prefix, entry)| {
+            let route = entry.selected_route()?;
+            Some((prefix, self.neighbour(route.neighbour)?.link))
+        })
+    }
+
+    /// Returns the neighbour at the other end of a tunnel.
+    pub fn neighbour_over(&self, link: LinkId) -> Option<NeighbourId> {
+        let mut all = self.all_neighbours();
+        all.find(|(_, neighbour)| neighbour.link == link)
+            .map(|(id, _)| id)
+    }
+
     /// Explains every prefix.
     pub fn routes(&self, now: Moment) -> Vec<RouteView> {
         self.routes_after(None, usize::MAX, now)
@@ -107,14 +160,6 @@ impl Speaker {
     pub fn route_to(&self, address: Ipv6Addr, now: Moment) -> Option<RouteView> {
         let (prefix, _) = self.table().longest(address, |_| true)?;
         self.route(prefix, now)
-    }
-
-    /// Returns how many prefixes have a way, ours included.
-    pub fn reached_count(&self) -> usize {
-        let entries = self.table().after(None);
-        entries
-            .filter(|(_, entry)| entry.selected != Selected::None)
-            .count()
     }
 
     /// Explains one prefix.

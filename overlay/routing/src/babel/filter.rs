@@ -2,7 +2,7 @@
 //!
 //! | link | believes | tells |
 //! |---|---|---|
-//! | native peer | members' own /64s, authorised imports | own, natives', imports as own |
+//! | native peer | members' own /64s | own, natives', imports as own |
 //! | native, we are the leaf | that, and aggregates of members | its own |
 //! | native, to a leaf | as from a peer | own, the two aggregates |
 //! | ordinary | what rules allow, never the overlay's prefixes | what rules allow |
@@ -92,8 +92,6 @@ impl Rule {
 pub struct Lawful {
     /// Router-ids of certified nodes; each may announce its own /64.
     pub members: BTreeSet<RouterId>,
-    /// Other prefixes, and who may announce them.
-    pub authorised: BTreeSet<(RouterId, Prefix)>,
 }
 
 /// Why an announcement is not believed.
@@ -229,9 +227,7 @@ fn judge_native(
             Err(Disbelief::Uncertified)
         };
     }
-    if lawful.authorised.contains(&(origin, prefix)) {
-        return Ok(());
-    }
+    // No certificate speaks of another prefix, and the overlay carries no packets to one.
     Err(Disbelief::Filtered)
 }
 
@@ -253,7 +249,6 @@ mod tests {
     fn lawful() -> Lawful {
         Lawful {
             members: BTreeSet::from([id(OWNER), id(7)]),
-            authorised: BTreeSet::from([(id(7), prefix("2001:db8::/48"))]),
         }
     }
 
@@ -274,8 +269,9 @@ mod tests {
         for what in ["fd6d:1:2:3::/65", "fd6d::/16", "fd73::/16", "::/0"] {
             check(&peer, what, OWNER, Err(Disbelief::Filtered));
         }
-        check(&peer, "2001:db8::/48", 7, Ok(()));
-        check(&peer, "2001:db8::/48", OWNER, Err(Disbelief::Filtered));
+        for origin in [7, OWNER] {
+            check(&peer, "2001:db8::/48", origin, Err(Disbelief::Filtered));
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! One speaker, and neighbours that say exactly what a test wants: rules of RFC 8966 one by one.
 
-use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
@@ -80,7 +79,6 @@ impl Desk {
         let mut speaker = Speaker::new(config, now);
         let lawful = Lawful {
             members: (0..100).map(id_of).collect(),
-            authorised: BTreeSet::new(),
         };
         speaker.set_lawful(lawful, now);
         speaker.announce(prefix_of(0), Metric::ZERO, now);

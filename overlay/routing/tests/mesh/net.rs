@@ -147,7 +147,6 @@ impl Net {
         let mut speaker = Speaker::new(config, self.now);
         let lawful = Lawful {
             members: (0..count).map(id_of).collect(),
-            authorised: BTreeSet::new(),
         };
         speaker.set_lawful(lawful, self.now);
         speaker.announce(prefix_of(node), Metric::ZERO, self.now);

@@ -89,11 +89,29 @@ fn certificate_that_comes_late_fetches_the_route() {
     desk.settle();
     let lawful = Lawful {
         members: (0..300).map(id_of).collect(),
-        authorised: BTreeSet::new(),
     };
     let now = desk.now;
     desk.speaker.set_lawful(lawful, now);
     let prefix = Some(prefix_of(200));
+    assert_eq!(desk.said_on(1), [Tlv::RouteRequest { prefix }]);
+}
+
+#[test]
+fn certificate_that_comes_late_fetches_the_aggregate_of_its_node() {
+    let mut desk = Desk::new();
+    desk.link(1, native(1, Role::Leaf));
+    desk.meet(1, 1);
+    desk.hear(1, 1, &[update_as(Prefix::NODES, id_of(200), 3, 0)]);
+    desk.settle();
+    assert_eq!(count(&desk, Count::Uncertified), 1);
+    let lawful = |last| Lawful {
+        members: (0..last).map(id_of).collect(),
+    };
+    let now = desk.now;
+    desk.speaker.set_lawful(lawful(199), now);
+    assert_eq!(desk.said_on(1), [], "of another node");
+    desk.speaker.set_lawful(lawful(300), now);
+    let prefix = Some(Prefix::NODES);
     assert_eq!(desk.said_on(1), [Tlv::RouteRequest { prefix }]);
 }
 
@@ -104,24 +122,10 @@ fn member_that_is_no_more_loses_its_route_at_once() {
     desk.settle();
     let lawful = Lawful {
         members: (6..9).map(id_of).collect(),
-        authorised: BTreeSet::new(),
     };
     let now = desk.now;
     desk.speaker.set_lawful(lawful, now);
     assert_eq!(desk.link_to(5), None);
-}
-
-#[test]
-fn authorised_import_is_believed_of_its_importer() {
-    let mut desk = Desk::with_tunnels(1);
-    let lawful = Lawful {
-        members: (0..9).map(id_of).collect(),
-        authorised: BTreeSet::from([(id_of(5), foreign(1))]),
-    };
-    let now = desk.now;
-    desk.speaker.set_lawful(lawful, now);
-    desk.hear(1, 1, &[update_as(foreign(1), id_of(5), 3, 100)]);
-    assert!(matches!(desk.speaker.reach(foreign(1)), Reach::Via(_)));
 }
 
 #[test]

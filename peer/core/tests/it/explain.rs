@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use mesh_api::request::Sale;
 use mesh_api::route::{RouteRow, RouteState, Way};
+use mesh_api::status::{Health, StatusReply};
 use mesh_api::{ApiError, ErrorKind, Reply, Request};
 use mesh_base::address::NodeAddress;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
-use mesh_peer::explain::{Echo, Explained, RouteSeen, SessionSeen, WaySeen};
+use mesh_peer::explain::{Echo, Explained, LostWay, RouteSeen, SessionSeen, WaySeen};
 use mesh_peer::port::Input;
 use mesh_routing::babel::explain::{RouteView, WayView};
 use mesh_routing::babel::link::LinkId;
@@ -287,6 +288,82 @@ fn reason_fits_what_else_there_is() {
     );
     held.view.held_until = Some(Moment(9));
     assert_eq!(row(&mut town, held).state, RouteState::Held);
+}
+
+#[test]
+fn way_that_loses_packets_says_so_and_so_does_the_one_in_use() {
+    let mut town = mesh();
+    let lost = |selected| WayView {
+        penalty: Metric(8192),
+        metric: Metric(8392),
+        ..way(1, 100, true, selected)
+    };
+    let seen = route(&town, &[(1, way(2, 300, true, true)), (2, lost(false))]);
+    let row = self::row(&mut town, seen);
+    assert!(
+        row.why.ends_with("; packets were lost on another"),
+        "{row:?}"
+    );
+    assert!(
+        row.ways[1]
+            .why
+            .starts_with("packets sent this way were lost"),
+        "{row:?}"
+    );
+    let seen = route(&town, &[(1, lost(true))]);
+    let row = self::row(&mut town, seen);
+    assert!(row.why.ends_with("; nothing comes back over it"), "{row:?}");
+    assert!(
+        row.ways[0]
+            .why
+            .starts_with("in use, though nothing comes back"),
+        "{row:?}"
+    );
+}
+
+#[test]
+fn lost_way_is_told_in_names_until_it_is_over() {
+    let mut town = mesh();
+    let ways = |status: &StatusReply| {
+        let row = status.health.iter().find(|row| row.check == "ways");
+        row.unwrap().clone()
+    };
+    assert_eq!(ways(&town.status(0)).verdict, Health::Ok);
+    let lost = |destination, now| LostWay {
+        destination,
+        via: id(&town, 1),
+        ago_ms: 90_000,
+        now: Some(now),
+    };
+    let all = vec![
+        lost(id(&town, 2), id(&town, 3)),
+        lost(id(&town, 3), id(&town, 1)),
+    ];
+    town.feed(0, Input::LostWays(all));
+    let status = town.status(0);
+    let row = ways(&status);
+    assert_eq!(row.verdict, Health::Warn);
+    let [first, second] = &status.lost_ways[..] else {
+        panic!("two: {:?}", status.lost_ways);
+    };
+    assert_eq!(town.now().wall - first.since, 90_000);
+    let begins = format!(
+        "packets for {} are lost over {} since ",
+        first.to, first.via
+    );
+    assert!(row.sentence.starts_with(&begins), "{row:?}");
+    let other = format!(
+        "; they go over {}; and 1 more",
+        first.now.as_deref().unwrap()
+    );
+    assert!(row.sentence.ends_with(&other), "{row:?}");
+    assert!(
+        row.hint.contains(&format!("meshnode routes {}", first.to)),
+        "{row:?}"
+    );
+    assert_eq!(second.now.as_ref(), Some(&second.via), "there is no other");
+    town.feed(0, Input::LostWays(Vec::new()));
+    assert_eq!(ways(&town.status(0)).verdict, Health::Ok);
 }
 
 #[test]

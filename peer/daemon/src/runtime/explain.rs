@@ -22,7 +22,7 @@ use mesh_base::time::Moment;
 use mesh_dataplane::peer::LinkStats;
 use mesh_dataplane::plane::Dataplane;
 use mesh_dataplane::probe::Heard;
-use mesh_peer::explain::{Echo, Explained, Question, RouteSeen, SessionSeen, WaySeen};
+use mesh_peer::explain::{Echo, Explained, LostWay, Question, RouteSeen, SessionSeen, WaySeen};
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
 use mesh_routing::babel::link::LinkId;
@@ -30,12 +30,14 @@ use mesh_routing::babel::neighbour::NeighbourId;
 use mesh_routing::babel::speaker::Speaker;
 use mesh_routing::babel::words::Prefix;
 use mesh_routing::limits::ROUTES_MAX;
+use mesh_routing::paths::Lost;
 use mesh_routing::probe::{CHANCE_LEN, Decoy, Probe};
 use mesh_routing::transit::HOP_LIMIT;
 use tokio::sync::oneshot;
 
 use crate::keys;
 use crate::runtime::routing::Input;
+use crate::runtime::ways::Ways;
 
 /// Prefixes explained at once: twenty ways each are some milliseconds.
 const PAGE: usize = 256;
@@ -70,6 +72,21 @@ struct View {
     routes: Vec<(RouteView, Vec<Option<NodeId>>, Option<u64>)>,
     neighbours: Vec<(NodeId, NeighbourView, Option<u64>)>,
     counts: BTreeMap<&'static str, u64>,
+    /// Each with the milliseconds since it is so.
+    lost: Vec<(Lost, u64)>,
+}
+
+/// What the routing thread knows beside its speaker.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    /// Whose forwarding table should agree with the speaker.
+    pub plane: &'a Dataplane,
+    /// Who is at the other end of each link.
+    pub by_link: &'a BTreeMap<LinkId, NodeId>,
+    /// Since when things are as they are.
+    pub ages: &'a Ages,
+    /// Whether what is sent arrives.
+    pub ways: &'a Ways,
 }
 
 /// Since when things are as they are: what the speaker itself need not know.
@@ -114,27 +131,16 @@ impl Ages {
 
 impl Look {
     /// Answers, in the routing thread.
-    pub fn answer(
-        self,
-        speaker: Option<&Speaker>,
-        by_link: &BTreeMap<LinkId, NodeId>,
-        ages: &Ages,
-        now: Moment,
-    ) {
-        let view = speaker.map(|speaker| self.what.view(speaker, by_link, ages, now));
+    pub fn answer(self, speaker: Option<&Speaker>, seen: &Seen<'_>, now: Moment) {
+        let view = speaker.map(|speaker| self.what.view(speaker, seen, now));
         // Whoever asked may have given up.
         let _ = self.tell.send(view.unwrap_or_default());
     }
 }
 
 impl Glance {
-    fn view(
-        self,
-        speaker: &Speaker,
-        by_link: &BTreeMap<LinkId, NodeId>,
-        ages: &Ages,
-        now: Moment,
-    ) -> View {
+    fn view(self, speaker: &Speaker, seen: &Seen<'_>, now: Moment) -> View {
+        let Seen { by_link, ages, .. } = seen;
         let since = |since: &Moment| u64::try_from(now.since(*since).as_millis()).ok();
         let mut view = View::default();
         let routes = match self {
@@ -163,16 +169,44 @@ impl Glance {
                     .collect();
             }
             Self::Counts => {
-                view.counts = speaker.counters().words();
-                let routes = speaker.reached_count() as u64;
-                view.counts.insert("routes", routes);
-                view.counts
-                    .insert("neighbours", ages.neighbours.len() as u64);
+                view.counts = count(speaker, seen);
+                let lost = seen.ways.lost().into_iter();
+                let aged = lost.filter_map(|lost| Some((lost, since(&lost.since)?)));
+                view.lost = aged.collect();
             }
             Self::After(_) | Self::To(_) => {}
         }
         view
     }
+}
+
+/// Counts what the speaker did and holds, and whether the forwarding table says the same.
+fn count(speaker: &Speaker, seen: &Seen<'_>) -> BTreeMap<&'static str, u64> {
+    let mut counts = speaker.counters().words();
+    let table = speaker.table_counts();
+    let forwarding = seen.plane.forwarding();
+    let differs = |(prefix, link): &(Prefix, LinkId)| {
+        let wanted = seen.by_link.get(link).copied();
+        prefix.bits() == 64 && forwarding.next_hop(prefix.address()) != wanted
+    };
+    let nodes = |(prefix, _): &(Prefix, LinkId)| Prefix::NODES.covers(*prefix);
+    let differing = speaker.ways_in_use().filter(nodes).filter(differs);
+    for (word, count) in [
+        ("routes", table.reached),
+        ("held", table.held),
+        ("ways-feasible", table.feasible),
+        ("ways-unfeasible", table.unfeasible),
+        ("sources", table.sources),
+        ("requests-waiting", table.requests),
+        ("penalties", table.penalties),
+        ("neighbours", seen.ages.neighbours.len()),
+        ("forwarding", forwarding.len()),
+        ("forwarding-differs", differing.count()),
+    ] {
+        counts.insert(word, count as u64);
+    }
+    seen.ways.count(&mut counts);
+    counts
 }
 
 /// Probes that wait for their answers; clones share them.
@@ -270,12 +304,21 @@ impl Guide {
         found.unwrap_or(Explained::Busy)
     }
 
-    /// Returns what routing knows and counts; none if it has no time now.
-    pub async fn counts(&self) -> Option<BTreeMap<&'static str, u64>> {
-        let mut counts = self.look(Glance::Counts).await?.counts;
+    /// Returns what routing knows and counts, and the ways over which packets are lost; none if it
+    /// has no time now.
+    pub async fn counts(&self) -> Option<(BTreeMap<&'static str, u64>, Vec<LostWay>)> {
+        let View {
+            mut counts, lost, ..
+        } = self.look(Glance::Counts).await?;
         let plane = self.plane.upgrade()?;
         counts.insert("unreachable-members", plane.unreachable_count() as u64);
-        Some(counts)
+        let lost = lost.into_iter().map(|(lost, ago_ms)| LostWay {
+            destination: lost.destination,
+            via: lost.via,
+            ago_ms,
+            now: plane.next_hop(lost.destination),
+        });
+        Some((counts, lost.collect()))
     }
 
     async fn look(&self, what: Glance) -> Option<View> {

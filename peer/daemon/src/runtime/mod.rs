@@ -54,6 +54,7 @@ pub mod routing;
 pub mod shared;
 pub mod traffic;
 pub mod turn;
+pub mod ways;
 pub mod workers;
 
 /// Inputs that wait for the node; then their senders wait.

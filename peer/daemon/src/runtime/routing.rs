@@ -34,9 +34,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::runtime::explain::{Ages, Guide, Look, Waiting};
+use crate::runtime::explain::{Ages, Guide, Look, Seen, Waiting};
 use crate::runtime::ordinary::{self, Links, News, Ordinary};
 use crate::runtime::places::Places;
+use crate::runtime::ways::{Proofs, Ways};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
 const EVENTS_MAX: usize = 1024;
@@ -72,7 +73,7 @@ pub enum Input {
 }
 
 /// Hears the data plane; what there is no room for is dropped, as on any busy link.
-struct Ear(SyncSender<Input>, Waiting);
+struct Ear(SyncSender<Input>, Waiting, Proofs);
 
 impl Listener for Ear {
     fn handle_talk(&self, spoken: Spoken) -> bool {
@@ -85,6 +86,7 @@ impl Listener for Ear {
     }
 
     fn handle_probe(&self, heard: Heard) {
+        self.2.hear(&heard);
         self.1.hear(heard);
     }
 }
@@ -94,6 +96,7 @@ pub struct Prepared {
     inputs: SyncSender<Input>,
     queue: Receiver<Input>,
     waiting: Waiting,
+    proofs: Proofs,
 }
 
 /// The running thread, as the node's loop sees it.
@@ -106,12 +109,13 @@ pub struct Routing {
 /// Makes the queue that the data plane's listener needs before there is a data plane.
 pub fn prepare() -> (Prepared, Box<dyn Listener>) {
     let (inputs, queue) = sync_channel(EVENTS_MAX);
-    let waiting = Waiting::default();
-    let ear = Box::new(Ear(inputs.clone(), waiting.clone()));
+    let (waiting, proofs) = (Waiting::default(), Proofs::default());
+    let ear = Box::new(Ear(inputs.clone(), waiting.clone(), proofs.clone()));
     let prepared = Prepared {
         inputs,
         queue,
         waiting,
+        proofs,
     };
     (prepared, ear)
 }
@@ -151,6 +155,7 @@ impl Prepared {
             next_link: 0,
             lans,
             ages: Ages::default(),
+            ways: Ways::new(self.proofs),
             lost,
         };
         let queue = self.queue;
@@ -252,6 +257,8 @@ struct Thread {
     /// Ordinary interfaces.
     lans: Links,
     ages: Ages,
+    /// Whether what is sent arrives.
+    ways: Ways,
     lost: mpsc::Sender<Loss>,
 }
 
@@ -272,6 +279,9 @@ impl Thread {
             }
             self.look_at_cut(&plane, now);
             self.let_time_pass(&plane, now);
+            if let Some(speaker) = &mut self.speaker {
+                self.ways.turn(&plane, &self.links, speaker, now);
+            }
             self.drain(&plane, now);
         }
     }
@@ -279,6 +289,7 @@ impl Thread {
     fn wait(&self) -> Duration {
         let now = clock::now().mono;
         let wanted = self.speaker.as_ref().and_then(Speaker::poll_timeout);
+        let wanted = wanted.into_iter().chain(self.ways.poll_timeout()).min();
         let longest = if self.cut.is_empty() {
             WAIT_MAX
         } else {
@@ -295,7 +306,13 @@ impl Thread {
             Input::Lan(input) => self.lans.handle(input, self.speaker.as_mut(), now),
             Input::Cables => self.look_at_cables(plane, now),
             Input::Look(look) => {
-                look.answer(self.speaker.as_ref(), &self.by_link, &self.ages, now);
+                let seen = Seen {
+                    plane,
+                    by_link: &self.by_link,
+                    ages: &self.ages,
+                    ways: &self.ways,
+                };
+                look.answer(self.speaker.as_ref(), &seen, now);
             }
         }
     }
@@ -307,6 +324,7 @@ impl Thread {
             .collect();
         for node in &gone {
             self.lower(*node, now);
+            self.ways.handle_unlinked(node);
         }
         // A cut link is in `links` no more.
         self.cut
@@ -325,7 +343,6 @@ impl Thread {
         if let Some(speaker) = &mut self.speaker {
             let lawful = Lawful {
                 members: self.places.members.clone(),
-                authorised: BTreeSet::new(),
             };
             speaker.set_lawful(lawful, now);
             for (node, link) in &self.links {
@@ -455,6 +472,11 @@ impl Thread {
                 && let Some(node) = self.by_link.get(&link)
             {
                 let _ = self.lost.try_send(Loss::Neighbour(*node));
+            }
+            if let Event::NeighbourUp { link, .. } = event
+                && let Some(node) = self.by_link.get(&link)
+            {
+                self.ways.handle_up(plane, (*node, link), speaker, now);
             }
             if let Event::RouteChanged { prefix, reach } = event
                 && is_aggregate(prefix)

@@ -310,13 +310,9 @@ impl Speaker {
 
     /// Asks all native neighbours for prefixes that were refused and are lawful now.
     pub(super) fn ask_for_missed(&mut self, now: Moment) {
-        let lawful = &self.lawful;
-        let is_lawful = |prefix: &Prefix| {
-            let id = u128::from(prefix.address()) >> 64;
-            let id = u64::try_from(id).ok().map(u64::to_be_bytes);
-            let id = id.and_then(RouterId::from_bytes);
-            id.is_some_and(|id| lawful.members.contains(&id))
-        };
+        // A prefix need not tell its origin: an aggregate is that of whoever announces it.
+        let members = &self.lawful.members;
+        let is_lawful = |(_, origin): &(Prefix, RouterId)| members.contains(origin);
         let full = UPDATES_WAITING_MAX <= self.missed.len();
         let (asked, missed): (BTreeSet<_>, BTreeSet<_>) =
             self.missed.iter().copied().partition(is_lawful);
@@ -324,6 +320,7 @@ impl Speaker {
             return;
         }
         self.missed = missed;
+        let asked: BTreeSet<Prefix> = asked.into_iter().map(|(prefix, _)| prefix).collect();
         for neighbour in self.neighbours.values_mut().filter(|n| n.is_usable()) {
             for prefix in &asked {
                 neighbour.mail.table_request |=

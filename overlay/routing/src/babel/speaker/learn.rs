@@ -125,7 +125,7 @@ impl Speaker {
             Err(Disbelief::Uncertified) => {
                 self.count(Count::Uncertified);
                 if self.missed.len() < UPDATES_WAITING_MAX {
-                    self.missed.insert(news.prefix);
+                    self.missed.insert((news.prefix, news.router_id));
                 }
             }
         }

@@ -82,8 +82,8 @@ pub struct Speaker {
     lawful: Lawful,
     /// Whether leaves find nobody through us.
     stranded: bool,
-    /// Prefixes refused for want of a certificate, to ask for when it comes.
-    missed: BTreeSet<Prefix>,
+    /// Prefixes refused for want of their origin's certificate, to ask for when it comes.
+    missed: BTreeSet<(Prefix, RouterId)>,
     requests: Requests,
     /// When something better than what is selected takes over.
     challenges: BTreeSet<(Moment, Prefix)>,
@@ -333,6 +333,16 @@ impl Speaker {
         self.neighbours
             .iter()
             .map(|(id, neighbour)| (*id, neighbour))
+    }
+
+    /// Returns how many seqno requests wait for an answer.
+    pub(super) fn requests_len(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Returns how many penalties there are.
+    pub(super) fn penalties_len(&self) -> usize {
+        self.penalties.len()
     }
 
     /// Returns the penalty of a neighbour's route to a prefix.
