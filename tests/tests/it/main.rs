@@ -18,6 +18,7 @@ mod packets;
 mod paths;
 mod reboot;
 mod ring;
+mod ring_beside;
 mod screens;
 mod street;
 mod survival;
@@ -106,6 +107,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ring_of_babeld_heals_from_pulled_cables",
+        run: ring_beside::babeld_heals_a_ring,
         ..ON_A_STREET
     },
     Test {

@@ -62,8 +62,8 @@ pub const SWEEP_STEP: Duration = Duration::from_secs(1);
 /// Hops that a request of ours may travel (RFC 8966, §3.8.2.1).
 pub const HOP_COUNT: u8 = 64;
 
-/// Until a request is sent again the first time; doubles each time. A round trip across a continent:
-/// one that was only slow is known at the next hop, and goes no further.
+/// Until a request is sent again the first time; doubles each time. A round trip across a
+/// continent: one that was only slow is known at the next hop, and goes no further.
 pub const REQUEST_RESEND: Duration = Duration::from_millis(100);
 
 /// The longest pause between two: a part of the mesh that comes back must not wait for it.
@@ -103,8 +103,8 @@ pub const ACK_DOUBLINGS: u8 = 4;
 /// An acknowledgement is due within this time.
 pub const ACK_WITHIN: Duration = Duration::from_millis(100);
 
-/// Until an update is sent again, above two round trips, and [`ACK_WITHIN`] where neighbours are not
-/// ours: those acknowledge at once.
+/// Until an update is sent again, above two round trips, and [`ACK_WITHIN`] where neighbours are
+/// not ours: those acknowledge at once.
 pub const ACK_SLACK: Duration = Duration::from_millis(50);
 
 /// The round trip of a neighbour that has not told it.

@@ -1,5 +1,6 @@
-//! A ring whose cables are pulled and put back one after another, as the bar `routing.failover-down`
-//! does with real nodes, on wires that lose packets: what is lost must be said again soon.
+//! A ring whose cables are pulled and put back one after another, as the bar
+//! `routing.failover-down` does with real nodes, on wires that lose packets: what is lost must be
+//! said again soon.
 
 use std::time::Duration;
 
@@ -64,7 +65,8 @@ fn outage(net: &mut Net, wire: usize, end: usize, lag: Duration) -> Duration {
     last_bad.since(start)
 }
 
-/// Pulls wires of the path in turn, twenty times for each of ten seeds; returns the outages, sorted.
+/// Pulls wires of the path in turn, twenty times for each of ten seeds; returns the outages,
+/// sorted.
 fn outages(loss: u64) -> Vec<Duration> {
     let mut all = Vec::new();
     for seed in 0..10 {

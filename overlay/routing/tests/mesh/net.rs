@@ -202,7 +202,8 @@ impl Net {
         }
     }
 
-    /// Takes one end's link of a wire down: nothing passes any more, but the other end does not know.
+    /// Takes one end's link of a wire down: nothing passes any more, but the other end does not
+    /// know.
     pub fn lower_end(&mut self, wire: usize, end: usize) {
         self.wires[wire].up = false;
         let node = self.wires[wire].ends[end];
