@@ -111,6 +111,7 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "ring_of_babeld_heals_from_pulled_cables",
+        deadline: minutes(5),
         run: ring_beside::babeld_heals_a_ring,
         ..ON_A_STREET
     },
