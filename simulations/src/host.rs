@@ -4,7 +4,7 @@
 //! belongs to one machine together. Invariant: outputs that wait for the disk leave in the order in
 //! which they came.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_federation::members::Roster;
+use mesh_peer::held::Held;
 use mesh_peer::node::Node;
-use mesh_peer::port::{CallId, Effect, Input, Output, Position};
+use mesh_peer::port::{CallId, Effect, Input, Position};
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -27,10 +28,8 @@ use crate::storm::Crash;
 pub struct Daemon {
     /// The core.
     pub node: Node,
-    /// Outputs that wait for the disk.
-    held: VecDeque<Output>,
-    /// How far the disk is.
-    persisted: Position,
+    /// Effects that wait for the disk.
+    pub held: Held<Effect>,
     /// By what the gate judges who comes.
     pub roster: Option<Arc<Roster>>,
     /// What the gate shows.
@@ -48,36 +47,13 @@ impl Daemon {
     pub fn new(node: Node, entries: u64) -> Self {
         Self {
             node,
-            held: VecDeque::new(),
-            persisted: Position(entries),
+            held: Held::durable(Position(entries)),
             roster: None,
             chain: None,
             door_open: false,
             calls: BTreeSet::new(),
             tick_at: Moment(u64::MAX),
         }
-    }
-
-    /// Returns the effect if it may happen now; keeps it otherwise.
-    pub fn admit(&mut self, output: Output) -> Option<Effect> {
-        match output.after {
-            Some(position) if self.persisted < position => {
-                self.held.push_back(output);
-                None
-            }
-            _ => Some(output.effect),
-        }
-    }
-
-    /// Notes how far the disk is; returns the effects that may happen now.
-    pub fn release(&mut self, position: Position) -> Vec<Effect> {
-        self.persisted = self.persisted.max(position);
-        let persisted = self.persisted;
-        let (ready, held): (VecDeque<Output>, VecDeque<Output>) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|output| output.after.is_none_or(|after| after <= persisted));
-        self.held = held;
-        ready.into_iter().map(|output| output.effect).collect()
     }
 }
 

@@ -367,7 +367,17 @@ impl World {
         let Some(daemon) = &mut host.daemon else {
             return;
         };
+        let durable = match input {
+            Input::Persisted(position) => Some(position),
+            _ => None,
+        };
         daemon.node.handle(input, clocks);
+        // The input first: the core may still cancel what it said.
+        let freed: Vec<Effect> =
+            durable.map_or_else(Vec::new, |durable| daemon.held.release(durable).collect());
+        for effect in freed {
+            self.perform(id, effect);
+        }
         self.drain(id);
     }
 
@@ -384,7 +394,7 @@ impl World {
             if plant.is_some_and(|plant| is_hasty(plant, &output.effect)) {
                 output.after = None;
             }
-            if let Some(effect) = daemon.admit(output) {
+            if let Some(effect) = daemon.held.admit(output.after, output.effect) {
                 self.perform(id, effect);
             }
         }
@@ -521,7 +531,7 @@ impl World {
             return;
         };
         self.note_position(id, position.0);
-        self.persisted(id, position);
+        self.input(id, Input::Persisted(position));
         self.begin_sync(id);
     }
 
@@ -530,18 +540,6 @@ impl World {
             .note(self.agenda.now(), "synced", &position.to_be_bytes(), || {
                 format!("{id:?} to {position}")
             });
-    }
-
-    fn persisted(&mut self, id: HostId, position: mesh_peer::port::Position) {
-        // The input first: the core may still cancel what it said; then what waited, in its order.
-        self.input(id, Input::Persisted(position));
-        let Some(daemon) = self.host_mut(id).and_then(|host| host.daemon.as_mut()) else {
-            return;
-        };
-        let effects: Vec<Effect> = daemon.release(position);
-        for effect in effects {
-            self.perform(id, effect);
-        }
     }
 
     fn on_arrival(&mut self, from: HostId, to: HostId, link: LinkId, bytes: &[u8]) {

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`node`] | the machine itself: inputs in, outputs out, the ledger in the middle |
 //! | [`port`] | the closed lists of inputs and outputs |
+//! | [`held`] | what waits for the journal |
 //! | [`message`] | what nodes say to each other and at the join door |
 //! | [`genesis`] | the first entries of a new node's journal |
 //! | [`entry`] | what the journal holds |
@@ -32,6 +33,7 @@ pub mod entry;
 pub mod explain;
 pub mod genesis;
 mod guests;
+pub mod held;
 mod holding;
 pub mod limits;
 pub mod message;

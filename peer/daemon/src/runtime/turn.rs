@@ -9,10 +9,10 @@
 //! Invariant: an output that carries a position is performed only when the journal is durable up to
 //! it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mesh_base::time::Moment;
+use mesh_peer::held::Held;
 use mesh_peer::node::Node;
 use mesh_peer::port::{Effect, Input, Output, Position};
 use tokio::sync::{mpsc, watch};
@@ -139,64 +139,5 @@ impl Turn {
             }
         }
         Ok(())
-    }
-}
-
-/// Effects that wait for the journal, in order.
-struct Held<T> {
-    durable: Position,
-    waiting: BTreeMap<Position, Vec<T>>,
-}
-
-impl<T> Held<T> {
-    fn durable(durable: Position) -> Self {
-        Self {
-            durable,
-            waiting: BTreeMap::new(),
-        }
-    }
-
-    /// Gives the effect back if it may happen now; keeps it otherwise.
-    fn admit(&mut self, after: Option<Position>, effect: T) -> Option<T> {
-        match after {
-            Some(after) if self.durable < after => {
-                self.waiting.entry(after).or_default().push(effect);
-                None
-            }
-            _ => Some(effect),
-        }
-    }
-
-    /// Notes how far the journal is on disk; returns what may happen now.
-    fn release(&mut self, durable: Position) -> impl Iterator<Item = T> + use<T> {
-        self.durable = durable;
-        let later = self
-            .waiting
-            .split_off(&Position(durable.0.saturating_add(1)));
-        std::mem::replace(&mut self.waiting, later)
-            .into_values()
-            .flatten()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn promises_wait_for_their_position_and_come_in_order() {
-        let mut held = Held::durable(Position(3));
-        assert_eq!(held.admit(None, "free"), Some("free"));
-        assert_eq!(held.admit(Some(Position(3)), "old"), Some("old"));
-        assert_eq!(held.admit(Some(Position(5)), "b"), None);
-        assert_eq!(held.admit(Some(Position(4)), "a"), None);
-        assert_eq!(held.admit(Some(Position(5)), "c"), None);
-        assert_eq!(held.admit(Some(Position(6)), "d"), None);
-        assert_eq!(
-            held.release(Position(5)).collect::<Vec<_>>(),
-            ["a", "b", "c"]
-        );
-        assert_eq!(held.release(Position(5)).count(), 0);
-        assert_eq!(held.release(Position(9)).collect::<Vec<_>>(), ["d"]);
     }
 }
