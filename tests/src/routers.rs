@@ -1,7 +1,8 @@
 //! Babel routers on the plots of a yard: ours, babeld, BIRD.
 //!
-//! All say hello twice a second and tell their table every two, so that tests are quick. Each
-//! announces its plot's own address. A router ends when it is dropped.
+//! All say hello twice a second and tell their table every two, so that tests are quick, but a
+//! babeld that is to be measured. Each announces its plot's own address. A router ends when it is
+//! dropped.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -195,15 +196,7 @@ impl Babeld {
         secret: Option<Secret>,
         lines: &[&str],
     ) -> anyhow::Result<Self> {
-        let socket = yard.file(&format!("{plot}-babeld"));
-        // What an earlier life left would be in the way.
-        let _ = fs::remove_file(&socket);
-        let own = format!("{}/128", yard.address(plot)?);
         let mut config: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
-        let number = yard.number(plot)?;
-        config.push(format!("router-id 02:00:00:00:00:00:00:{number:02}"));
-        config.push(format!("redistribute local ip {own} allow"));
-        config.push("redistribute local deny".to_owned());
         if let Some(secret) = secret {
             let (kind, hex) = (secret.algorithm, secret.hex());
             config.push(format!("key id k type {kind} value {hex}"));
@@ -215,6 +208,41 @@ impl Babeld {
                 "interface {interface} type wired hello-interval 0.5 update-interval 2{key}{words}"
             ));
         }
+        let names = interfaces.iter().map(|(name, _)| *name);
+        Self::launch(yard, plot, &names.collect::<Vec<_>>(), config)
+    }
+
+    /// Starts it on cables at its own pace, changed only by `words` of its configuration.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_as_shipped(
+        yard: &Yard,
+        plot: &str,
+        cables: &[&str],
+        words: &str,
+    ) -> anyhow::Result<Self> {
+        // It takes a veth for a radio, which would make it slower.
+        let config = cables
+            .iter()
+            .map(|cable| format!("interface {cable} type wired {words}"));
+        Self::launch(yard, plot, cables, config.collect())
+    }
+
+    fn launch(
+        yard: &Yard,
+        plot: &str,
+        interfaces: &[&str],
+        mut config: Vec<String>,
+    ) -> anyhow::Result<Self> {
+        let socket = yard.file(&format!("{plot}-babeld"));
+        // What an earlier life left would be in the way.
+        let _ = fs::remove_file(&socket);
+        let own = format!("{}/128", yard.address(plot)?);
+        let number = yard.number(plot)?;
+        config.push(format!("router-id 02:00:00:00:00:00:00:{number:02}"));
+        config.push(format!("redistribute local ip {own} allow"));
+        config.push("redistribute local deny".to_owned());
         // No file of numbers of its life before, and none of its process.
         let socket_name = socket.to_string_lossy();
         let mut words: Vec<String> = ["-I", "", "-S", "", "-g", &*socket_name]
@@ -223,7 +251,7 @@ impl Babeld {
         for line in config {
             words.extend(["-C".to_owned(), line]);
         }
-        words.extend(interfaces.iter().map(|(name, _)| (*name).to_owned()));
+        words.extend(interfaces.iter().map(|name| (*name).to_owned()));
         let child = Ended(yard.start(plot, BABELD, &words)?);
         let babeld = Self { child, socket };
         until("babeld answers", STARTED, || Ok(babeld.dump().ok()))?;

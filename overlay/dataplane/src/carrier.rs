@@ -1,15 +1,19 @@
 //! Whether the interface that leads to an address still has its cable: asked of the kernel.
 //!
 //! ```text
-//!   a cable is pulled ──► rtnetlink says so within milliseconds ──► Carrier::drain
+//!   a cable is pulled ──► rtnetlink says so, at once or up to a second later ──► Carrier::drain
+//!        └──► asked every few milliseconds, the kernel says so now ──► Watch::look ──┘
 //!                                     Carrier::is_cut(endpoint)  ◄── who used that interface?
 //! ```
-//! A link whose cable is out needs no hellos to be missed: its neighbour is down now. Two netlink
-//! sockets (rtnetlink(7)): one hears of interfaces and routes, one asks for the route to an
-//! address. Decides nothing about neighbours. Invariant: an interface that the kernel has not told
-//! of counts as sound, so that a lost message never cuts a link; hellos still find it.
+//! A link whose cable is out needs no hellos to be missed: its neighbour is down now. Linux tells
+//! of carriers that come and go once a second at most, of all interfaces together, but answers who
+//! asks with what is (linkwatch in the kernel's net/core); so whoever needs to know at once asks.
+//! Three netlink sockets (rtnetlink(7)): one hears of interfaces and routes, one asks for the route
+//! to an address, one for an interface. Decides nothing about neighbours. Invariant: an interface
+//! that the kernel has not told of counts as sound, so that a lost message never cuts a link;
+//! hellos still find it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -29,6 +33,12 @@ const GET_ROUTE: u16 = 26;
 /// Attributes of a route: its destination and its interface.
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_INTERFACE: u16 = 4;
+/// IFLA_EXT_MASK: what an answer about an interface is to leave out or to add.
+const LINK_WANTED: u16 = 29;
+/// RTEXT_FILTER_SKIP_STATS: counting packets may take a driver long.
+const WITHOUT_COUNTERS: u32 = 0x8;
+/// Most interfaces that are asked about each time; those with the lowest numbers.
+const USED_MAX: usize = 16;
 /// IFF_UP and IFF_LOWER_UP: switched on, and a carrier on the cable.
 const SOUND: u32 = 0x1 | 0x1_0000;
 /// Most messages taken at once; what is left is there the next time.
@@ -43,7 +53,14 @@ pub struct Carrier {
     questions: OwnedFd,
     /// Whether each interface is sound.
     interfaces: BTreeMap<u32, bool>,
+    /// Those that somebody needs.
+    used: BTreeSet<u32>,
 }
+
+/// Asks how interfaces are now, apart from [`Carrier`] so that nobody waits while the kernel is
+/// busy with somebody else's change.
+#[derive(Debug)]
+pub struct Watch(OwnedFd);
 
 impl Carrier {
     /// Opens the sockets in the network namespace that we are in, and asks how things are.
@@ -52,6 +69,7 @@ impl Carrier {
             news: open(GROUPS)?,
             questions: open(0)?,
             interfaces: BTreeMap::new(),
+            used: BTreeSet::new(),
         };
         // struct ifinfomsg, all zero: every interface.
         tell(&carrier.news, GET_LINK, REQUEST | DUMP, &[0; 16])?;
@@ -82,6 +100,28 @@ impl Carrier {
         changed
     }
 
+    /// Notes which interfaces lead to addresses, in place of those noted before.
+    pub fn set_used(&mut self, addresses: &[SocketAddr]) {
+        let found = addresses.iter().map(|to| self.interface_to(to.ip()));
+        self.used = found.filter_map(|found| found.ok().flatten()).collect();
+    }
+
+    /// Returns the interfaces that are used.
+    pub fn used(&self) -> Vec<u32> {
+        self.used.iter().copied().take(USED_MAX).collect()
+    }
+
+    /// Takes what [`Watch::look`] saw; returns whether anything changed.
+    pub fn handle_look(&mut self, seen: &[(u32, bool)]) -> bool {
+        let mut changed = false;
+        for (index, sound) in seen {
+            // What was never told of counts as sound.
+            let before = self.interfaces.insert(*index, *sound).unwrap_or(true);
+            changed |= before != *sound;
+        }
+        changed
+    }
+
     /// Returns whether nothing sent to an address can leave this machine now.
     pub fn is_cut(&self, to: SocketAddr) -> bool {
         match self.interface_to(to.ip()) {
@@ -95,15 +135,12 @@ impl Carrier {
     }
 
     fn note(&mut self, kind: u16, body: &[u8]) {
-        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
-        let &[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = body else {
+        let Some((index, sound)) = state(body) else {
             return;
         };
-        let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-        let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
         match kind {
             NEW_LINK => {
-                self.interfaces.insert(index, flags & SOUND == SOUND);
+                self.interfaces.insert(index, sound);
             }
             DEL_LINK => {
                 self.interfaces.insert(index, false);
@@ -142,6 +179,56 @@ impl AsFd for Carrier {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
+}
+
+impl Watch {
+    /// Opens the socket in the network namespace that we are in.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(open(0)?))
+    }
+
+    /// Returns whether each of some interfaces is sound now; waits while the kernel is busy. Leaves
+    /// out of whom the kernel does not say it.
+    pub fn look(&self, at: &[u32]) -> Vec<(u32, bool)> {
+        let seen = at
+            .iter()
+            .map(|index| Some((*index, self.is_sound(*index)?)));
+        seen.flatten().collect()
+    }
+
+    fn is_sound(&self, index: u32) -> Option<bool> {
+        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
+        let mut body = vec![0; 4];
+        body.extend_from_slice(&index.to_ne_bytes());
+        body.extend_from_slice(&[0; 8]);
+        append(&mut body, LINK_WANTED, &WITHOUT_COUNTERS.to_ne_bytes());
+        tell(&self.0, GET_LINK, REQUEST, &body).ok()?;
+        let mut buffer = [0; 8192];
+        let len = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok()?;
+        match messages(buffer.get(..len).unwrap_or_default()).next()? {
+            (NEW_LINK, body) => {
+                let (about, sound) = state(body)?;
+                (about == index).then_some(sound)
+            }
+            // A link that is gone; other errors say nothing about it.
+            (ERROR, &[a, b, c, d, ..]) => {
+                let code = i32::from_ne_bytes([a, b, c, d]).saturating_neg();
+                (code == libc::ENODEV).then_some(false)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Returns the number of the interface that a message is about, and whether it is sound.
+fn state(body: &[u8]) -> Option<(u32, bool)> {
+    // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
+    let &[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = body else {
+        return None;
+    };
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
+    Some((index, flags & SOUND == SOUND))
 }
 
 fn narrow(number: impl TryInto<u8>) -> u8 {
@@ -205,6 +292,41 @@ mod tests {
             heard(&mut carrier, "our end is pulled", |it| it.is_cut(peer));
             ip("link del near");
             heard(&mut carrier, "it is gone", |it| it.is_cut(peer));
+        });
+        alone.join().unwrap();
+    }
+
+    #[test]
+    fn cable_that_was_pulled_is_seen_before_the_kernel_tells() {
+        let alone = std::thread::spawn(|| {
+            let root = nix::unistd::geteuid().is_root();
+            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            ip("link add near type veth peer name far");
+            ip("address add 192.0.2.1/24 dev near");
+            ip("link set near up");
+            ip("link set far up");
+            let peer: SocketAddr = "192.0.2.2:1".parse().unwrap();
+            let (mut carrier, watch) = (Carrier::open().unwrap(), Watch::open().unwrap());
+            heard(&mut carrier, "it is sound", |it| !it.is_cut(peer));
+            assert_eq!(carrier.used(), []);
+            carrier.set_used(&[peer]);
+            let [near] = carrier.used()[..] else {
+                panic!("one interface leads there")
+            };
+            assert_eq!(watch.look(&[near]), [(near, true)]);
+            ip("link set far down");
+            // Without a word of the kernel: nothing is drained.
+            assert_eq!(watch.look(&[near]), [(near, false)]);
+            assert!(!carrier.is_cut(peer));
+            assert!(carrier.handle_look(&[(near, false)]));
+            assert!(carrier.is_cut(peer));
+            assert!(!carrier.handle_look(&[(near, false)]));
+            ip("link set far up");
+            assert_eq!(watch.look(&[near]), [(near, true)]);
+            ip("link del near");
+            assert_eq!(watch.look(&[near]), [(near, false)]);
         });
         alone.join().unwrap();
     }

@@ -24,6 +24,7 @@ mod paths;
 mod privacy;
 mod reboot;
 mod ring;
+mod ring_beside;
 mod screens;
 mod slow_lines;
 mod street;
@@ -140,6 +141,12 @@ const TESTS: &[Test] = &[
     Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ring_of_babeld_heals_from_pulled_cables",
+        deadline: minutes(5),
+        run: ring_beside::babeld_heals_a_ring,
         ..ON_A_STREET
     },
     Test {

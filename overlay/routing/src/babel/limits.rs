@@ -64,9 +64,9 @@ pub const SWEEP_STEP: Duration = Duration::from_secs(1);
 /// Hops that a request of ours may travel (RFC 8966, §3.8.2.1).
 pub const HOP_COUNT: u8 = 64;
 
-/// Until a request is sent again the first time; doubles each time. Two round trips across a
-/// continent.
-pub const REQUEST_RESEND: Duration = Duration::from_millis(200);
+/// Until a request is sent again the first time; doubles each time. A round trip across a
+/// continent: one that was only slow is known at the next hop, and goes no further.
+pub const REQUEST_RESEND: Duration = Duration::from_millis(100);
 
 /// The longest pause between two: a part of the mesh that comes back must not wait for it.
 pub const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -76,10 +76,10 @@ pub const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(2);
 pub const DRAIN_COST: Metric = Metric(2048);
 
 /// How often a request of ours is sent: for nine seconds in all.
-pub const REQUEST_TRIES: u8 = 7;
+pub const REQUEST_TRIES: u8 = 8;
 
 /// How often a request of another is sent: a lost packet is mended here, the rest by who asked.
-pub const FORWARD_TRIES: u8 = 3;
+pub const FORWARD_TRIES: u8 = 4;
 
 /// After this a route that is better but unfeasible is asked for again: half of the time in which a
 /// mesh that was mended should be back on its best paths.
@@ -109,7 +109,8 @@ pub const ACK_DOUBLINGS: u8 = 4;
 /// An acknowledgement is due within this time.
 pub const ACK_WITHIN: Duration = Duration::from_millis(100);
 
-/// Until an update is sent again, above [`ACK_WITHIN`] and two round trips.
+/// Until an update is sent again, above two round trips, and [`ACK_WITHIN`] where neighbours are
+/// not ours: those acknowledge at once.
 pub const ACK_SLACK: Duration = Duration::from_millis(50);
 
 /// The round trip of a neighbour that has not told it.

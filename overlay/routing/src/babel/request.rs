@@ -1,7 +1,7 @@
 //! Seqno requests under way: ours, and those that we passed on (RFC 8966, §3.2.6 and §3.8).
 //!
 //! ```text
-//!   last feasible route lost ──┐            sent ──200 ms──► sent ──400 ms──► ... ──► given up
+//!   last feasible route lost ──┐            sent ──100 ms──► sent ──200 ms──► ... ──► given up
 //!   a better one unfeasible ───┼─► Request ──┤
 //!   a neighbour asks ──────────┘            └─ the number comes ─► whoever waits is told at once
 //! ```
@@ -45,6 +45,8 @@ pub struct Request {
     pub tries: u8,
     /// When it is sent again, or given up.
     pub due: Moment,
+    /// To whom it went last.
+    pub sent_to: BTreeSet<NeighbourId>,
 }
 
 impl Request {
@@ -131,11 +133,13 @@ impl Requests {
             waiting: BTreeSet::new(),
             tries: 0,
             due: Moment(0),
+            sent_to: BTreeSet::new(),
         });
         if request.waiting.len() < WAITING_MAX {
             request.waiting.extend(asker);
         }
-        let raised = request.need == Need::None && need == Need::Lost;
+        // What could wait was sent to few, and may be due long after.
+        let raised = request.need != Need::Lost && need == Need::Lost;
         if need == Need::Lost || request.need == Need::None {
             request.need = need;
         }
@@ -155,21 +159,26 @@ impl Requests {
         self.all.get(&about)
     }
 
-    /// Notes that a request is sent and returns how often it was before.
-    pub fn handle_sent(&mut self, about: (Prefix, RouterId), now: Moment) {
+    /// Notes that a request is sent.
+    pub fn handle_sent(&mut self, about: (Prefix, RouterId), to: &[NeighbourId], now: Moment) {
         if let Some(request) = self.all.get_mut(&about) {
             request.handle_sent(now);
+            request.sent_to = to.iter().copied().collect();
             let due = request.due;
             self.quiet_until = Some(self.quiet_until.map_or(due, |quiet| quiet.min(due)));
         }
     }
 
     /// Notes that somebody new may answer: pauses begin anew.
-    pub fn hasten(&mut self, about: (Prefix, RouterId), now: Moment) {
+    pub fn hasten(&mut self, about: (Prefix, RouterId), to: NeighbourId, now: Moment) {
         if let Some(request) = self.all.get_mut(&about) {
             request.tries = 0;
+            let sent_to = std::mem::take(&mut request.sent_to);
+            self.handle_sent(about, &[to], now);
+            if let Some(request) = self.all.get_mut(&about) {
+                request.sent_to.extend(sent_to);
+            }
         }
-        self.handle_sent(about, now);
     }
 
     /// Returns what is due.
@@ -239,15 +248,23 @@ impl Requests {
         answered
     }
 
-    /// Forgets a neighbour that waits no more.
-    pub fn forget(&mut self, neighbour: NeighbourId) {
-        self.all.retain(|_, request| {
+    /// Forgets a neighbour that waits no more and answers no more. Returns what nobody else was
+    /// asked, to be sent anew.
+    pub fn forget(&mut self, neighbour: NeighbourId) -> Vec<(Prefix, RouterId)> {
+        let mut orphans = Vec::new();
+        self.all.retain(|about, request| {
             request.waiting.remove(&neighbour);
             if request.need == Need::Better(neighbour) {
                 request.need = Need::None;
             }
-            request.need != Need::None || !request.waiting.is_empty()
+            let kept = request.need != Need::None || !request.waiting.is_empty();
+            if request.sent_to.remove(&neighbour) && request.sent_to.is_empty() && kept {
+                request.tries = 0;
+                orphans.push(*about);
+            }
+            kept
         });
+        orphans
     }
 
     /// Returns how many are under way.
@@ -276,7 +293,7 @@ mod tests {
         let mut requests = Requests::default();
         let lost = requests.begin(about(1), Seqno(5), Need::Lost);
         assert_eq!(lost, Begun::Send);
-        requests.handle_sent(about(1), Moment(0));
+        requests.handle_sent(about(1), &[], Moment(0));
         let asker = NeighbourId(3);
         let same = requests.forward(about(1), Seqno(5), 60, asker);
         assert_eq!(same, Begun::Redundant);
@@ -288,13 +305,38 @@ mod tests {
     }
 
     #[test]
+    fn request_that_could_wait_is_sent_at_once_when_the_route_is_lost() {
+        let mut requests = Requests::default();
+        let better = Need::Better(NeighbourId(1));
+        assert_eq!(requests.begin(about(1), Seqno(5), better), Begun::Send);
+        requests.handle_sent(about(1), &[NeighbourId(1)], Moment(0));
+        let again = requests.begin(about(1), Seqno(5), better);
+        assert_eq!(again, Begun::Redundant);
+        let lost = requests.begin(about(1), Seqno(5), Need::Lost);
+        assert_eq!(lost, Begun::Send);
+    }
+
+    #[test]
+    fn request_that_only_a_lost_neighbour_was_asked_is_an_orphan() {
+        let mut requests = Requests::default();
+        let (one, other) = (NeighbourId(1), NeighbourId(2));
+        for number in 1..=2 {
+            requests.begin(about(number), Seqno(5), Need::Lost);
+        }
+        requests.handle_sent(about(1), &[one], Moment(0));
+        requests.handle_sent(about(2), &[one, other], Moment(0));
+        assert_eq!(requests.forget(one), [about(1)]);
+        assert_eq!(requests.forget(other), [about(2)]);
+    }
+
+    #[test]
     fn pauses_double_and_end() {
         let mut requests = Requests::default();
         requests.begin(about(1), Seqno(5), Need::Lost);
         let mut now = Moment(0);
         let mut pauses = Vec::new();
         while !requests.get(about(1)).unwrap().is_over() {
-            requests.handle_sent(about(1), now);
+            requests.handle_sent(about(1), &[], now);
             requests.handle_done(now);
             let due = requests.quiet_until().unwrap();
             pauses.push(due.since(now).as_millis());
@@ -302,7 +344,7 @@ mod tests {
             assert_eq!(requests.due(due), [about(1)]);
             now = due;
         }
-        assert_eq!(pauses, [200, 400, 800, 1600, 2000, 2000, 2000]);
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000, 2000]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod chaos;
+mod cuts;
 mod desk;
 pub mod net;
 mod policy;

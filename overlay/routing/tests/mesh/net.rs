@@ -201,6 +201,16 @@ impl Net {
         }
     }
 
+    /// Takes one end's link of a wire down: nothing passes any more, but the other end does not
+    /// know.
+    pub fn lower_end(&mut self, wire: usize, end: usize) {
+        self.wires[wire].up = false;
+        let node = self.wires[wire].ends[end];
+        let id = LinkId(wire as u32);
+        self.nodes[node].speaker.handle_link_down(id, self.now);
+        self.drain(node);
+    }
+
     /// Takes a node away; its neighbours find out themselves.
     pub fn kill(&mut self, node: NodeAt) {
         self.nodes[node].alive = false;

@@ -98,6 +98,19 @@ fn request_goes_on_towards_the_origin_with_one_hop_less_and_never_back() {
 }
 
 #[test]
+fn request_passed_to_a_neighbour_that_is_lost_goes_to_another_at_once() {
+    let mut desk = Desk::with_tunnels(3);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.hear(3, 1, &[update(5, 3, 150)]);
+    desk.settle();
+    desk.hear(1, 1, &[request(5, 4, 9)]);
+    assert!(desk.said_on(2).contains(&request(5, 4, 8)));
+    let now = desk.now;
+    desk.speaker.handle_link_down(LinkId(2), now);
+    assert!(desk.said_on(3).contains(&request(5, 4, 8)));
+}
+
+#[test]
 fn answer_to_a_passed_request_comes_back_at_once() {
     let mut desk = Desk::with_tunnels(2);
     desk.hear(2, 1, &[update(5, 3, 100)]);

@@ -11,7 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
-use mesh_dataplane::carrier::Carrier;
+use mesh_dataplane::carrier::{Carrier, Watch};
 use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
 use mesh_dataplane::probe::Heard;
 use mesh_routing::babel::event::{Event, Parting, Reach, To, Transmit};
@@ -44,8 +44,12 @@ const EVENTS_MAX: usize = 1024;
 /// How often a link whose cable was pulled is looked at; a new cable is told by the kernel, what
 /// comes over it is not.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// Longest wait for the kernel's word, likewise.
-const CABLES_PAUSE: Duration = Duration::from_secs(30);
+/// How often the kernel is asked for the cables of links: it may tell of them a second late.
+const CABLES_STEP: Duration = Duration::from_millis(50);
+/// How often it is asked which interfaces those are, if it says nothing itself.
+const CABLES_USED_STEP: Duration = Duration::from_secs(1);
+/// A link that was silent longer has lost more than a cable, or waits for one.
+const CABLES_SILENCE_MAX: u64 = 5_000;
 /// Longest wait without an event, so that a data plane that ended ends the thread.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
@@ -204,12 +208,12 @@ type Cables = Option<Arc<Mutex<Carrier>>>;
 /// Hears of pulled cables on a thread of its own; without it, missed hellos tell the same later.
 fn watch_cables(plane: Weak<Dataplane>, inputs: SyncSender<Input>) -> Cables {
     let begun = Carrier::open().and_then(|carrier| {
-        let news = carrier.as_fd().try_clone_to_owned()?;
+        let (news, eye) = (carrier.as_fd().try_clone_to_owned()?, Watch::open()?);
         let carrier = Arc::new(Mutex::new(carrier));
         let shared = Arc::clone(&carrier);
         std::thread::Builder::new()
             .name("cables".to_owned())
-            .spawn(move || watch(&plane, &news, &shared, &inputs))?;
+            .spawn(move || watch(&plane, (&news, &eye), &shared, &inputs))?;
         Ok(carrier)
     });
     begun
@@ -219,19 +223,40 @@ fn watch_cables(plane: Weak<Dataplane>, inputs: SyncSender<Input>) -> Cables {
 
 fn watch(
     plane: &Weak<Dataplane>,
-    news: &OwnedFd,
+    (news, eye): (&OwnedFd, &Watch),
     carrier: &Mutex<Carrier>,
     inputs: &SyncSender<Input>,
 ) {
-    let pause = PollTimeout::try_from(CABLES_PAUSE).unwrap_or(PollTimeout::NONE);
+    let pause = PollTimeout::try_from(CABLES_STEP).unwrap_or(PollTimeout::NONE);
+    let mut noted_at = None;
     while 0 < plane.strong_count() {
         let _ = poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], pause);
-        let changed = lock(carrier).drain();
+        let mut changed = lock(carrier).drain();
+        let now = Instant::now();
+        let old = noted_at.is_none_or(|at| CABLES_USED_STEP <= now.duration_since(at));
+        if changed || old {
+            let links = plane.upgrade().map(|plane| endpoints(&plane));
+            lock(carrier).set_used(&links.unwrap_or_default());
+            noted_at = Some(now);
+        }
+        // Unlocked: while somebody changes interfaces, the answer waits for them.
+        let used = lock(carrier).used();
+        let seen = eye.look(&used);
+        changed |= lock(carrier).handle_look(&seen);
         // Nobody else tells of it, and this thread may wait for room.
         if changed && inputs.send(Input::Cables).is_err() {
             return;
         }
     }
+}
+
+/// Returns where the links lead that were heard lately.
+fn endpoints(plane: &Dataplane) -> Vec<SocketAddr> {
+    let links = plane.links().into_iter().filter(|link| {
+        let silent = link.link_silent_ms;
+        silent.is_some_and(|silent| silent <= CABLES_SILENCE_MAX)
+    });
+    links.filter_map(|link| link.endpoint).collect()
 }
 
 fn lock(carrier: &Mutex<Carrier>) -> MutexGuard<'_, Carrier> {

@@ -132,7 +132,7 @@ impl Speaker {
         let Some(neighbour) = self.neighbours.remove(&id) else {
             return;
         };
-        self.requests.forget(id);
+        let orphans = self.requests.forget(id);
         self.penalties.retain(|(_, other), _| *other != id);
         if let Some(link) = self.links.get_mut(&neighbour.link) {
             link.neighbours.remove(&id);
@@ -170,6 +170,12 @@ impl Speaker {
                 entry.remove(id);
             }
             self.reconsider(prefix, now);
+        }
+        for about in orphans {
+            // Nobody who was asked can answer any more; what was lost just now asks by itself.
+            if self.requests.get(about).is_some_and(|it| it.tries == 0) {
+                self.send_request(about, now);
+            }
         }
     }
 }

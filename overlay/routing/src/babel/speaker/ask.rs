@@ -193,7 +193,7 @@ impl Speaker {
         if let Some(mail) = self.mail_of(to) {
             mail.request(about, asking, now);
         }
-        self.requests.hasten(about, now);
+        self.requests.hasten(about, to, now);
         self.count(Count::RequestSent);
     }
 
@@ -220,7 +220,7 @@ impl Speaker {
             Need::Lost => self.whom_to_ask(about, tries),
             Need::None => self.whom_to_pass_on(about, tries).into_iter().collect(),
         };
-        self.requests.handle_sent(about, now);
+        self.requests.handle_sent(about, &to, now);
         if to.is_empty() {
             self.count(Count::RequestDied);
         }

@@ -7,6 +7,7 @@
 //! Values are taken when the packet is written, never before ([`super::saying`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use mesh_base::time::Moment;
 
@@ -26,7 +27,7 @@ use crate::babel::wire::writer::{Pushed, Writer};
 use crate::babel::words::{Metric, Prefix};
 
 /// A stamp older than this is not echoed: the round trip would mean nothing.
-const ECHO_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+const ECHO_AGE_MAX: Duration = Duration::from_secs(60);
 
 impl Speaker {
     /// Returns the next packet to send.
@@ -320,7 +321,12 @@ impl Speaker {
         let pause = match opaque {
             None => BLIND_REPEAT,
             Some(_) => {
-                (ACK_WITHIN + ACK_SLACK + 2 * patience)
+                let promised = if link.asks_for_table() {
+                    Duration::ZERO
+                } else {
+                    ACK_WITHIN
+                };
+                (promised + ACK_SLACK + 2 * patience)
                     * 2_u32.pow(u32::from(tries.min(ACK_DOUBLINGS)))
             }
         };
