@@ -331,7 +331,7 @@ mod tests {
         secrets.add("recipe", b"flour, water, salt");
         assert_eq!(secrets.first_in(b"...., water, ...."), Some(("recipe", 4)));
         assert_eq!(secrets.first_in(b"....water, ...."), None);
-        let frames = [frame(0, b"xflour, wax"), frame(0, b"yflour, way")];
+        let frames = [frame(0, b"xflour, wx"), frame(0, b"yflour, wy")];
         let found = secrets.count_in(frames.iter());
         assert_eq!((found.of("recipe"), found.of("other")), (1, 0));
     }
