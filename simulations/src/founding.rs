@@ -132,6 +132,8 @@ impl Identity {
                     cpu_millis: slots * 500,
                     disk_mib: slots * 1024,
                 },
+                station: mesh_routing::neighbours::Station::Core,
+                inbound_max: mesh_routing::neighbours::limits::INBOUND_MAX,
                 version: "sim".to_owned(),
             },
             recipes: vec![Recipe::parse(RECIPE).map_err(|error| error.to_string())?],
@@ -224,6 +226,7 @@ impl Org {
             sequence: 1,
             control: vec![address_of(first)],
             wireguard: Vec::new(),
+            leaf: false,
         };
         let contact = SignedContact::sign(contact, &master);
         let member = |(index, (slots, skew_ms)): (usize, &(u32, i64))| {

@@ -8,6 +8,8 @@
 //!  eth0       eth0        eth0        eth0     10.77.0.1 … 10.77.0.N
 //!  home 1     home 2      home 3      home 4
 //! ```
+//! Or homes behind routers of all kinds, joined by an Internet: see [`crate::nat_router`].
+//!
 //! A home is a network of its own, or a whole machine that can be pulled from its plug: processes
 //! and mounts of its own too, all gone at once, while its disk stays. The test is root in a user
 //! namespace of its own, and needs no more: see [`crate::ground`]. Namespaces end with their last
@@ -24,6 +26,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::home::Home;
+use crate::nat::{NatKind, Traits};
+use crate::nat_router::{self, Router, make_internet};
 use crate::processes;
 use crate::until::until;
 
@@ -49,6 +53,8 @@ pub struct Lab {
     homes: Vec<Home>,
     /// Processes that hold the homes' namespaces open.
     holders: Vec<Holder>,
+    /// What leads each home to the Internet; none on a street.
+    routers: Vec<Router>,
 }
 
 impl Lab {
@@ -80,11 +86,65 @@ impl Lab {
             kind,
             homes: Vec::new(),
             holders: Vec::new(),
+            routers: Vec::new(),
         };
         for (number, name) in (1..).zip(names) {
-            lab.build(number, name, folder.join(name), programs)?;
+            lab.build(name, folder.join(name), programs)?;
+            wire(number, lab.holder(name)?, lab.home(name)?)?;
         }
         Ok(lab)
+    }
+
+    /// Builds homes, each behind a router of its kind, on an Internet instead of a street.
+    ///
+    /// # Errors
+    /// A namespace, a link or a rule cannot be made.
+    pub fn behind(
+        homes: &[(&str, NatKind)],
+        folder: &Path,
+        programs: &Path,
+    ) -> anyhow::Result<Self> {
+        let boxes: Vec<_> = homes
+            .iter()
+            .map(|(name, kind)| (*name, kind.boxes()))
+            .collect();
+        Self::behind_boxes(&boxes, folder, programs)
+    }
+
+    /// Builds homes, each behind these boxes, from the home outwards.
+    ///
+    /// # Errors
+    /// A namespace, a link or a rule cannot be made.
+    pub fn behind_boxes(
+        homes: &[(&str, Vec<Traits>)],
+        folder: &Path,
+        programs: &Path,
+    ) -> anyhow::Result<Self> {
+        let most = usize::from(nat_router::HOMES_MAX);
+        ensure!(homes.len() <= most, "an Internet has at most {most} homes");
+        make_internet()?;
+        let mut lab = Self {
+            kind: Kind::Network,
+            homes: Vec::new(),
+            holders: Vec::new(),
+            routers: Vec::new(),
+        };
+        for (number, (name, boxes)) in (1..).zip(homes) {
+            lab.build(name, folder.join(name), programs)?;
+            let router = Router::new(boxes, number, lab.holder(name)?);
+            lab.routers
+                .push(router.with_context(|| format!("cannot lead {name} out"))?);
+        }
+        Ok(lab)
+    }
+
+    /// Returns what leads a home to the Internet.
+    ///
+    /// # Errors
+    /// There is no such home, or it stands on a street.
+    pub fn router(&self, name: &str) -> anyhow::Result<&Router> {
+        let router = self.routers.get(self.number(name)? - 1);
+        router.with_context(|| format!("{name} stands on a street"))
     }
 
     /// Returns a home by its name.
@@ -112,11 +172,14 @@ impl Lab {
         ip(&format!("link set v{} up", self.number(name)?))
     }
 
-    /// Returns a home's address on the street.
+    /// Returns a home's address on the street, or the one that the Internet knows.
     ///
     /// # Errors
     /// There is no such home.
     pub fn address(&self, name: &str) -> anyhow::Result<Ipv4Addr> {
+        if let Ok(router) = self.router(name) {
+            return Ok(router.address());
+        }
         let number = u8::try_from(self.number(name)?).context("a street has few homes")?;
         Ok(Ipv4Addr::new(10, 77, 0, number))
     }
@@ -165,13 +228,7 @@ impl Lab {
         Ok(at.with_context(|| format!("{name} is not on this street"))? + 1)
     }
 
-    fn build(
-        &mut self,
-        number: usize,
-        name: &str,
-        folder: PathBuf,
-        programs: &Path,
-    ) -> anyhow::Result<()> {
+    fn build(&mut self, name: &str, folder: PathBuf, programs: &Path) -> anyhow::Result<()> {
         let holder = Holder::start(self.kind)?;
         holder.lead_to(&folder)?;
         let way = |space: &str| format!("{}/{space}", way_into(&folder).display());
@@ -181,10 +238,9 @@ impl Lab {
             entry.push(format!("--mount={}", way("mnt")));
         }
         entry.push("--".to_owned());
-        let home = Home::new(name, folder, programs).entered_by(entry);
-        wire(number, holder.pid, &home)?;
+        self.homes
+            .push(Home::new(name, folder, programs).entered_by(entry));
         self.holders.push(holder);
-        self.homes.push(home);
         Ok(())
     }
 }

@@ -10,7 +10,13 @@
 //! | [`transcript`] | the first order from end to end, as the README tells it |
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
+//! | [`nat`], [`nat_rules`], [`nat_router`] | kinds of home routers, what they do, where they stand |
+//! | [`nat_look`] | what such a router does, seen from both sides of it (RFC 5780) |
+//! | [`link`], [`too_big`] | what a slow, lossy, narrow line does to packets |
+//! | [`line`], [`tunnel`] | such a line between two namespaces |
+//! | [`inside`] | work done in another namespace by the test itself |
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
+//! | [`tap`] | hears every frame at a home, and looks for what must not be seen |
 //! | [`ground`] | which namespaces and which user a test runs under |
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`yard`] | routers in network namespaces, joined by cables |
@@ -31,7 +37,14 @@ pub mod ground;
 pub mod hand;
 pub mod home;
 pub mod hunt;
+pub mod inside;
 pub mod lab;
+pub mod line;
+pub mod link;
+pub mod nat;
+pub mod nat_look;
+pub mod nat_router;
+pub mod nat_rules;
 pub mod probe;
 pub mod processes;
 pub mod pulse;
@@ -39,6 +52,9 @@ pub mod routers;
 pub mod runner;
 pub mod said;
 pub mod syscalls;
+pub mod tap;
+pub mod too_big;
 pub mod transcript;
+pub mod tunnel;
 pub mod until;
 pub mod yard;

@@ -50,7 +50,10 @@ impl Cast {
     }
 
     /// Returns the provider's node that runs the service.
-    fn provider(&self) -> anyhow::Result<&Home> {
+    ///
+    /// # Errors
+    /// It is on no node that plays.
+    pub fn provider(&self) -> anyhow::Result<&Home> {
         let shown = self
             .bakery
             .quietly()

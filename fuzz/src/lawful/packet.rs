@@ -18,6 +18,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     let peer_plan = PeerPlan {
         role: Role::Neighbour,
         drains: false,
+        leaf: false,
         address: PEER,
         x25519: [1; 32],
         endpoints: Vec::new(),
@@ -28,6 +29,7 @@ static TABLE: LazyLock<Table> = LazyLock::new(|| {
     };
     Table::from_plan(&Plan {
         own: OWN,
+        leaf: false,
         peers: BTreeMap::from([(peer(), peer_plan)]),
         services: BTreeMap::from([(SERVICE, peer())]),
         instances: BTreeMap::from([(digest(1), instance)]),

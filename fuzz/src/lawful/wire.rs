@@ -39,6 +39,7 @@ pub fn contact() -> SignedContact {
             ([192, 0, 2, 1], 7655).into(),
             ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 7655).into(),
         ],
+        leaf: true,
     };
     SignedContact::sign(contact, node_key())
 }

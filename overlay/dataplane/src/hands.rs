@@ -185,6 +185,9 @@ impl<'a> Hands<'a> {
         // Also without a session: a cookie may have been made.
         let begins = datagram.first() == Some(&INITIATION);
         self.hand_on(live, back.filter(|_| begins), now);
+        if found.is_none() {
+            self.shared.drop_packet(DropReason::Stranger);
+        }
         let (peer, received) = (found?, received?);
         if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
             listener.handle_up(peer.node);
@@ -206,6 +209,10 @@ impl<'a> Hands<'a> {
         let mark = Ecn::of(bytes);
         let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
         if let Some(talk) = talk::read(&packet) {
+            // A link has two ends: nobody speaks there in a third one's name.
+            if talk.source != talk::link_local(from.address) {
+                return Err(DropReason::Source);
+            }
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {

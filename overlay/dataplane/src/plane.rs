@@ -182,6 +182,7 @@ impl Dataplane {
             .map_err(|source| PlaneError::Bind { address, source })?;
         let plan = Plan {
             own: Ipv6Addr::UNSPECIFIED,
+            leaf: false,
             peers: BTreeMap::new(),
             services: BTreeMap::new(),
             instances: BTreeMap::new(),
@@ -257,6 +258,21 @@ impl Dataplane {
                 .filter(|(prefix, next)| !fib.set(*prefix, *next));
             refused.count()
         })
+    }
+
+    /// Sets the neighbour through which a leaf reaches everybody else.
+    pub fn set_aggregate(&self, next: Option<NodeId>) {
+        self.change_fib(|fib| fib.set_aggregate(next));
+    }
+
+    /// Returns over which neighbour how many destinations are reached, as [`Fib::routed_counts`].
+    pub fn routed_counts(&self) -> BTreeMap<NodeId, u32> {
+        self.shared.live().fib.routed_counts()
+    }
+
+    /// Returns whether anybody is reached over a neighbour other than these.
+    pub fn leads_past(&self, neighbours: &BTreeSet<NodeId>) -> bool {
+        self.shared.live().fib.leads_past(neighbours)
     }
 
     /// Sets the neighbours whose parcels may pass through us: none at the start.

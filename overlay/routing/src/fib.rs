@@ -67,6 +67,25 @@ impl Fib {
             .or(self.aggregate)
     }
 
+    /// Returns over which neighbour how many destinations are reached. A leaf finds everybody by
+    /// its aggregate, so nothing else counts there.
+    pub fn routed_counts(&self) -> BTreeMap<NodeId, u32> {
+        if let Some(next) = self.aggregate {
+            return BTreeMap::from([(next, 1)]);
+        }
+        let mut counts = BTreeMap::new();
+        for next in self.next.values() {
+            let count: &mut u32 = counts.entry(*next).or_default();
+            *count = count.saturating_add(1);
+        }
+        counts
+    }
+
+    /// Returns whether anybody is reached over a neighbour other than these.
+    pub fn leads_past(&self, neighbours: &BTreeSet<NodeId>) -> bool {
+        self.next.values().any(|next| !neighbours.contains(next))
+    }
+
     /// Returns how many destinations have an entry.
     pub fn len(&self) -> usize {
         self.next.len()
@@ -123,6 +142,20 @@ mod tests {
         assert_eq!(fib.next_hop(address(3)), Some(node(1)));
         assert_eq!(fib.next_hop("fd73::1".parse().unwrap()), None);
         assert_eq!(fib.next_hop("2001:db8::1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn what_is_routed_over_a_neighbour_is_counted() {
+        let mut fib = Fib::default();
+        for (last, next) in [(1, 1), (2, 1), (3, 2)] {
+            fib.set(prefix(last), Some(node(next)));
+        }
+        let counts = BTreeMap::from([(node(1), 2), (node(2), 1)]);
+        assert_eq!(fib.routed_counts(), counts);
+        assert!(fib.leads_past(&BTreeSet::from([node(1)])));
+        assert!(!fib.leads_past(&BTreeSet::from([node(1), node(2)])));
+        fib.set_aggregate(Some(node(2)));
+        assert_eq!(fib.routed_counts(), BTreeMap::from([(node(2), 1)]));
     }
 
     #[test]

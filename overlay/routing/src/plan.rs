@@ -14,6 +14,8 @@ use mesh_base::identity::NodeId;
 pub struct Plan {
     /// This node's own overlay address.
     pub own: Ipv6Addr,
+    /// Whether this node is a leaf: it has a few uplinks, and nothing passes through it.
+    pub leaf: bool,
     /// Every node that we keep a WireGuard session with.
     pub peers: BTreeMap<NodeId, PeerPlan>,
     /// Who holds which service now, from the newest valid holder records; may name ourselves.
@@ -42,6 +44,9 @@ pub struct PeerPlan {
     pub role: Role,
     /// Whether the link is to cost so much that everything finds another way: it will be given up.
     pub drains: bool,
+    /// Whether it is a leaf: as a neighbour it is told that everybody is reached through us, and
+    /// not who.
+    pub leaf: bool,
     /// Its overlay address: the only source it may use, besides services that it holds.
     pub address: Ipv6Addr,
     /// Its WireGuard public key.

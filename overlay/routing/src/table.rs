@@ -47,11 +47,11 @@ pub enum DropReason {
     Malformed,
     /// An address outside of the two prefixes: link-local chatter, multicast, strangers.
     Foreign,
-    /// A source address that the origin may not use.
+    /// A source address that the origin may not use; a parcel's that is no member's.
     Source,
     /// A destination that nobody we know holds.
     Unreachable,
-    /// From a peer, to another peer.
+    /// From a peer, to another peer: in clear, or a parcel inside of a parcel.
     Transit,
     /// Back to where it came from.
     Loop,
@@ -73,11 +73,16 @@ pub enum DropReason {
     HopLimit,
     /// Routing talk that did not come over its link's own underlay.
     Relayed,
+    /// A parcel of a neighbour that may still go by what our former life told it.
+    Former,
+    /// A datagram that belongs to no session: of somebody whom we do not know, or of one that is
+    /// over.
+    Stranger,
 }
 
 impl DropReason {
     /// Every reason, in the order of its discriminant.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Malformed,
         Self::Foreign,
         Self::Source,
@@ -93,6 +98,8 @@ impl DropReason {
         Self::Detached,
         Self::HopLimit,
         Self::Relayed,
+        Self::Former,
+        Self::Stranger,
     ];
 
     /// Returns one word for counters.
@@ -113,6 +120,8 @@ impl DropReason {
             Self::Detached => "detached",
             Self::HopLimit => "hop_limit",
             Self::Relayed => "relayed",
+            Self::Former => "former",
+            Self::Stranger => "stranger",
         }
     }
 }
@@ -257,6 +266,7 @@ mod tests {
         let peer = |address| PeerPlan {
             role: Role::Neighbour,
             drains: false,
+            leaf: false,
             address,
             x25519: [0; 32],
             endpoints: Vec::new(),
@@ -267,6 +277,7 @@ mod tests {
         };
         Table::from_plan(&Plan {
             own: OWN,
+            leaf: false,
             peers: BTreeMap::from([(node(2), peer(ALICE)), (node(3), peer(BOB))]),
             services: BTreeMap::from([
                 (ALICES, node(2)),

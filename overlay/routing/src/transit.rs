@@ -83,7 +83,7 @@ pub fn judge<'a>(
         return Transit::Drop(DropReason::HopLimit);
     }
     if !fib.takes_transit(&from) {
-        return Transit::Drop(DropReason::Transit);
+        return Transit::Drop(DropReason::Former);
     }
     match fib.next_hop(destination) {
         None => Transit::Drop(DropReason::Unreachable),
@@ -221,7 +221,7 @@ mod tests {
                 Transit::Drop(reason) => Err(reason),
             }
         };
-        assert_eq!(judged(&through, 1), Err(DropReason::Transit));
+        assert_eq!(judged(&through, 1), Err(DropReason::Former));
         assert_eq!(judged(&through, 2), Ok(Some(node(3))));
         assert_eq!(judged(&here, 1), Ok(None), "what is for us is ours");
     }

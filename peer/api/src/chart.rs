@@ -109,6 +109,7 @@ pub fn links(links: &[LinkRow]) -> String {
         vec![
             link.name.clone(),
             way(&link.way),
+            reason(link),
             or_none(link.endpoint),
             rtt(seen.and_then(|seen| seen.rtt_us)),
             seen.map_or_else(
@@ -124,10 +125,18 @@ pub fn links(links: &[LinkRow]) -> String {
         ]
     });
     let heads = [
-        "NAME", "WAY", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT", "RECEIVED", "SENT",
-        "RELAYED",
+        "NAME", "WAY", "LINK", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT", "RECEIVED",
+        "SENT", "RELAYED",
     ];
     table(&heads, rows.collect())
+}
+
+fn reason(link: &LinkRow) -> String {
+    let why = link.place.as_deref().unwrap_or(NONE);
+    if link.leaf {
+        return format!("{why}, leaf");
+    }
+    why.to_owned()
 }
 
 fn way(way: &Way) -> String {

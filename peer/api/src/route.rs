@@ -112,6 +112,13 @@ pub struct LinkRow {
     pub address: Ipv6Addr,
     /// How packets go to it.
     pub way: Way,
+    /// Why there is a link: `everybody` in a small mesh, `near`, `random`, `trial`, `inbound` if
+    /// the other chose it, `draining`; none if there is to be none.
+    pub place: Option<String>,
+    /// Whether it is a leaf: nothing passes through it.
+    pub leaf: bool,
+    /// What the choice of neighbours says of it, in one sentence.
+    pub why: String,
     /// Where its datagrams come from, if they ever came directly.
     pub endpoint: Option<SocketAddr>,
     /// Milliseconds since its last authenticated datagram, on whatever way.

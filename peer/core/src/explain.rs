@@ -21,7 +21,7 @@ use mesh_base::time::Wall;
 use mesh_routing::babel::explain::{NeighbourView, RouteView, WayView};
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
-use mesh_routing::babel::words::Metric;
+use mesh_routing::babel::words::{Metric, Prefix};
 use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
@@ -315,9 +315,14 @@ impl Node {
             }
             _ => {
                 let known: BTreeSet<&str> = rows.iter().map(|row| row.prefix.as_str()).collect();
+                // A leaf finds everybody else where its uplinks are.
+                let default = seen.iter().any(|it| {
+                    it.view.prefix == Prefix::NODES && it.view.selected != Selected::None
+                });
                 let lost = self.planned().filter_map(|(node, address)| {
                     let prefix = prefix_of(&address);
-                    (!known.contains(prefix.as_str())).then(|| self.lost_row(&node, prefix))
+                    let there = default || known.contains(prefix.as_str());
+                    (!there).then(|| self.lost_row(&node, prefix))
                 });
                 let lost: Vec<RouteRow> = lost.collect();
                 rows.extend(lost);
@@ -417,7 +422,11 @@ impl Node {
             },
             None => Way::None,
         };
+        let chosen = self.neighbours.explain(&seen.peer, self.now.mono);
         Some(LinkRow {
+            place: chosen.place.map(|place| place.word().to_owned()),
+            leaf: self.leaves.contains(&seen.peer),
+            why: chosen.to_string(),
             name: self.full_name(&seen.peer),
             node: seen.peer,
             address: self.overlay_address(&seen.peer)?,

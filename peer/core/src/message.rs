@@ -44,6 +44,9 @@ pub struct Contact {
     pub control: Vec<SocketAddr>,
     /// UDP addresses of its WireGuard socket.
     pub wireguard: Vec<SocketAddr>,
+    /// Whether it carries nobody else's packets: it chooses its uplinks, and nobody chooses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leaf: bool,
 }
 
 /// A [`Contact`] under its node's signature.

@@ -1,20 +1,20 @@
 //! Whom we keep links with: feeds the machine that chooses, and tells the other side.
 //!
 //! ```text
-//!  contacts ─► known ┐                          ┌─► role and drain in the data plane's plan
-//!  LinkSeen ─► up, down ├─► Neighbours ─► action ┤
-//!  control lane ─► rtt ┘        ▲                └─► Link(Wanted / Unwanted) to the other side
-//!                               └── Link(Wanted / Unwanted / Redirect) of the other side
+//!  contacts ─► known, leaves ──┐                 ┌─► role and drain in the data plane's plan
+//!  LinkSeen ─► up, down, routed ├─► Neighbours ──┤
+//!  control lane ─► rtt ────────┘        ▲        └─► Link(Wanted / Unwanted) to the other side
+//!                                       └── Link(Wanted / Unwanted / Redirect) of the other side
 //! ```
 //! The choice itself is [`mesh_routing::neighbours`]. A link takes two: who chose somebody says so
 //! on the control lane, and repeats it. In a small mesh everybody is everybody's neighbour, so
-//! nothing is said. Wishes are no promises: a lost one is repeated, a false one costs the room of
-//! one link.
+//! nothing is said but by leaves. Wishes are no promises: a lost one is repeated, a false one costs
+//! the room of one link.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_base::identity::NodeId;
-use mesh_routing::neighbours::{Action, Verdict};
+use mesh_routing::neighbours::{Action, Station, Verdict};
 
 use crate::limits::{LINK_SILENT_MS_MAX, WISH_INTERVAL};
 use crate::message::{LinkWish, Message};
@@ -23,15 +23,25 @@ use crate::node::Node;
 impl Node {
     /// Tells the choice who may be chosen: members in standing whose addresses are known.
     pub(crate) fn know_neighbours(&mut self) {
-        let contacts = self.peers.contacts().map(|contact| contact.contact.node);
-        let eligible: BTreeSet<NodeId> = contacts
-            .filter(|node| *node != self.id && self.in_standing(node))
-            .collect();
-        if eligible != self.eligible {
-            self.neighbours.handle_known(&eligible, self.now.mono);
-            self.eligible = eligible;
+        let contacts = self.peers.contacts().map(|contact| &contact.contact);
+        let known = contacts.filter(|it| it.node != self.id && self.in_standing(&it.node));
+        let known: BTreeMap<NodeId, bool> = known.map(|it| (it.node, it.leaf)).collect();
+        let of = |leaf: bool| -> BTreeSet<NodeId> {
+            let some = known.iter().filter(|(_, is_leaf)| **is_leaf == leaf);
+            some.map(|(node, _)| *node).collect()
+        };
+        let (cores, leaves) = (of(false), of(true));
+        if cores != self.eligible || leaves != self.leaves {
+            self.neighbours.handle_all(&cores, &leaves, self.now.mono);
+            self.eligible = cores;
+            self.leaves = leaves;
             self.follow_neighbours();
         }
+    }
+
+    /// Whether this node carries nobody else's packets.
+    pub(crate) fn is_leaf(&self) -> bool {
+        self.config.station == Station::Leaf
     }
 
     /// Lets the choice see what the data plane and the control lane have measured.
@@ -46,6 +56,7 @@ impl Node {
             } else {
                 self.neighbours.handle_down(node, now);
             }
+            self.neighbours.handle_routed(node, link.routed_count, now);
         }
         for (node, peer) in self.peers.connected() {
             if let Some(rtt_us) = peer.rtt_us {
@@ -104,10 +115,17 @@ impl Node {
 
     /// Says what we want of a link, if that is ours to say and not plain anyway.
     fn tell_wish(&mut self, node: NodeId, wish: LinkWish) {
-        let plain = self.neighbours.is_small()
-            || (wish == LinkWish::Wanted && !self.neighbours.is_ours(&node));
+        // Among ourselves; a leaf does not know how many others we know.
+        let small = self.neighbours.is_small() && !self.leaves.contains(&node);
+        let plain = small || (wish == LinkWish::Wanted && !self.neighbours.is_ours(&node));
         if !plain && self.peers.peer(&node).is_some() {
-            self.out.send(node, Message::Link(wish));
+            // Behind our contact, without which the other side would not know us.
+            self.out.send_durable(node, Message::Link(wish));
         }
+    }
+
+    /// Tells a node that has just connected what we want of it.
+    pub(crate) fn greet_neighbour(&mut self, node: NodeId) {
+        self.tell_wish(node, LinkWish::Wanted);
     }
 }

@@ -35,7 +35,7 @@ use mesh_ledger::gate::Verifier;
 use mesh_ledger::ledger::{Ledger, LedgerError};
 use mesh_ledger::record::{Body, RecordId};
 use mesh_routing::access::CONTROL_PORT;
-use mesh_routing::neighbours::Neighbours;
+use mesh_routing::neighbours::{Neighbours, Station};
 use mesh_routing::table::DropReason;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -64,6 +64,10 @@ pub struct NodeConfig {
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
     pub capacity: Amount,
+    /// Whether it carries other nodes' packets.
+    pub station: Station,
+    /// Most overlay links that others choose.
+    pub inbound_max: usize,
     /// The program's version, for `status`.
     pub version: String,
 }
@@ -141,6 +145,8 @@ pub struct Node {
     pub(crate) neighbours: Neighbours,
     /// Whom the neighbours may be chosen from, as last told.
     pub(crate) eligible: BTreeSet<NodeId>,
+    /// Known nodes that are leaves, likewise.
+    pub(crate) leaves: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
     /// What routing told us last.
@@ -167,14 +173,7 @@ pub(crate) struct Underlay {
 impl Node {
     /// Makes a node from what its journal holds, in order.
     pub fn new(setup: Setup, journal: &[Vec<u8>], now: Now) -> Result<Self, NodeError> {
-        let mut entries = Vec::with_capacity(journal.len());
-        for (index, bytes) in journal.iter().enumerate() {
-            let entry = Entry::from_bytes(bytes).map_err(|source| NodeError::Entry {
-                entry: index as u64 + 1,
-                source,
-            })?;
-            entries.push(entry);
-        }
+        let entries = read(journal)?;
         let chain = entries.iter().rev().find_map(|entry| match entry {
             Entry::Chain(chain) => Some(chain.clone()),
             _ => None,
@@ -205,8 +204,9 @@ impl Node {
             underlay: Underlay::default(),
             links: BTreeMap::new(),
             dropped: Vec::new(),
-            neighbours: Neighbours::new(id, seed_of_neighbours(&setup.seed)),
+            neighbours: neighbours_of(id, &setup.config, setup.seed, now.mono),
             eligible: BTreeSet::new(),
+            leaves: BTreeSet::new(),
             wish_next: now.mono,
             routing: RoutingKnown::default(),
             last_plan: None,
@@ -245,6 +245,9 @@ impl Node {
             Input::Persisted(position) => self.out.handle_persisted(position),
             Input::Connected { peer, chain, seen } => self.connected(peer, &chain, seen),
             Input::Disconnected { peer } => self.disconnected(peer),
+            Input::Found { peer, addresses } => {
+                self.peers.handle_found(&peer, addresses, now.mono);
+            }
             Input::GateRefused { reason } => self.note_refusal(reason),
             Input::Message { from, message } => self.message(from, message),
             Input::Garbled { from } => self.garbled_by(from),
@@ -582,6 +585,7 @@ impl Node {
             own.contact.control == self.underlay.control
                 && own.contact.wireguard == self.underlay.wireguard
                 && own.contact.chain == self.chain
+                && own.contact.leaf == self.is_leaf()
         });
         if unchanged || self.underlay.control.is_empty() {
             return;
@@ -594,6 +598,7 @@ impl Node {
             sequence: wall.max(newest.saturating_add(1)),
             control: self.underlay.control.clone(),
             wireguard: self.underlay.wireguard.clone(),
+            leaf: self.is_leaf(),
         };
         let signed = SignedContact::sign(contact, &self.secret);
         self.peers.handle_contact(signed.clone(), self.now.mono);
@@ -631,10 +636,22 @@ impl Node {
     }
 }
 
-/// The choice of neighbours has a seed of its own: what it draws changes nothing elsewhere.
-fn seed_of_neighbours(seed: &[u8; 32]) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = *seed;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+/// Reads every entry of a journal.
+fn read(journal: &[Vec<u8>]) -> Result<Vec<Entry>, NodeError> {
+    let entries = journal.iter().zip(1..);
+    let entries = entries.map(|(bytes, entry)| {
+        Entry::from_bytes(bytes).map_err(|source| NodeError::Entry { entry, source })
+    });
+    entries.collect()
+}
+
+fn neighbours_of(id: NodeId, config: &NodeConfig, seed: [u8; 32], now: Moment) -> Neighbours {
+    // The choice has a seed of its own: what it draws changes nothing elsewhere.
+    let [.., a, b, c, d, e, f, g, h] = seed;
+    let mut neighbours = Neighbours::new(id, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
+    neighbours.handle_station(config.station, now);
+    neighbours.handle_inbound_max(config.inbound_max);
+    neighbours
 }
 
 /// Whether a kind of document is written by an organisation's leader, under its term.

@@ -53,6 +53,7 @@ impl Node {
     fn overlay_plan(&mut self) -> Plan {
         Plan {
             own: self.address,
+            leaf: self.is_leaf(),
             peers: self.overlay_peers(),
             services: self.overlay_services(),
             instances: self.overlay_instances(),
@@ -63,7 +64,7 @@ impl Node {
     fn overlay_peers(&self) -> BTreeMap<NodeId, PeerPlan> {
         let mut peers = BTreeMap::new();
         // Whose certificate has ended gets no packets either.
-        for node in &self.eligible {
+        for node in self.eligible.union(&self.leaves) {
             let known = self.roster.member(node).zip(self.peers.contact(node));
             let Some((member, contact)) = known else {
                 continue;
@@ -72,6 +73,7 @@ impl Node {
             let plan = PeerPlan {
                 role: place.map_or(Role::Far, |_| Role::Neighbour),
                 drains: place == Some(Place::Draining),
+                leaf: contact.contact.leaf,
                 address: member.address.0,
                 x25519: node.key().to_x25519(),
                 endpoints: contact.contact.wireguard.clone(),

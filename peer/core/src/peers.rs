@@ -14,7 +14,7 @@ use crate::limits::{
     CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, MOVE_INTERVAL, MOVES_MAX, PEERS_MAX,
     PING_INTERVAL,
 };
-use crate::message::SignedContact;
+use crate::message::{CONTACT_ADDRESSES_MAX, SignedContact};
 
 /// A connected peer.
 #[derive(Debug, Clone)]
@@ -62,6 +62,8 @@ pub struct Peers {
     connected: BTreeMap<NodeId, Peer>,
     contacts: BTreeMap<NodeId, SignedContact>,
     dials: BTreeMap<NodeId, Dial>,
+    /// Where the local network says that a node with a contact is.
+    found: BTreeMap<NodeId, Vec<SocketAddr>>,
     /// How many newer contacts a node may still send, and since when.
     budgets: BTreeMap<NodeId, (u32, Moment)>,
     token: u64,
@@ -129,7 +131,24 @@ impl Peers {
         self.connected.remove(node);
         self.contacts.remove(node);
         self.dials.remove(node);
+        self.found.remove(node);
         self.budgets.remove(node);
+    }
+
+    /// Notes where the local network says that a node is. Strangers are left out, so that nobody
+    /// there can send us anywhere for somebody whom we would not know.
+    pub fn handle_found(&mut self, node: &NodeId, addresses: Vec<SocketAddr>, now: Moment) {
+        if !self.contacts.contains_key(node) {
+            return;
+        }
+        let addresses: Vec<SocketAddr> =
+            addresses.into_iter().take(CONTACT_ADDRESSES_MAX).collect();
+        let before = self.found.insert(*node, addresses.clone());
+        // Who says the same again and again does not make us ask more often.
+        if before.as_ref() != Some(&addresses) && !self.connected.contains_key(node) {
+            let wait = DIAL_WAIT_MIN;
+            self.dials.insert(*node, Dial { wait, next: now });
+        }
     }
 
     /// Takes in a verified contact.
@@ -190,10 +209,13 @@ impl Peers {
             Dialled::InVain
         };
         dial.wait = (dial.wait * 2).min(DIAL_WAIT_MAX);
-        let addresses = contacts
-            .get(node)
-            .map(|contact| contact.contact.control.clone());
-        addresses.map(|addresses| (*node, addresses, before))
+        let mut addresses = contacts.get(node)?.contact.control.clone();
+        for address in self.found.get(node).into_iter().flatten() {
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
+        Some((*node, addresses, before))
     }
 
     /// Returns a peer to ping now and the token to send.
@@ -268,6 +290,7 @@ mod tests {
             sequence,
             control: vec!["10.0.0.1:1".parse().unwrap()],
             wireguard: Vec::new(),
+            leaf: false,
         };
         let signature = SecretKey::from_seed([byte; 32]).sign(Context::Contact, b"");
         SignedContact { contact, signature }
@@ -283,6 +306,22 @@ mod tests {
         assert!(peers.poll_dial(0, second).is_some());
         let third = peers.next_deadline().unwrap();
         assert_eq!(third.since(second), DIAL_WAIT_MIN * 2);
+    }
+
+    #[test]
+    fn who_is_found_nearby_is_dialled_there_too_and_strangers_are_not() {
+        let mut peers = Peers::default();
+        let nearby: Vec<SocketAddr> = vec!["10.0.0.9:9".parse().unwrap()];
+        peers.handle_contact(contact(1, 1), Moment(0));
+        assert!(peers.poll_dial(0, Moment(0)).is_some());
+        assert!(peers.poll_dial(0, Moment(0)).is_none());
+        peers.handle_found(&node(1), nearby.clone(), Moment(0));
+        peers.handle_found(&node(2), nearby.clone(), Moment(0));
+        let (who, addresses, _) = peers.poll_dial(0, Moment(0)).unwrap();
+        assert_eq!(who, node(1));
+        assert!(addresses.contains(&nearby[0]) && addresses.len() == 2);
+        peers.handle_found(&node(1), nearby, Moment(0));
+        assert!(peers.poll_dial(0, Moment(0)).is_none(), "nothing is new");
     }
 
     #[test]

@@ -55,6 +55,13 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// Somebody on the local network says that a peer can be reached there; nothing proves it.
+    Found {
+        /// The peer.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
+    },
     /// The gate refused somebody, or was refused.
     GateRefused {
         /// Why.
@@ -185,6 +192,9 @@ pub struct LinkSeen {
     pub received_bytes: u64,
     /// Bytes of payload to it.
     pub sent_bytes: u64,
+    /// Nodes that are reached through it; what a leaf has no entry for counts as one, and nothing
+    /// else does.
+    pub routed_count: u32,
 }
 
 /// What the node wants done.

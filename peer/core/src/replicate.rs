@@ -169,6 +169,7 @@ impl Node {
         }
         let run = self.standing.run;
         self.out.send(peer, Message::Hello { run });
+        self.greet_neighbour(peer);
         self.customer_reconnected(peer);
     }
 

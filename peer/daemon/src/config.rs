@@ -11,12 +11,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mesh_compute::settings::{self, SettingsError};
+use mesh_routing::babel::limits::LINKS_MAX;
 use mesh_routing::babel::words::Prefix;
+use mesh_routing::neighbours::{Station, limits};
 
 use crate::machine;
+use crate::swarm::nearby::Nearby;
 
 /// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
 const INTERFACES_MAX: usize = 8;
+/// Most links that others may be let choose: with 16 of our own choice and those interfaces, all
+/// that the speaker has room for.
+const INBOUND_MAX: usize = LINKS_MAX - limits::OURS_MAX - INTERFACES_MAX;
+const _: () = assert!(
+    INBOUND_MAX == 40,
+    "the unit of overlay.inbound_max names it"
+);
 
 /// One known key.
 #[derive(Debug)]
@@ -82,6 +92,11 @@ pub const KEYS: &[Key] = &[
         sentence: "Addresses under which this machine is reachable besides its own interfaces'.",
     },
     Key {
+        name: "network.mdns",
+        unit: "on or off",
+        sentence: "Whether the local network is told of this node and asked for its mesh's others.",
+    },
+    Key {
         name: "names.listen",
         unit: "auto, off, or loopback ADDRESS:PORT, separated by commas",
         sentence: "Where programs of this machine ask for names of the mesh.",
@@ -90,6 +105,16 @@ pub const KEYS: &[Key] = &[
         name: "names.resolved",
         unit: "auto or off",
         sentence: "Whether systemd-resolved, if it runs, is told to ask here for mesh.internal.",
+    },
+    Key {
+        name: "overlay.role",
+        unit: "peer or leaf",
+        sentence: "Whether others' packets pass through (peer), or it has a few uplinks (leaf).",
+    },
+    Key {
+        name: "overlay.inbound_max",
+        unit: "count, at most 40",
+        sentence: "Most links that others choose; who comes then is sent to others.",
     },
     Key {
         name: "babel.interfaces",
@@ -201,10 +226,16 @@ pub struct Config {
     pub tun: TunPlace,
     /// Extra addresses to tell others.
     pub advertise: Vec<std::net::IpAddr>,
+    /// Whether the local network is told of us and asked for others.
+    pub nearby: Nearby,
     /// Where names are answered.
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
     pub resolved: bool,
+    /// Whether other nodes' packets pass through.
+    pub station: Station,
+    /// Most links that others choose.
+    pub inbound_max: usize,
     /// Interfaces with Babel routers of a local network.
     pub babel_interfaces: Vec<String>,
     /// What is believed of those.
@@ -366,11 +397,24 @@ impl Config {
                 _ => None,
             })?,
             advertise: read(&settings, "network.advertise", list)?,
+            nearby: read(&settings, "network.mdns", |text| match text {
+                "on" => Some(Nearby::Asked),
+                "off" => Some(Nearby::Ignored),
+                _ => None,
+            })?,
             names: read(&settings, "names.listen", names_place)?,
             resolved: read(&settings, "names.resolved", |text| match text {
                 "auto" => Some(true),
                 "off" => Some(false),
                 _ => None,
+            })?,
+            station: read(&settings, "overlay.role", |text| match text {
+                "peer" => Some(Station::Core),
+                "leaf" => Some(Station::Leaf),
+                _ => None,
+            })?,
+            inbound_max: read(&settings, "overlay.inbound_max", |text| {
+                text.parse().ok().filter(|count| *count <= INBOUND_MAX)
             })?,
             babel_interfaces: read(&settings, "babel.interfaces", interfaces)?,
             babel_import: read(&settings, "babel.import", prefixes)?,
@@ -406,6 +450,9 @@ fn default(key: &str, home: &Path) -> String {
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
         "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
+        "network.mdns" => "on".to_owned(),
+        "overlay.role" => "peer".to_owned(),
+        "overlay.inbound_max" => limits::INBOUND_MAX.to_string(),
         "software.dir" => "software".to_owned(),
         "log.level" => "info".to_owned(),
         "log.format" => "text".to_owned(),
@@ -602,6 +649,9 @@ mod tests {
             "network.tun=maybe",
             "log.format=xml",
             "network.wireguard_port=70000",
+            "overlay.role=auto",
+            "overlay.inbound_max=41",
+            "overlay.inbound_max=-1",
             "babel.interfaces=a-name-that-is-too-long",
             "babel.interfaces=eth0,eth0",
             "babel.import=2001:db8::",

@@ -8,7 +8,8 @@ use crate::config::Config;
 pub fn start(config: &Config) {
     // libp2p tells its own name at each start of a swarm; ours is in our own lines. boringtun warns
     // of each handshake that is not answered, and a node behind others never answers directly.
-    let quiet = "libp2p_swarm=warn,boringtun=off";
+    // libp2p_mdns takes each cable that is pulled for an error.
+    let quiet = "libp2p_swarm=warn,libp2p_mdns=off,boringtun=off";
     let filter = EnvFilter::new(format!("{quiet},{}", config.log_level));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,22 +4,28 @@
 //! root; run by root, the tests of ordinary users drop to one.
 
 mod access;
+mod behind;
 mod cut;
 mod gate;
+mod hostile;
 mod idle;
 mod interop;
 mod kill;
 mod last_slot;
+mod leaves;
 mod lines;
 mod lost_ways;
 mod names;
+mod nat;
 mod neighbourhood;
 mod order_hot;
 mod packets;
 mod paths;
+mod privacy;
 mod reboot;
 mod ring;
 mod screens;
+mod slow_lines;
 mod street;
 mod survival;
 mod trip;
@@ -105,6 +111,33 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "leaf_lives_on_two_uplinks",
+        deadline: minutes(6),
+        run: leaves::leaf_lives_on_two_uplinks,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "refused_leaf_finds_who_has_room",
+        run: leaves::refused_leaf_finds_who_has_room,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "uplink_that_is_given_up_drains_first",
+        deadline: minutes(6),
+        run: leaves::uplink_that_is_given_up_drains_first,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "mesh_outlives_the_node_it_was_joined_through",
+        run: leaves::mesh_outlives_the_node_it_was_joined_through,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nodes_find_each_other_on_the_local_network",
+        run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
         ..ON_A_STREET
@@ -114,6 +147,16 @@ const TESTS: &[Test] = &[
         deadline: minutes(6),
         alone: true,
         run: lost_ways::relay_that_loses_packets_is_left_and_told,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "relay_hears_neither_bytes_nor_ends",
+        run: privacy::relay_hears_neither_bytes_nor_ends,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "bad_neighbour_is_counted_and_changes_nothing",
+        run: hostile::bad_neighbour_is_counted_and_changes_nothing,
         ..ON_A_STREET
     },
     Test {
@@ -139,6 +182,51 @@ const TESTS: &[Test] = &[
         name: "names_resolve_inside_the_namespace_of_a_user",
         ground: Ground::User,
         run: names::names_resolve_inside_the_namespace_of_a_user,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_leaves_a_home_behind_a_router",
+        run: behind::order_leaves_a_home,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "order_reaches_a_home_behind_a_router",
+        run: behind::order_reaches_a_home,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_routers_are_what_they_say",
+        run: nat::routers_are_what_they_say,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_homes_meet_where_theory_says",
+        run: nat::homes_meet_where_theory_says,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_early_packet_is_forgotten",
+        run: nat::early_packet_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_mapping_is_forgotten",
+        run: nat::mapping_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_is_as_slow_and_lossy_as_asked_for",
+        run: slow_lines::ping_feels_delay_and_loss,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_that_is_narrow_tells_or_is_silent",
+        run: slow_lines::narrow_line_tells_or_is_silent,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "line_has_the_rate_asked_for",
+        run: slow_lines::rate_is_what_was_asked_for,
         ..ON_A_STREET
     },
     Test {

@@ -102,6 +102,7 @@ pub fn plan(own: u8, peers: &[(u8, Option<u16>)]) -> Plan {
         let peer = PeerPlan {
             role: Role::Neighbour,
             drains: false,
+            leaf: false,
             address: address(*number),
             x25519: secret(*number).public().to_x25519(),
             endpoints: endpoints.into_iter().collect(),
@@ -110,6 +111,7 @@ pub fn plan(own: u8, peers: &[(u8, Option<u16>)]) -> Plan {
     });
     Plan {
         own: address(own),
+        leaf: false,
         peers: peers.collect(),
         services: BTreeMap::new(),
         instances: BTreeMap::new(),

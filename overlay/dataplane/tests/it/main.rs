@@ -8,6 +8,8 @@
 )]
 
 mod ground;
+mod hand;
 mod mesh;
 mod overlay;
 mod probes;
+mod relay;

@@ -254,7 +254,7 @@ impl Listener for Ear {
     }
 }
 
-fn speaking(number: u8) -> (Node, Receiver<Spoken>, Receiver<NodeId>) {
+pub fn speaking(number: u8) -> (Node, Receiver<Spoken>, Receiver<NodeId>) {
     let ((talk, talks), (up, ups)) = (sync_channel(8), sync_channel(8));
     let (host, host_tun) = Outside::pair();
     let plane = Dataplane::start(Config {

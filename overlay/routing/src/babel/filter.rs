@@ -4,14 +4,12 @@
 //! |---|---|---|
 //! | native peer | members' own /64s | own, natives', imports as own |
 //! | native, we are the leaf | that, and aggregates of members | its own |
-//! | native, to a leaf | as from a peer | the two aggregates |
+//! | native, to a leaf | as from a peer | own, the two aggregates |
 //! | ordinary | what rules allow, never the overlay's prefixes | what rules allow |
 //! | plain | everything | everything |
 //!
 //! Metrics are claims and are not judged here. Invariant: nothing inside the overlay's two prefixes
 //! is ever believed of a link that is not native or plain.
-//!
-//! Not wired: the daemon has no setting for a leaf yet, so it uses [`Role::Peer`] only.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +38,7 @@ pub enum Role {
     Peer,
     /// We are a leaf: we tell our own prefixes and take an aggregate; nothing passes through us.
     Leaf,
-    /// The neighbour is a leaf: it gets aggregates from us.
+    /// The neighbour is a leaf: it gets aggregates from us, and our own prefixes.
     Uplink,
 }
 
@@ -155,9 +153,9 @@ impl LinkFilter {
         match self {
             Self::Plain => Telling::AsIs,
             Self::Ordinary { export, .. } if allowed(export, prefix) => Telling::AsIs,
-            Self::Ordinary { .. } | Self::Native(Role::Uplink) => Telling::Silent,
-            Self::Native(Role::Leaf) if from == Provenance::Own => Telling::AsIs,
-            Self::Native(Role::Leaf) => Telling::Silent,
+            Self::Ordinary { .. } => Telling::Silent,
+            Self::Native(Role::Leaf | Role::Uplink) if from == Provenance::Own => Telling::AsIs,
+            Self::Native(Role::Leaf | Role::Uplink) => Telling::Silent,
             Self::Native(Role::Peer) if is_aggregate(prefix) => Telling::Silent,
             Self::Native(Role::Peer) => match from {
                 Provenance::Own | Provenance::Inner => Telling::AsIs,

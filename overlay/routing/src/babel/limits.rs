@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::babel::words::Metric;
+
 /// Most links of a speaker: 10 of our choice, 20 of others', some that drain, a few ordinary ones;
 /// and one bit each in a word of 64.
 pub const LINKS_MAX: usize = 64;
@@ -68,6 +70,10 @@ pub const REQUEST_RESEND: Duration = Duration::from_millis(200);
 
 /// The longest pause between two: a part of the mesh that comes back must not wait for it.
 pub const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What a link that drains costs more: as much as twenty sound hops, so that any way around is
+/// shorter; and little enough that fifteen such links in a row, drained from both ends, are a way.
+pub const DRAIN_COST: Metric = Metric(2048);
 
 /// How often a request of ours is sent: for nine seconds in all.
 pub const REQUEST_TRIES: u8 = 7;

@@ -11,6 +11,7 @@ use mesh_base::time::Moment;
 
 use crate::babel::cost::Kind;
 use crate::babel::filter::{LinkFilter, Role};
+use crate::babel::limits::DRAIN_COST;
 use crate::babel::mail::{Mail, UnackedQueue};
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::rtt::RttCost;
@@ -49,6 +50,9 @@ pub struct LinkConfig {
     pub payload_max: usize,
     /// What is believed and told.
     pub filter: LinkFilter,
+    /// Whether it is going to be given up: both ends look for another way, and until there is one
+    /// it carries what it carried.
+    pub drains: bool,
 }
 
 impl LinkConfig {
@@ -67,6 +71,7 @@ impl LinkConfig {
             unicast_hellos: false,
             payload_max: 1232,
             filter: LinkFilter::Native(Role::Peer),
+            drains: false,
         }
     }
 
@@ -82,6 +87,15 @@ impl LinkConfig {
             probed: false,
             filter,
             ..Self::tunnel(address)
+        }
+    }
+
+    /// Returns what is added to the cost of either direction.
+    pub fn drain_cost(&self) -> Metric {
+        if self.drains {
+            DRAIN_COST
+        } else {
+            Metric::ZERO
         }
     }
 

@@ -135,14 +135,17 @@ impl Neighbour {
 
     /// Returns what receiving from it costs.
     pub fn rxcost(&self, config: &LinkConfig) -> Metric {
-        self.heard
-            .rxcost(config.kind, config.base_cost, self.quality)
+        let heard = self
+            .heard
+            .rxcost(config.kind, config.base_cost, self.quality);
+        heard.plus(config.drain_cost())
     }
 
     /// Returns what the way to it costs, from both directions and the round trip.
     pub fn measure(&self, config: &LinkConfig) -> Metric {
         let txcost = self.txcost.map_or(Metric::INFINITY, |(cost, _)| cost);
-        cost::cost(config.kind, self.rxcost(config), txcost, self.rtt.penalty())
+        let more = self.rtt.penalty().plus(config.drain_cost());
+        cost::cost(config.kind, self.rxcost(config), txcost, more)
     }
 
     /// Returns whether both directions work.

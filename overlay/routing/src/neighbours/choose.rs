@@ -7,7 +7,7 @@ use super::limits::{
     EVERYBODY_MAX, LOOK_AGAIN, NEARER_PERCENT, OURS_MAX, REFUSED_COUNT, SETTLED, TRIAL_MAX, TURN,
     TURN_FIRST, TURNS_FIRST,
 };
-use super::{Action, Aim, Link, Neighbours, Slot, State};
+use super::{Action, Aim, Link, Neighbours, Slot, State, Station};
 
 impl Neighbours {
     /// A small mesh: a link with everybody, at its ordinary cost.
@@ -122,7 +122,9 @@ impl Neighbours {
                 }
                 continue;
             };
-            let routed = since + SETTLED <= now && link.routed != Some(0);
+            // Of a leaf's uplinks all but one are spare.
+            let used = self.station == Station::Leaf || link.routed != Some(0);
+            let routed = since + SETTLED <= now && used;
             let measured = aim == Aim::Random || self.sample.rtt_us(&node).is_some();
             if routed && measured && self.is_worth(&node, aim) {
                 self.place(node, Slot::Placed(aim), now);

@@ -3,7 +3,7 @@
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 
-use super::limits::{DOWN_ALONE_MAX, DOWN_MAX, DRAIN_MAX, KEPT, RANDOM_KEPT};
+use super::limits::{DOWN_ALONE_MAX, DOWN_MAX, DRAIN_MAX, DRAIN_MIN, KEPT, RANDOM_KEPT};
 use super::{Action, Aim, Link, Neighbours, Slot, State};
 
 impl Neighbours {
@@ -34,8 +34,7 @@ impl Neighbours {
         let Some(link) = self.links.get_mut(node) else {
             return;
         };
-        let until = now + DRAIN_MAX;
-        link.ours = Some(Slot::Draining { was, until });
+        link.ours = Some(Slot::Draining { was, since: now });
         self.actions.push_back(Action::Drain(*node));
     }
 
@@ -45,18 +44,19 @@ impl Neighbours {
             .links
             .iter()
             .filter_map(|(node, link)| match link.ours {
-                Some(Slot::Draining { was, until }) => Some((*node, was, until)),
+                Some(Slot::Draining { was, since }) => Some((*node, was, since)),
                 _ => None,
             })
             .collect();
-        for (node, was, until) in drains {
+        for (node, was, since) in drains {
             let Some(link) = self.links.get_mut(&node) else {
                 continue;
             };
-            let empty = link.routed == Some(0) || !link.is_up();
-            if empty || (until <= now && link.routed.is_none()) {
+            let (early, late) = (since + DRAIN_MIN <= now, since + DRAIN_MAX <= now);
+            let empty = (early && link.routed == Some(0)) || !link.is_up();
+            if empty || (late && link.routed.is_none()) {
                 self.finish(&node);
-            } else if until <= now {
+            } else if late {
                 link.kept = now + KEPT;
                 self.place(node, Slot::Placed(was), now);
             }

@@ -66,6 +66,9 @@ pub const SETTLED: Duration = Duration::from_secs(10);
 /// How long a link drains: updates have crossed the mesh by then, and flows have moved.
 pub const DRAIN_MAX: Duration = Duration::from_secs(30);
 
+/// How long it drains at least: the other end's routes move too, after a request and its answer.
+pub const DRAIN_MIN: Duration = Duration::from_secs(3);
+
 /// How long a neighbour may be down before another takes its place: a machine that restarts is back
 /// by then.
 pub const DOWN_MAX: Duration = Duration::from_secs(30);

@@ -11,18 +11,21 @@
 //! ```
 //! In a mesh of up to [`EVERYBODY_MAX`] others, everybody is a neighbour. In a larger one we choose
 //! [`NEAR_COUNT`] of a sample and [`RANDOM_COUNT`] by chance, and take up to [`INBOUND_MAX`] who
-//! chose us; whoever comes then is told of others. Each [`TURN`](limits::TURN) one place is given
-//! to another: the new link is up and routed over before the old one drains, and the old one is
-//! given up only when nothing needs it. The last [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links
-//! are never given up by choice: near ones may all stand in one city. A neighbour that stays silent
-//! is replaced and avoided for a while.
+//! chose us, unless another limit is set; whoever comes then is told of others. Each
+//! [`TURN`](limits::TURN) one place is given to another: the new link is up and routed over before
+//! the old one drains, and the old one is given up only when nothing needs it. The last
+//! [`RANDOM_KEPT`](limits::RANDOM_KEPT) random links are never given up by choice: near ones may
+//! all stand in one city. A neighbour that stays silent is replaced and avoided for a while.
+//!
+//! Leaves choose three uplinks, in a mesh of any size. Nobody chooses a leaf and none is named to
+//! others: it counts as one that chose us, or not at all.
 //!
 //! Where candidates come from makes no difference: contacts, invites and mDNS are sets of nodes. So
 //! a mesh outlives everybody through whom its nodes first joined.
 //!
 //! Decides with whom; how a link is made is the data plane's matter, which cost it has the
 //! speaker's. Invariants: whoever has a link is known; there are at most
-//! [`OURS_MAX`](limits::OURS_MAX) links of our own choice and [`INBOUND_MAX`] of others';
+//! [`OURS_MAX`](limits::OURS_MAX) links of our own choice, and no more of others' than is allowed;
 //! [`Neighbours::poll_timeout`] lies after the last `now`.
 //!
 //! | room | idea |
@@ -32,9 +35,6 @@
 //! | `choose` | who gets a place |
 //! | `leave` | who gives it up |
 //! | [`limits`] | the numbers |
-//!
-//! Not wired: nobody calls `handle_routed` or `handle_station` yet, so a draining link goes at its
-//! time limit, and every node has the station of a full one.
 
 pub mod avoid;
 mod choose;
@@ -54,8 +54,9 @@ use mesh_base::time::Moment;
 
 use self::avoid::Avoided;
 use self::limits::{
-    DOWN_MAX, EVERYBODY_MAX, FULL_AVOIDED, INBOUND_MAX, LEAF_NEAR_COUNT, LEAF_RANDOM_COUNT,
-    LOOK_AGAIN, NEAR_COUNT, RANDOM_COUNT, REDIRECT_COUNT, SETTLED, WISH_MAX,
+    DOWN_MAX, DRAIN_MAX, DRAIN_MIN, EVERYBODY_MAX, FULL_AVOIDED, INBOUND_MAX, KNOWN_MAX,
+    LEAF_NEAR_COUNT, LEAF_RANDOM_COUNT, LOOK_AGAIN, NEAR_COUNT, RANDOM_COUNT, REDIRECT_COUNT,
+    SETTLED, WISH_MAX,
 };
 use self::sample::Sample;
 use crate::chance::Chance;
@@ -86,6 +87,20 @@ pub enum Place {
     Inbound,
     /// It is going to be given up.
     Draining,
+}
+
+impl Place {
+    /// Returns it in one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Everybody => "everybody",
+            Self::Near => "near",
+            Self::Random => "random",
+            Self::Trial => "trial",
+            Self::Inbound => "inbound",
+            Self::Draining => "draining",
+        }
+    }
 }
 
 /// What we answer to a node that chose us.
@@ -122,7 +137,7 @@ enum Slot {
     Everybody,
     Placed(Aim),
     Trial { aim: Aim, until: Moment },
-    Draining { was: Aim, until: Moment },
+    Draining { was: Aim, since: Moment },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,8 +167,11 @@ struct Link {
 pub struct Neighbours {
     own: NodeId,
     station: Station,
+    inbound_max: usize,
     chance: Chance,
     sample: Sample,
+    /// Known nodes that may choose us and are chosen by nobody.
+    leaves: BTreeSet<NodeId>,
     avoided: Avoided,
     /// Others that a redirect named, newest last.
     named: Vec<NodeId>,
@@ -174,8 +192,10 @@ impl Neighbours {
         Self {
             own,
             station: Station::Core,
+            inbound_max: INBOUND_MAX,
             chance: Chance::new(seed),
             sample: Sample::default(),
+            leaves: BTreeSet::new(),
             avoided: Avoided::default(),
             named: Vec::new(),
             refused_count: 0,
@@ -190,17 +210,32 @@ impl Neighbours {
 
     /// Replaces everybody whom we may choose; a link with anybody else ends at once.
     pub fn handle_known(&mut self, nodes: &BTreeSet<NodeId>, now: Moment) {
+        self.handle_all(nodes, &BTreeSet::new(), now);
+    }
+
+    /// Does the same, with leaves that may choose us. No node may be both.
+    pub fn handle_all(&mut self, nodes: &BTreeSet<NodeId>, leaves: &BTreeSet<NodeId>, now: Moment) {
         self.sample.handle_known(nodes, self.own, &mut self.chance);
+        self.leaves = leaves.iter().take(KNOWN_MAX).copied().collect();
         let sample = &self.sample;
         self.avoided.retain(|node| sample.contains(node));
         self.named.retain(|node| sample.contains(node));
-        let gone = self.links.keys().filter(|node| !sample.contains(node));
-        let gone: Vec<NodeId> = gone.copied().collect();
-        for node in gone {
-            self.unlink(&node);
+        let others = self.links.keys().filter(|node| !sample.contains(node));
+        let others: Vec<NodeId> = others.copied().collect();
+        for node in others {
+            match self.links.get_mut(&node) {
+                // It has become a leaf, or has been one, and wants us.
+                Some(link) if leaves.contains(&node) && link.theirs.is_some() => link.ours = None,
+                _ => self.unlink(&node),
+            }
         }
         self.fill_next = now;
         self.settle(now);
+    }
+
+    /// Says how many links of others' choice we take.
+    pub fn handle_inbound_max(&mut self, count: usize) {
+        self.inbound_max = count;
     }
 
     /// Says what this machine can do for others.
@@ -258,11 +293,11 @@ impl Neighbours {
 
     /// Answers a node that wants a link with us, or still wants it.
     pub fn handle_inbound(&mut self, node: NodeId, now: Moment) -> Verdict {
-        if !self.sample.contains(&node) {
+        if !self.sample.contains(&node) && !self.leaves.contains(&node) {
             return Verdict::Stranger;
         }
         let until = now + WISH_MAX;
-        let leaf = self.station == Station::Leaf && !self.is_small();
+        let leaf = self.station == Station::Leaf;
         if let Some(link) = self.links.get_mut(&node) {
             // A machine that has become a leaf sends away who chose it before.
             if !leaf || link.ours.is_some() {
@@ -351,16 +386,16 @@ impl Neighbours {
             .is_some_and(|link| !matches!(link.ours, None | Some(Slot::Draining { .. })))
     }
 
-    /// Returns whether the mesh is so small that everybody is everybody's neighbour.
+    /// Returns whether the mesh is so small that everybody but leaves is everybody's neighbour.
     pub fn is_small(&self) -> bool {
-        self.sample.known().len() <= EVERYBODY_MAX
+        self.station == Station::Core && self.sample.known().len() <= EVERYBODY_MAX
     }
 
     /// Returns all that the choice about a node rests on.
     pub fn explain(&self, node: &NodeId, now: Moment) -> Explanation {
         let link = self.links.get(node);
         Explanation {
-            known: self.sample.contains(node),
+            known: self.sample.contains(node) || self.leaves.contains(node),
             sampled: self.sample.is_sampled(node),
             place: link.map(Link::place),
             chosen_by_them: link.is_some_and(|link| link.theirs.is_some()),
@@ -376,7 +411,10 @@ impl Neighbours {
     fn settle(&mut self, now: Moment) {
         if self.is_small() {
             self.link_everybody(now);
-            self.timeout = None;
+            // Leaves choose us in a small mesh too.
+            self.end_wishes(now);
+            self.leave_silent(now);
+            self.schedule(now);
             return;
         }
         self.place_everybody(now);
@@ -391,21 +429,18 @@ impl Neighbours {
     }
 
     fn schedule(&mut self, now: Moment) {
-        if self.is_small() {
-            return;
+        let small = self.is_small();
+        let mut next = (!small).then_some(self.turn_next);
+        for due in self.links.values().flat_map(Link::deadlines) {
+            // What is overdue could not be done, and is looked at again.
+            let due = if due <= now { now + LOOK_AGAIN } else { due };
+            next = Some(next.map_or(due, |next| next.min(due)));
         }
-        let mut next = self.turn_next;
-        for link in self.links.values() {
-            for due in link.deadlines() {
-                // What is overdue could not be done, and is looked at again.
-                let due = if due <= now { now + LOOK_AGAIN } else { due };
-                next = next.min(due);
-            }
+        if !small && self.has_gap() {
+            let due = self.fill_next.max(now + LOOK_AGAIN);
+            next = Some(next.map_or(due, |next| next.min(due)));
         }
-        if self.has_gap() {
-            next = next.min(self.fill_next.max(now + LOOK_AGAIN));
-        }
-        self.timeout = Some(next);
+        self.timeout = next;
     }
 
     /// Gives everybody who is down as long to come up as if it had gone down now.
@@ -439,7 +474,7 @@ impl Neighbours {
 
     fn has_room(&self) -> bool {
         let inbound = self.links.values().filter(|link| link.ours.is_none());
-        self.station == Station::Core && inbound.count() < INBOUND_MAX
+        self.station == Station::Core && inbound.count() < self.inbound_max
     }
 
     /// Returns whether nobody answers.
@@ -508,7 +543,11 @@ impl Link {
             (Some(Slot::Trial { until, .. }), State::Up { since }) => {
                 Some(until.min(since + SETTLED))
             }
-            (Some(Slot::Trial { until, .. } | Slot::Draining { until, .. }), _) => Some(until),
+            (Some(Slot::Trial { until, .. }), _) => Some(until),
+            (Some(Slot::Draining { since, .. }), _) if self.routed == Some(0) => {
+                Some(since + DRAIN_MIN)
+            }
+            (Some(Slot::Draining { since, .. }), _) => Some(since + DRAIN_MAX),
             (None | Some(Slot::Placed(_)), State::Down { since }) => Some(since + DOWN_MAX),
             _ => None,
         };

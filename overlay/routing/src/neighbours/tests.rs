@@ -7,7 +7,7 @@ use std::time::Duration;
 use mesh_base::identity::SecretKey;
 use proptest::prelude::*;
 
-use super::limits::{DOWN_ALONE_MAX, DRAIN_MAX, TRIAL_MAX, TURN, TURN_FIRST};
+use super::limits::{DOWN_ALONE_MAX, DRAIN_MAX, DRAIN_MIN, TRIAL_MAX, TURN, TURN_FIRST};
 use super::*;
 
 pub fn node(number: u64) -> NodeId {
@@ -227,7 +227,7 @@ fn candidate_that_does_not_come_up_costs_no_link() {
 }
 
 #[test]
-fn link_that_nobody_routes_over_is_given_up_at_once() {
+fn link_that_nobody_routes_over_is_given_up_early() {
     let mut bench = Bench::new(200);
     while bench.with(Place::Draining).is_empty() {
         bench.pass(Duration::from_secs(1));
@@ -236,7 +236,85 @@ fn link_that_nobody_routes_over_is_given_up_at_once() {
     bench.machine.handle_routed(&leaver, 3, bench.now);
     assert_eq!(bench.machine.role(&leaver), Some(Place::Draining));
     bench.machine.handle_routed(&leaver, 0, bench.now);
+    bench.pass(DRAIN_MIN);
     assert_eq!(bench.machine.role(&leaver), None);
+    let last: Vec<Action> = bench.done.iter().rev().take(2).copied().collect();
+    assert_eq!(last, [Action::Unlink(leaver), Action::Drain(leaver)]);
+}
+
+#[test]
+fn link_drains_long_enough_for_the_other_end() {
+    let mut bench = Bench::new(200);
+    while bench.with(Place::Draining).is_empty() {
+        bench.pass(Duration::from_millis(100));
+    }
+    let leaver = bench.with(Place::Draining)[0];
+    bench.machine.handle_routed(&leaver, 0, bench.now);
+    bench.pass(DRAIN_MIN - Duration::from_millis(200));
+    assert_eq!(bench.machine.role(&leaver), Some(Place::Draining));
+    bench.pass(Duration::from_millis(200));
+    assert_eq!(bench.machine.role(&leaver), None);
+}
+
+#[test]
+fn leaf_has_three_uplinks_in_a_small_mesh_too() {
+    let mut bench = Bench::of(Station::Leaf, 8);
+    assert_eq!(bench.counts(), (1, 2));
+    let verdict = bench.machine.handle_inbound(node(9), bench.now);
+    assert_eq!(verdict, Verdict::Stranger);
+    bench.routed = Some(0);
+    bench.measure(8);
+    let before: BTreeSet<NodeId> = bench.machine.wanted().copied().collect();
+    bench.pass(TURN_FIRST * 8);
+    let after: BTreeSet<NodeId> = bench.machine.wanted().copied().collect();
+    assert_ne!(before, after, "spare uplinks change places too");
+    assert!(after.len() <= 5, "{}", after.len());
+}
+
+#[test]
+fn leaves_are_chosen_by_nobody_and_taken_in_within_the_limit() {
+    for known in [6, 60] {
+        let mut bench = Bench::new(known);
+        bench.machine.handle_inbound_max(2);
+        let leaves = nodes(100..104);
+        bench
+            .machine
+            .handle_all(&nodes(0..known + 1), &leaves, bench.now);
+        bench.drain();
+        bench.pass(TURN * 20);
+        assert!(bench.machine.wanted().all(|node| !leaves.contains(node)));
+        let mut verdicts = Vec::new();
+        for leaf in 100..104 {
+            let verdict = bench.machine.handle_inbound(node(leaf), bench.now);
+            bench.drain();
+            if let Verdict::Redirected(others) = &verdict {
+                assert_eq!(others.len(), REDIRECT_COUNT);
+                assert!(others.iter().all(|other| !leaves.contains(other)));
+            }
+            verdicts.push(verdict == Verdict::Accepted);
+        }
+        assert_eq!(verdicts, [true, true, false, false], "{known}");
+        assert_eq!(bench.with(Place::Inbound).len(), 2);
+        // Who does not repeat its wish has gone.
+        bench.pass(WISH_MAX + DOWN_MAX);
+        assert_eq!(bench.with(Place::Inbound).len(), 0, "{known}");
+        assert!(matches!(
+            bench.machine.handle_inbound(node(103), bench.now),
+            Verdict::Accepted
+        ));
+    }
+}
+
+#[test]
+fn neighbour_that_becomes_a_leaf_stays_if_it_wants_us() {
+    let mut bench = Bench::new(8);
+    bench.machine.handle_inbound(node(3), bench.now);
+    let rest: BTreeSet<NodeId> = nodes(0..9).difference(&nodes(2..4)).copied().collect();
+    bench.machine.handle_all(&rest, &nodes(2..4), bench.now);
+    bench.drain();
+    assert_eq!(bench.machine.role(&node(2)), None);
+    assert_eq!(bench.machine.role(&node(3)), Some(Place::Inbound));
+    assert!(!bench.done.contains(&Action::Unlink(node(3))));
 }
 
 #[test]
@@ -509,6 +587,8 @@ fn explanations_are_sentences() {
 #[derive(Debug, Clone)]
 enum Event {
     Known(u64, u64),
+    Leaves(u64, u64),
+    InboundMax(usize),
     Up(u64),
     Down(u64),
     Rtt(u64, u64),
@@ -524,6 +604,8 @@ fn event() -> impl Strategy<Value = Event> {
     let peer = 0..40u64;
     prop_oneof![
         (0..30u64, 0..40u64).prop_map(|(from, to)| Event::Known(from, to)),
+        (0..40u64, 0..40u64).prop_map(|(from, to)| Event::Leaves(from, to)),
+        (0..30usize).prop_map(Event::InboundMax),
         peer.clone().prop_map(Event::Up),
         peer.clone().prop_map(Event::Down),
         (peer.clone(), any::<u64>()).prop_map(|(peer, rtt)| Event::Rtt(peer, rtt)),
@@ -550,6 +632,16 @@ proptest! {
         for event in events {
             match event {
                 Event::Known(from, to) => machine.handle_known(&nodes(from..to.max(from)), now),
+                Event::Leaves(from, to) => {
+                    let leaves = nodes(from.max(1)..to.max(1));
+                    let cores = nodes(0..40).difference(&leaves).copied().collect();
+                    machine.handle_all(&cores, &leaves, now);
+                    for leaf in &leaves {
+                        let place = machine.role(leaf);
+                        prop_assert!(matches!(place, None | Some(Place::Inbound)));
+                    }
+                }
+                Event::InboundMax(count) => machine.handle_inbound_max(count),
                 Event::Up(peer) => machine.handle_up(&node(peer), now),
                 Event::Down(peer) => machine.handle_down(&node(peer), now),
                 Event::Rtt(peer, rtt) => machine.handle_rtt(node(peer), rtt, now),

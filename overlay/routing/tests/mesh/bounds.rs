@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mesh_routing::babel::count::Count;
+use mesh_routing::babel::link::LinkId;
 use mesh_routing::babel::words::Metric;
 
 use crate::net::{Net, native, plain, prefix_of};
@@ -146,4 +147,61 @@ fn steady_line_says_little() {
     let sent = net.speaker(1).counters().of(Count::BytesSent) - before;
     // Two links, hellos of one second, IHUs of three, two dumps of three prefixes.
     assert!(sent * 8 / 600 < 700, "{} bit/s", sent * 8 / 600);
+}
+
+#[test]
+fn link_that_drains_is_left_by_both_ends_and_loses_nothing() {
+    // A ring of four: everything has a second way.
+    let mut net = Net::new(4, 6, native);
+    for node in 0..4 {
+        net.wire(node, (node + 1) % 4, ms(2));
+    }
+    net.run_until(ms(10_000), "whole", Net::is_whole);
+    let lost = |net: &Net| {
+        (0..4)
+            .map(|at| net.speaker(at).counters().of(Count::Lost))
+            .sum::<u64>()
+    };
+    let before = lost(&net);
+    net.with(0, |speaker, now| speaker.set_draining(LinkId(0), true, now));
+    net.run_until(ms(5_000), "left", |net| {
+        net.path(0, 1) == [0, 3, 2, 1] && net.path(1, 0) == [1, 2, 3, 0]
+    });
+    assert!(net.is_whole());
+    net.lower(0);
+    net.run(ms(2_000));
+    assert!(net.is_whole(), "giving it up costs nothing");
+    assert_eq!(lost(&net), before);
+}
+
+#[test]
+fn only_way_carries_everything_while_it_drains() {
+    let mut net = line(3, 7);
+    net.run(ms(10_000));
+    let lost = |net: &Net| {
+        (0..3)
+            .map(|at| net.speaker(at).counters().of(Count::Lost))
+            .sum::<u64>()
+    };
+    let before = lost(&net);
+    for node in 0..2 {
+        net.with(node, |speaker, now| {
+            speaker.set_draining(LinkId(0), true, now)
+        });
+    }
+    for _ in 0..300 {
+        net.run(ms(100));
+        assert!(net.is_whole());
+    }
+    assert_eq!(net.path(0, 2), [0, 1, 2]);
+    assert_eq!(lost(&net), before);
+    net.with(0, |speaker, now| {
+        speaker.set_draining(LinkId(0), false, now)
+    });
+    net.with(1, |speaker, now| {
+        speaker.set_draining(LinkId(0), false, now)
+    });
+    net.run(ms(10_000));
+    let metric = net.speaker(2).route(prefix_of(0), net.now).unwrap().ways[0].metric;
+    assert_eq!(metric, Metric(2 * 96));
 }

@@ -148,7 +148,7 @@ fn leaf_tells_its_own_takes_the_aggregate_and_passes_nothing_on() {
 }
 
 #[test]
-fn uplink_tells_its_leaf_two_aggregates_and_its_peers_the_leaf() {
+fn uplink_tells_its_leaf_two_aggregates_and_itself_and_its_peers_the_leaf() {
     let mut desk = Desk::with_tunnels(1);
     desk.link(2, native(2, Role::Uplink));
     desk.meet(2, 1);
@@ -164,9 +164,34 @@ fn uplink_tells_its_leaf_two_aggregates_and_its_peers_the_leaf() {
         announced(&tlvs)
     };
     let aggregates = [(Prefix::NODES, id_of(0)), (Prefix::SERVICES, id_of(0))];
-    assert_eq!(on(2), aggregates);
+    let own = (prefix_of(0), id_of(0));
+    let told: BTreeSet<_> = on(2).into_iter().collect();
+    assert_eq!(told, BTreeSet::from([aggregates[0], aggregates[1], own]));
     assert!(on(1).contains(&(prefix_of(6), id_of(6))));
     assert!(!on(1).contains(&aggregates[0]));
+}
+
+#[test]
+fn uplink_that_leads_nowhere_takes_its_aggregates_back() {
+    let mut desk = Desk::with_tunnels(1);
+    desk.link(2, native(2, Role::Uplink));
+    desk.meet(2, 1);
+    let aggregates = |tlvs: &[Tlv], finite: bool| {
+        let all = tlvs.iter().filter(|tlv| {
+            matches!(tlv, Tlv::Update { prefix: Some(prefix), metric, .. }
+                if *prefix == Prefix::NODES && metric.is_finite() == finite)
+        });
+        all.count()
+    };
+    let now = desk.now;
+    desk.speaker.set_stranded(true, now);
+    assert_eq!(aggregates(&desk.said_on(2), false), 1);
+    desk.settle();
+    desk.hear(2, 1, &[Tlv::RouteRequest { prefix: None }]);
+    assert_eq!(aggregates(&desk.said_on(2), true), 0);
+    let now = desk.now;
+    desk.speaker.set_stranded(false, now);
+    assert_eq!(aggregates(&desk.said_on(2), true), 1);
 }
 
 #[test]

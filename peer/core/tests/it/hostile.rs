@@ -469,6 +469,7 @@ fn node_that_moves_without_end_is_not_listened_to_without_end() {
             sequence: u64::MAX / 2 + number,
             control: Vec::new(),
             wireguard: Vec::new(),
+            leaf: false,
         };
         let signed = SignedContact::sign(contact, &key);
         town.say(BAKERY, LIBRARY_2, Message::Contacts(vec![signed]));

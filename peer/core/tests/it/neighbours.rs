@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mesh_peer::message::{LinkWish, Message};
+use mesh_peer::message::{Contact, LinkWish, Message, SignedContact};
 
 use crate::town::Town;
 
@@ -81,28 +81,58 @@ fn chosen_neighbour_that_is_off_is_replaced() {
     }
 }
 
+/// Returns two nodes without a link, the first with room for one.
+fn strangers(town: &Town) -> (usize, usize) {
+    let fewest = (0..town.machines.len()).min_by_key(|index| neighbours(town, *index).len());
+    let one = fewest.expect("a town has nodes");
+    let others = 0..town.machines.len();
+    let mut others = others.filter(|other| *other != one && !town.is_neighbour(one, *other));
+    (one, others.next().expect("nobody is everybody's neighbour"))
+}
+
 #[test]
 fn wishes_of_others_make_a_link_and_end_it() {
     let mut town = town(26);
     pass(&mut town, 30, &[]);
-    let Some(other) = (1..26).find(|other| !town.is_neighbour(0, *other)) else {
-        panic!("there is a node that is no neighbour")
-    };
-    town.say(0, other, Message::Link(LinkWish::Wanted));
-    assert!(town.is_neighbour(0, other));
-    town.say(0, other, Message::Link(LinkWish::Unwanted));
-    assert!(!town.is_neighbour(0, other));
+    let (one, other) = strangers(&town);
+    town.say(one, other, Message::Link(LinkWish::Wanted));
+    assert!(town.is_neighbour(one, other));
+    town.say(one, other, Message::Link(LinkWish::Unwanted));
+    assert!(!town.is_neighbour(one, other));
 }
 
 #[test]
 fn redirect_is_obeyed_only_by_who_asked() {
     let mut town = town(26);
     pass(&mut town, 30, &[]);
-    let before = neighbours(&town, 0);
-    let Some(other) = (1..26).find(|other| !town.is_neighbour(0, *other)) else {
-        panic!("there is a node that is no neighbour")
-    };
+    let (one, other) = strangers(&town);
+    let before = neighbours(&town, one);
     let ids: Vec<_> = town.machines.iter().map(|m| m.node.id()).collect();
-    town.say(0, other, Message::Link(LinkWish::Redirect(ids)));
-    assert_eq!(neighbours(&town, 0), before);
+    town.say(one, other, Message::Link(LinkWish::Redirect(ids)));
+    assert_eq!(neighbours(&town, one), before);
+}
+
+#[test]
+fn leaf_is_a_neighbour_only_if_it_wants_to() {
+    let mut town = town(4);
+    assert!(town.is_neighbour(0, 1));
+    let machine = &town.machines[1];
+    let (secret, chain) = (machine.secret.clone(), machine.node.chain().clone());
+    let contact = Contact {
+        node: machine.node.id(),
+        chain,
+        sequence: u64::MAX / 2,
+        control: vec!["10.0.0.9:9".parse().unwrap()],
+        wireguard: Vec::new(),
+        leaf: true,
+    };
+    let signed = SignedContact::sign(contact, &secret);
+    town.say(0, 2, Message::Contacts(vec![signed]));
+    assert!(!town.is_neighbour(0, 1), "nobody chooses a leaf");
+    assert!(town.peer_plan(0, 1).unwrap().leaf, "and it stays reachable");
+    town.say(0, 1, Message::Link(LinkWish::Wanted));
+    assert!(town.is_neighbour(0, 1));
+    assert!(town.is_neighbour(0, 2) && !town.peer_plan(0, 2).unwrap().leaf);
+    town.say(0, 1, Message::Link(LinkWish::Unwanted));
+    assert!(!town.is_neighbour(0, 1));
 }

@@ -271,6 +271,7 @@ fn contact_of_our_own_key_from_elsewhere_raises_an_alarm() {
             sequence,
             control: vec!["10.9.9.9:1".parse().unwrap()],
             wireguard: Vec::new(),
+            leaf: false,
         };
         SignedContact::sign(contact, &secret)
     };

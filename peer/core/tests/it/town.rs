@@ -343,6 +343,7 @@ impl Town {
                     link_silent_ms: silent,
                     received_bytes: 0,
                     sent_bytes: 0,
+                    routed_count: u32::from(up),
                 }
             });
             let seen = seen.collect();
@@ -616,6 +617,8 @@ fn make(
     let config = NodeConfig {
         metering_period: Duration::from_secs(3600),
         capacity,
+        station: mesh_routing::neighbours::Station::Core,
+        inbound_max: mesh_routing::neighbours::limits::INBOUND_MAX,
         version: "test".to_owned(),
     };
     let setup = Setup {

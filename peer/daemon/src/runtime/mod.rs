@@ -48,6 +48,7 @@ pub mod explain;
 pub mod hands;
 pub mod ordinary;
 pub mod overlay;
+pub mod places;
 pub mod pumps;
 pub mod routing;
 pub mod shared;
@@ -286,6 +287,8 @@ fn open_node(
                 cpu_millis: config.cpu_millis,
                 disk_mib: config.disk_mib,
             },
+            station: config.station,
+            inbound_max: config.inbound_max,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         recipes,
@@ -358,7 +361,7 @@ fn start_swarms(
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let network = Network::start(secret, &listen, Some(across), clock::wall);
+    let network = Network::start(secret, &listen, Some(across), config.nearby, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")

@@ -150,7 +150,9 @@ impl Overlay {
 
     /// Returns the state of every link, as the node wants it.
     pub fn links(&self) -> Vec<LinkSeen> {
+        let routed = self.plane.routed_counts();
         let seen = self.plane.links().into_iter().map(|link| LinkSeen {
+            routed_count: routed.get(&link.peer).copied().unwrap_or_default(),
             peer: link.peer,
             endpoint: link.endpoint,
             silent_ms: link.silent_ms,

@@ -46,6 +46,7 @@ fn connection(event: Event) -> Input {
     match event {
         Event::Connected { peer, chain, seen } => Input::Connected { peer, chain, seen },
         Event::Disconnected { peer } => Input::Disconnected { peer },
+        Event::Found { peer, addresses } => Input::Found { peer, addresses },
     }
 }
 

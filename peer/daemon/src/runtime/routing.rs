@@ -23,19 +23,20 @@ use mesh_dataplane::carrier::Carrier;
 use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
 use mesh_dataplane::probe::Heard;
 use mesh_routing::babel::event::{Event, Parting, Reach, To, Transmit};
-use mesh_routing::babel::filter::Lawful;
-use mesh_routing::babel::link::{LinkConfig, LinkId};
+use mesh_routing::babel::filter::{Lawful, is_aggregate};
+use mesh_routing::babel::link::LinkId;
 use mesh_routing::babel::speaker::{Config, Speaker};
 use mesh_routing::babel::wire::tlv::Cast;
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
-use mesh_routing::plan::{Plan, Role};
-use mesh_routing::talk::{BABEL_GROUP, link_local};
+use mesh_routing::plan::Plan;
+use mesh_routing::talk::BABEL_GROUP;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::runtime::explain::{Ages, Guide, Look, Seen, Waiting};
 use crate::runtime::ordinary::{self, Links, News, Ordinary};
+use crate::runtime::places::Places;
 use crate::runtime::ways::{Proofs, Ways};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
@@ -69,14 +70,6 @@ pub enum Input {
     Cables,
     /// Somebody wants to see how things are.
     Look(Look),
-}
-
-/// Who is who, from the node's plan.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Places {
-    own: Option<Ipv6Addr>,
-    neighbours: BTreeSet<NodeId>,
-    members: BTreeSet<RouterId>,
 }
 
 /// Hears the data plane; what there is no room for is dropped, as on any busy link.
@@ -200,25 +193,8 @@ impl Routing {
     }
 }
 
-impl Places {
-    fn of(plan: &Plan) -> Self {
-        let peers = plan.peers.values();
-        Self {
-            own: Some(plan.own),
-            neighbours: plan
-                .peers
-                .iter()
-                .filter(|(_, peer)| peer.role == Role::Neighbour)
-                .map(|(node, _)| *node)
-                .collect(),
-            members: peers
-                .filter_map(|peer| RouterId::from_bytes(upper_half(peer.address)))
-                .collect(),
-        }
-    }
-}
-
-fn upper_half(address: Ipv6Addr) -> [u8; 8] {
+/// Returns the first 64 bits of an address.
+pub fn upper_half(address: Ipv6Addr) -> [u8; 8] {
     let [a, b, c, d, e, f, g, h, ..] = address.octets();
     [a, b, c, d, e, f, g, h]
 }
@@ -342,19 +318,24 @@ impl Thread {
     }
 
     fn take_places(&mut self, places: Places, now: Moment) {
-        let gone: Vec<NodeId> = self
-            .links
-            .keys()
-            .filter(|node| !places.neighbours.contains(node))
-            .copied()
+        let links = self.links.keys().copied();
+        let gone: Vec<NodeId> = links
+            .filter(|it| !self.places.agrees(&places, it))
             .collect();
-        for node in gone {
-            self.lower(node, now);
-            self.ways.handle_unlinked(&node);
+        for node in &gone {
+            self.lower(*node, now);
+            if !places.neighbours.contains_key(node) {
+                self.ways.handle_unlinked(node);
+            }
         }
         // A cut link is in `links` no more.
-        self.cut.retain(|node, _| places.neighbours.contains(node));
+        self.cut
+            .retain(|node, _| places.neighbours.contains_key(node));
         self.places = places;
+        // One that is of another kind now begins anew.
+        for node in gone {
+            self.raise(node, now);
+        }
         if self.speaker.is_none() {
             self.speaker = self.places.own.and_then(|own| new_speaker(own, now));
             if let Some(speaker) = &mut self.speaker {
@@ -366,18 +347,24 @@ impl Thread {
                 members: self.places.members.clone(),
             };
             speaker.set_lawful(lawful, now);
+            for (node, link) in &self.links {
+                speaker.set_draining(*link, self.places.drains(node), now);
+            }
         }
     }
 
     /// Gives the speaker a link to a neighbour whose session works.
     fn raise(&mut self, node: NodeId, now: Moment) {
-        let known = self.links.contains_key(&node) || !self.places.neighbours.contains(&node);
-        let (Some(speaker), Some(own), false) = (&mut self.speaker, self.places.own, known) else {
+        if self.links.contains_key(&node) {
+            return;
+        }
+        let config = self.places.link_config(&node);
+        let (Some(speaker), Some(config)) = (&mut self.speaker, config) else {
             return;
         };
         self.next_link = self.next_link.wrapping_add(1);
         let link = LinkId(self.next_link);
-        if speaker.handle_link_up(link, LinkConfig::tunnel(link_local(own)), now) {
+        if speaker.handle_link_up(link, config, now) {
             self.links.insert(node, link);
             self.by_link.insert(link, node);
             self.cut.remove(&node);
@@ -427,7 +414,7 @@ impl Thread {
         // If nobody takes it, connections time out by themselves.
         let _ = self.lost.try_send(Loss::Cables(Arc::clone(&carrier)));
         let carrier = lock(&carrier);
-        let neighbours: Vec<NodeId> = self.places.neighbours.iter().copied().collect();
+        let neighbours: Vec<NodeId> = self.places.neighbours.keys().copied().collect();
         for node in neighbours {
             let endpoint = plane.link(node).and_then(|link| link.endpoint);
             let Some(endpoint) = endpoint else {
@@ -494,6 +481,15 @@ impl Thread {
                 self.ways.handle_up(plane, (*node, link), speaker, now);
             }
             if let Event::RouteChanged { prefix, reach } = event
+                && is_aggregate(prefix)
+            {
+                // Services are found by the nodes that hold them.
+                if prefix == Prefix::NODES {
+                    plane.set_aggregate(next_hop(&self.by_link, reach));
+                }
+                continue;
+            }
+            if let Event::RouteChanged { prefix, reach } = event
                 && !Prefix::NODES.covers(prefix)
             {
                 self.lans.set_way(prefix, reach);
@@ -502,7 +498,7 @@ impl Thread {
             changes.extend(change(&self.by_link, event));
         }
         let links = self.links.iter();
-        let open = links.filter(|(_, link)| speaker.takes_transit(**link));
+        let open = links.filter(|(_, link)| !self.places.leaf && speaker.takes_transit(**link));
         let open: BTreeSet<NodeId> = open.map(|(node, _)| *node).collect();
         if open != self.transit {
             plane.set_transit(open.clone());
@@ -514,6 +510,9 @@ impl Thread {
             if 0 < refused {
                 tracing::warn!(refused, "the forwarding table is full");
             }
+        }
+        if let Some(stranded) = self.places.is_stranded(|leaves| plane.leads_past(leaves)) {
+            speaker.set_stranded(stranded, now);
         }
         while let Some(Transmit { link, to, bytes }) = speaker.poll_transmit(now) {
             let Some(node) = self.by_link.get(&link) else {
@@ -556,15 +555,20 @@ fn new_speaker(own: Ipv6Addr, now: Moment) -> Option<Speaker> {
     Some(speaker)
 }
 
+/// Returns the node at the other end of the link that leads somewhere.
+fn next_hop(by_link: &BTreeMap<LinkId, NodeId>, reach: Reach) -> Option<NodeId> {
+    match reach {
+        Reach::Via(hop) => by_link.get(&hop.link).copied(),
+        Reach::Held | Reach::Gone => None,
+    }
+}
+
 /// Returns the change of the forwarding table that an event means, and logs what people read.
 fn change(by_link: &BTreeMap<LinkId, NodeId>, event: Event) -> Option<([u8; 8], Option<NodeId>)> {
     let name = |link: &LinkId| by_link.get(link).map(|node| node.key().short());
     match event {
         Event::RouteChanged { prefix, reach } if prefix.bits() == 64 => {
-            let next = match reach {
-                Reach::Via(hop) => by_link.get(&hop.link).copied(),
-                Reach::Held | Reach::Gone => None,
-            };
+            let next = next_hop(by_link, reach);
             tracing::debug!(%prefix, ?reach, "a route changed");
             Some((upper_half(prefix.address()), next))
         }

@@ -6,14 +6,15 @@
 //!              ◄────── Event                                   door  (people with an invite)
 //! ```
 //! Everything here carries bytes; what they mean is decided above. Decides who may connect and how
-//! much a peer may send; leaves meaning, records and trust itself to the node. Identify, DHT and
-//! discovery are not used: addresses travel in signed contacts only, so nothing can advertise an
-//! overlay address.
+//! much a peer may send; leaves meaning, records and trust itself to the node. Identify and DHT are
+//! not used: addresses travel in signed contacts, and on the local network (`nearby`, mDNS) without
+//! a signature, for nodes that are known already; an overlay address is taken from neither.
 
 pub mod across;
 pub mod door;
 pub mod gate;
 pub mod identity;
 pub mod lanes;
+pub mod nearby;
 pub mod network;
 pub mod underlay_only;

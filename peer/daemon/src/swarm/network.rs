@@ -2,8 +2,8 @@
 //!
 //! It never waits for anybody else, touches no disk and decodes nothing. Connection events go
 //! through an unbounded channel because losing one would leave the node wrong about who is there;
-//! the connection limits below bound what can be in it. Decides how many connections there may be
-//! and when one is dead; whom to dial and keep is the node's choice.
+//! the connection limits below, and that of `nearby`, bound what can be in it. Decides how many
+//! connections there may be and when one is dead; whom to dial and keep is the node's choice.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -18,7 +18,7 @@ use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{PeerId, Swarm, SwarmBuilder, noise, ping, tcp, yamux};
+use libp2p::{PeerId, Swarm, SwarmBuilder, mdns, noise, ping, tcp, yamux};
 use libp2p_stream as stream;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
@@ -31,6 +31,7 @@ use tokio::sync::mpsc;
 use crate::swarm::across::{self, Across, Sockets};
 use crate::swarm::gate::{Gate, Trust};
 use crate::swarm::lanes::{self, Arrival, Outgoing};
+use crate::swarm::nearby::{self, Nearby};
 use crate::swarm::{identity, underlay_only};
 
 /// Most connections that are still at the gate; each costs some 100 KiB for at most five seconds.
@@ -72,6 +73,13 @@ pub enum Event {
     Disconnected {
         /// The peer.
         peer: NodeId,
+    },
+    /// Somebody on the local network says that a peer is there; nothing proves it.
+    Found {
+        /// The peer.
+        peer: NodeId,
+        /// Where.
+        addresses: Vec<SocketAddr>,
     },
 }
 
@@ -117,6 +125,7 @@ struct Behaviour {
     limits: connection_limits::Behaviour,
     underlay_only: underlay_only::Behaviour,
     ping: ping::Behaviour,
+    nearby: nearby::Behaviour,
     stream: stream::Behaviour,
 }
 
@@ -145,6 +154,7 @@ impl Network {
         secret: &SecretKey,
         listen: &[SocketAddr],
         overlay: Option<(Ipv6Addr, Sockets)>,
+        nearby: Nearby,
         wall: fn() -> Wall,
     ) -> Result<(Self, Incoming), NetworkError> {
         let (refusal, refusals) = mpsc::channel(REFUSALS_MAX);
@@ -156,7 +166,7 @@ impl Network {
             Some((own, sockets)) => (Some(own), sockets),
             None => (None, Sockets::Host),
         };
-        let mut swarm = build(&identity::keypair(secret), &gate, sockets)?;
+        let mut swarm = build(&identity::keypair(secret), &gate, sockets, nearby)?;
         listen_on(&mut swarm, listen)?;
         if let Some(own) = own {
             // Without it the node is a node still; those without another way to it do not find it.
@@ -240,6 +250,7 @@ fn build(
     keypair: &Keypair,
     gate: &Gate,
     sockets: Sockets,
+    nearby: Nearby,
 ) -> Result<Swarm<Behaviour>, noise::Error> {
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let transport = Across::new(sockets)
@@ -264,6 +275,7 @@ fn build(
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour { across: true },
             ping: ping::Behaviour::new(ping),
+            nearby: nearby::begin(nearby, keypair),
             stream: stream::Behaviour::new(),
         });
     // Proof: the closure above returns a behaviour, never an error.
@@ -449,6 +461,12 @@ impl Task {
             } => {
                 tracing::error!(?addresses, ?reason, "a listener ended");
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Nearby(mdns::Event::Discovered(announced))) => {
+                for (peer, addresses) in nearby::found(announced) {
+                    let _ = self.event.send(Event::Found { peer, addresses });
+                }
+                nearby::limit(&mut self.swarm.behaviour_mut().nearby);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event {
                 peer,
                 connection,
@@ -500,7 +518,8 @@ mod tests {
         let org = SecretKey::from_seed([org; 32]);
         let port = ports::free_tcp(&["127.0.0.1".parse().unwrap()], 0).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let (network, incoming) = Network::start(&secret, &[address], None, || NOW).unwrap();
+        let (network, incoming) =
+            Network::start(&secret, &[address], None, Nearby::Ignored, || NOW).unwrap();
         network.trust(Trust {
             roster: Arc::new(roster(std::slice::from_ref(&org))),
             chain: chain(&secret, &org, Wall(2_000_000)),

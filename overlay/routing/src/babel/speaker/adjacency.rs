@@ -14,6 +14,7 @@ use crate::babel::cost::Quality;
 use crate::babel::count::Count;
 use crate::babel::event::{Event, Parting};
 use crate::babel::limits::{FAREWELLS, NEIGHBOURS_MAX, TABLE_SILENCE, TABLE_TRIES};
+use crate::babel::link::LinkId;
 use crate::babel::neighbour::{Neighbour, NeighbourId};
 use crate::babel::words::Seqno;
 
@@ -51,6 +52,21 @@ impl Speaker {
             neighbour.mail.hurry(now);
         }
         Some(id)
+    }
+
+    /// Makes a link so costly that everything which has another way takes it, at both ends, or ends
+    /// that. Nothing is lost by it.
+    pub fn set_draining(&mut self, id: LinkId, drains: bool, now: Moment) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if link.config.drains == drains {
+            return;
+        }
+        link.config.drains = drains;
+        for neighbour in link.neighbours.clone() {
+            self.refresh(neighbour, Parting::HellosMissed, now);
+        }
     }
 
     /// Takes what changed about a neighbour into its cost, and the cost into the routes.

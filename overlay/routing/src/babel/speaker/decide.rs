@@ -237,6 +237,25 @@ impl Speaker {
         }
     }
 
+    /// Takes back what leaves are told of everybody, because nobody but them is reached through us,
+    /// or tells it again. Who is stranded keeps no leaf from its other uplinks.
+    pub fn set_stranded(&mut self, stranded: bool, now: Moment) {
+        if self.stranded == stranded {
+            return;
+        }
+        self.stranded = stranded;
+        let links = &self.links;
+        for neighbour in self.neighbours.values_mut().filter(|n| n.greeted) {
+            let filter = links.get(&neighbour.link).map(|link| &link.config.filter);
+            let told = filter.filter(|filter| filter.is_native());
+            for aggregate in [Prefix::NODES, Prefix::SERVICES] {
+                if told.is_some_and(|filter| filter.tells_aggregate(aggregate)) {
+                    neighbour.mail.update(aggregate, Waiting::default(), now);
+                }
+            }
+        }
+    }
+
     /// Begins to tell everybody on a link the whole table.
     pub(super) fn begin_link_dump(&mut self, id: LinkId, now: Moment) {
         if let Some(link) = self.links.get_mut(&id) {

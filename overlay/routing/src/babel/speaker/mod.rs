@@ -80,6 +80,8 @@ pub struct Speaker {
     own: BTreeMap<Prefix, Metric>,
     penalties: BTreeMap<(Prefix, NeighbourId), Metric>,
     lawful: Lawful,
+    /// Whether leaves find nobody through us.
+    stranded: bool,
     /// Prefixes refused for want of their origin's certificate, to ask for when it comes.
     missed: BTreeSet<(Prefix, RouterId)>,
     requests: Requests,
@@ -111,6 +113,7 @@ impl Speaker {
             own: BTreeMap::new(),
             penalties: BTreeMap::new(),
             lawful: Lawful::default(),
+            stranded: false,
             missed: BTreeSet::new(),
             requests: Requests::default(),
             challenges: BTreeSet::new(),

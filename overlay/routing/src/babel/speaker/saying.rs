@@ -41,6 +41,9 @@ impl Speaker {
             },
         };
         if link.config.filter.tells_aggregate(prefix) {
+            if self.stranded && link.config.filter.is_native() {
+                return Saying::Retraction;
+            }
             return ours(Metric::ZERO);
         }
         let entry = self.table.get(prefix);

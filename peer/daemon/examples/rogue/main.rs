@@ -5,9 +5,15 @@
 //! and prints what it is told. ROOT_KEY is the root key of the node's organisation: the rogue signs
 //! with it what only a traitor with that key could sign. It links the same swarm as `meshnode`;
 //! nothing in the product knows of it. Exit code 0 means that it was refused.
+//!
+//! `rogue neighbour ROOT_KEY NODE_KEY ADDRESS TUNNELS HONEST HONEST` is let in as a member and
+//! misbehaves on its link to the node, whose tunnels end at TUNNELS and behind which two honest
+//! nodes have these overlay addresses. It prints what it did; exit code 0 means that it did all.
+
+mod neighbour;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,13 +28,17 @@ use mesh_ledger::document::{DocId, DocKind};
 use mesh_ledger::ledger::{Delta, Ledger};
 use mesh_ledger::record::Body as Record;
 use mesh_peer::genesis::valid_for;
-use mesh_peer::message::Message;
+use mesh_peer::message::{Contact, Message, SignedContact};
 use meshnode::swarm::gate::Trust;
 use meshnode::swarm::lanes::Arrival;
+use meshnode::swarm::nearby::Nearby;
 use meshnode::swarm::network::{Event, Incoming, Network};
 
 /// How long the node may take to refuse.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How often it says where it lives.
+const SAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How the rogue misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +48,7 @@ enum Case {
     ForeignOrg,
     SecondKey,
     WrongAuthor,
+    Neighbour,
 }
 
 impl Case {
@@ -48,6 +59,7 @@ impl Case {
             "foreign-org" => Self::ForeignOrg,
             "second-key" => Self::SecondKey,
             "wrong-author" => Self::WrongAuthor,
+            "neighbour" => Self::Neighbour,
             _ => return None,
         })
     }
@@ -60,6 +72,14 @@ struct Play {
     root: SecretKey,
     host: NodeId,
     address: SocketAddr,
+    link: Option<Place>,
+}
+
+/// Where the link to it is, and who is behind it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    tunnels: SocketAddr,
+    honest: [Ipv6Addr; 2],
 }
 
 fn main() -> ExitCode {
@@ -95,8 +115,16 @@ fn main() -> ExitCode {
 
 fn read_arguments() -> Option<Play> {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    let [case, root, node, address] = words.as_slice() else {
+    let [case, root, node, address, more @ ..] = words.as_slice() else {
         return None;
+    };
+    let link = match more {
+        [] => None,
+        [tunnels, one, other] => Some(Place {
+            tunnels: tunnels.parse().ok()?,
+            honest: [one.parse().ok()?, other.parse().ok()?],
+        }),
+        _ => return None,
     };
     let case = Case::of(case)?;
     let root = meshnode::keys::read(root.as_ref()).ok()?;
@@ -109,6 +137,7 @@ fn read_arguments() -> Option<Play> {
         root,
         host: NodeId(node.public()),
         address: address.parse().ok()?,
+        link,
     })
 }
 
@@ -146,7 +175,7 @@ fn shown(play: &Play) -> Chain {
             (body.org, body.issuer) = (OrgId(stranger.public()), stranger.public());
         }
         Case::SecondKey => body.prefix = NodeAddress::of(&play.host).prefix(),
-        Case::WrongAuthor => {}
+        Case::WrongAuthor | Case::Neighbour => {}
     }
     Chain(vec![Certificate::issue(body, issuer)])
 }
@@ -159,14 +188,20 @@ fn name(text: &str) -> mesh_base::name::Name {
 /// Dials and returns what we were told, if we were refused.
 async fn misbehave(play: &Play) -> Option<String> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (network, mut incoming) = Network::start(&play.secret, &[any], None, wall).ok()?;
+    let (network, mut incoming) =
+        Network::start(&play.secret, &[any], None, Nearby::Ignored, wall).ok()?;
     let own = OrgId(play.root.public());
     network.trust(Trust {
         roster: Arc::new(Roster::new(own, name("bakery"))),
         chain: shown(play),
     });
     network.dial(&play.host, vec![play.address]);
-    let refused = tokio::time::timeout(PATIENCE, answer(play, &network, &mut incoming));
+    let patience = if play.case == Case::Neighbour {
+        PATIENCE * 8
+    } else {
+        PATIENCE
+    };
+    let refused = tokio::time::timeout(patience, answer(play, &network, &mut incoming));
     refused.await.ok().flatten()
 }
 
@@ -175,7 +210,11 @@ async fn answer(play: &Play, network: &Network, incoming: &mut Incoming) -> Opti
         tokio::select! {
             reason = incoming.refusals.recv() => return Some(reason?.as_str().to_owned()),
             event = incoming.events.recv() => match event? {
+                Event::Found { .. } => {}
                 Event::Connected { .. } if play.case == Case::WrongAuthor => lie(play, network),
+                Event::Connected { .. } if play.case == Case::Neighbour => {
+                    return move_in(play, network).await;
+                }
                 Event::Connected { .. } => return None,
                 Event::Disconnected { .. } => return None,
             },
@@ -185,6 +224,42 @@ async fn answer(play: &Play, network: &Network, incoming: &mut Incoming) -> Opti
                 }
             }
         }
+    }
+}
+
+/// Says where it lives, as a member does, and misbehaves as a neighbour.
+async fn move_in(play: &Play, network: &Network) -> Option<String> {
+    let contact = Contact {
+        node: NodeId(play.secret.public()),
+        chain: shown(play),
+        sequence: wall().0.unsigned_abs(),
+        control: Vec::new(),
+        wireguard: Vec::new(),
+    };
+    let message = Message::Contacts(vec![SignedContact::sign(contact, &play.secret)]);
+    let (secret, host, place) = (play.secret.clone(), play.host, play.link?);
+    let mut played = tokio::task::spawn_blocking(move || {
+        neighbour::play(&neighbour::Meeting {
+            secret: &secret,
+            host,
+            tunnels: place.tunnels,
+            honest: place.honest,
+        })
+    });
+    loop {
+        // Once more means nothing to who knows it.
+        network.send(&play.host, message.lane(), message.to_bytes());
+        let Ok(played) = tokio::time::timeout(SAY_AGAIN, &mut played).await else {
+            continue;
+        };
+        return match played {
+            Ok(Ok(())) => Some("nobody ended it".to_owned()),
+            Ok(Err(error)) => {
+                eprintln!("{error}");
+                None
+            }
+            Err(_) => None,
+        };
     }
 }
 
