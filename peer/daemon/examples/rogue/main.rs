@@ -235,6 +235,7 @@ async fn move_in(play: &Play, network: &Network) -> Option<String> {
         sequence: wall().0.unsigned_abs(),
         control: Vec::new(),
         wireguard: Vec::new(),
+        leaf: false,
     };
     let message = Message::Contacts(vec![SignedContact::sign(contact, &play.secret)]);
     let (secret, host, place) = (play.secret.clone(), play.host, play.link?);
