@@ -349,7 +349,9 @@ impl Thread {
             .collect();
         for node in &gone {
             self.lower(*node, now);
-            self.ways.handle_unlinked(node);
+            if !places.neighbours.contains_key(node) {
+                self.ways.handle_unlinked(node);
+            }
         }
         // A cut link is in `links` no more.
         self.cut

@@ -298,6 +298,7 @@ mod tests {
             let plan = PeerPlan {
                 role,
                 drains: false,
+                leaf: false,
                 address: address(number),
                 x25519: secret(number).public().to_x25519(),
                 endpoints: Vec::new(),
@@ -306,6 +307,7 @@ mod tests {
         };
         plane.apply(&Plan {
             own: address(1),
+            leaf: false,
             peers: [peer(2, Role::Neighbour), peer(4, Role::Far)].into(),
             services: BTreeMap::new(),
             instances: BTreeMap::new(),
