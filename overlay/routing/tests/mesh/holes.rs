@@ -1,0 +1,66 @@
+//! What leaves a hole beside a way that survives: requests that reach nobody, routes that are
+//! believed although nobody stands behind them any more. Each was met in the simulator.
+
+use mesh_routing::babel::wire::tlv::{Cast, Centis, Tlv};
+use mesh_routing::babel::words::Seqno;
+
+use crate::desk::{Desk, request, retraction, update};
+use crate::net::prefix_of;
+
+/// Returns whether a node's prefix is retracted.
+fn retracts(tlvs: &[Tlv], node: usize) -> bool {
+    let retracts = |tlv: &Tlv| {
+        matches!(tlv, Tlv::Update { prefix: Some(prefix), metric, .. }
+            if *prefix == prefix_of(node) && !metric.is_finite())
+    };
+    tlvs.iter().any(retracts)
+}
+
+#[test]
+fn next_hop_that_asked_first_is_asked_for_who_joins() {
+    let mut desk = Desk::with_tunnels(4);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.hear(3, 1, &[update(5, 3, 150)]);
+    desk.settle();
+    desk.hear(2, 1, &[request(5, 4, 9)]);
+    assert_eq!(desk.said_on(3), [request(5, 4, 8)]);
+    // It may have its answer by now and need not tell of a mere number.
+    desk.hear(1, 1, &[request(5, 4, 9)]);
+    assert_eq!(desk.said_on(2), [request(5, 4, 8)]);
+    // Once is enough.
+    desk.hear(4, 1, &[request(5, 4, 9)]);
+    assert_eq!(desk.said_on(2), []);
+}
+
+#[test]
+fn way_that_comes_back_is_asked_although_its_neighbour_waits_too() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    desk.hear(2, 1, &[retraction(5)]);
+    desk.hear(1, 1, &[request(5, 4, 9)]);
+    desk.hear(2, 1, &[request(5, 4, 9)]);
+    desk.said();
+    desk.hear(2, 1, &[update(5, 3, 50)]);
+    assert_eq!(desk.link_to(5), Some(2));
+    assert!(desk.said_on(2).contains(&request(5, 4, 64)));
+}
+
+#[test]
+fn route_lost_while_a_neighbour_begins_anew_is_retracted_when_it_asks_for_the_table() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    // What was said before this is heard may arrive behind the neighbour's new beginning.
+    let far = Tlv::Hello {
+        cast: Cast::Multicast,
+        seqno: Seqno(30_000),
+        interval: Centis(10_000),
+        sent: None,
+    };
+    desk.hear(1, 1, &[far]);
+    desk.hear(2, 1, &[retraction(5)]);
+    assert!(!retracts(&desk.said_on(1), 5));
+    desk.hear(1, 1, &[Tlv::RouteRequest { prefix: None }]);
+    assert!(retracts(&desk.said_on(1), 5));
+}
