@@ -6,7 +6,7 @@
 //!   a neighbour asks ──────────┘            └─ the number comes ─► whoever waits is told at once
 //! ```
 //! One request for a prefix and origin is enough: another that asks for no more waits for the same
-//! answer. Invariant: a request that is here has something to wait for and a time when it is over.
+//! answer, until the last try was made. Invariant: a request that is here has something to wait for and a time when it is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -153,7 +153,9 @@ impl Requests {
             request.need = need;
         }
         request.hop_count = request.hop_count.max(hop_count);
-        if request.tries != 0 && !request.seqno.is_before(seqno) && !raised {
+        // Who asks again after the last try has no answer: it is begun anew, not waited out.
+        let spent = request.need == Need::None && request.is_over();
+        if request.tries != 0 && !request.seqno.is_before(seqno) && !raised && !spent {
             return Begun::Redundant;
         }
         if request.seqno.is_before(seqno) {

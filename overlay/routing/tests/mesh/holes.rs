@@ -1,10 +1,13 @@
 //! What leaves a hole beside a way that survives: requests that reach nobody, routes that are
 //! believed although nobody stands behind them any more. Each was met in the simulator.
 
-use mesh_routing::babel::wire::tlv::{Cast, Centis, Tlv};
-use mesh_routing::babel::words::Seqno;
+use std::time::Duration;
 
-use crate::desk::{Desk, request, retraction, update};
+use mesh_routing::babel::link::LinkId;
+use mesh_routing::babel::wire::tlv::{Cast, Centis, Stamp, Tlv};
+use mesh_routing::babel::words::{Metric, Seqno};
+
+use crate::desk::{Desk, own, request, retraction, update};
 use crate::net::prefix_of;
 
 /// Returns whether a node's prefix is retracted.
@@ -63,4 +66,62 @@ fn route_lost_while_a_neighbour_begins_anew_is_retracted_when_it_asks_for_the_ta
     assert!(!retracts(&desk.said_on(1), 5));
     desk.hear(1, 1, &[Tlv::RouteRequest { prefix: None }]);
     assert!(retracts(&desk.said_on(1), 5));
+}
+
+#[test]
+fn request_that_was_sent_in_vain_is_sent_again_for_who_asks_again() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    let mut sent = Vec::new();
+    for pause in [400, 700, 300] {
+        desk.hear(1, 1, &[request(5, 4, 9)]);
+        let said = desk.silence(Duration::from_millis(pause));
+        let passed = said
+            .iter()
+            .filter(|(_, (.., tlvs))| tlvs.contains(&request(5, 4, 8)));
+        sent.push(passed.count());
+    }
+    // At once and after 200 ms; after 600 ms, not for the second asking; then anew.
+    assert_eq!(sent, [2, 1, 2]);
+}
+
+#[test]
+fn neighbour_that_slept_is_told_again_what_was_lost_within_two_seconds() {
+    let mut desk = Desk::with_tunnels(2);
+    // It answers a hello of ours thirteen seconds late, which is the round trip then.
+    let sent = desk.silence(Duration::from_millis(1100));
+    let stamp = sent.iter().find_map(|(_, (link, _, tlvs))| {
+        let stamp = |tlv: &Tlv| match tlv {
+            Tlv::Hello { sent, .. } if *link == LinkId(1) => *sent,
+            _ => None,
+        };
+        tlvs.iter().find_map(stamp)
+    });
+    desk.pass(Duration::from_secs(13));
+    let hello = Tlv::Hello {
+        cast: Cast::Multicast,
+        seqno: Seqno(3),
+        interval: Centis(10_000),
+        sent: Some(Stamp(77)),
+    };
+    let ihu = Tlv::Ihu {
+        address: Some(own(1)),
+        rxcost: Metric(96),
+        interval: Centis(60_000),
+        echo: Some((stamp.unwrap(), Stamp(77))),
+    };
+    desk.hear(1, 1, &[hello, ihu]);
+    let views = desk.speaker.neighbours(desk.now);
+    let view = views.iter().find(|view| view.link == LinkId(1));
+    assert!(view.and_then(|view| view.rtt) > Some(Duration::from_secs(10)));
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.said_on(1);
+    let said = desk.silence(Duration::from_millis(1210));
+    let told = said.iter().filter(|(_, (link, _, tlvs))| {
+        let tells =
+            |tlv: &Tlv| matches!(tlv, Tlv::Update { prefix, .. } if *prefix == Some(prefix_of(5)));
+        *link == LinkId(1) && tlvs.iter().any(tells)
+    });
+    assert_eq!(told.count(), 2);
 }
