@@ -100,6 +100,10 @@ pub const GATHER: (Duration, Duration) = (Duration::from_millis(5), Duration::fr
 /// acknowledged, for a neighbour that is alive and misses a route misses it until the next dump.
 pub const ACK_DOUBLINGS: u8 = 4;
 
+/// So often a retraction is said again before its pauses double: whoever misses it sends into a
+/// hole meanwhile. On a wire that loses three of ten packets one of a thousand needs more.
+pub const RETRACTION_QUICK: u8 = 4;
+
 /// An acknowledgement is due within this time.
 pub const ACK_WITHIN: Duration = Duration::from_millis(100);
 

@@ -19,6 +19,25 @@ fn retracts(tlvs: &[Tlv], node: usize) -> bool {
     tlvs.iter().any(retracts)
 }
 
+/// Returns whether a node's prefix is told.
+fn tells(tlvs: &[Tlv], node: usize) -> bool {
+    let tells = |tlv: &Tlv| {
+        matches!(tlv, Tlv::Update { prefix: Some(prefix), metric, .. }
+            if *prefix == prefix_of(node) && metric.is_finite())
+    };
+    tlvs.iter().any(tells)
+}
+
+/// Returns a hello with which a neighbour begins anew.
+fn far_hello() -> Tlv {
+    Tlv::Hello {
+        cast: Cast::Multicast,
+        seqno: Seqno(30_000),
+        interval: Centis(10_000),
+        sent: None,
+    }
+}
+
 #[test]
 fn next_hop_that_asked_first_is_asked_for_who_joins() {
     let mut desk = Desk::with_tunnels(4);
@@ -50,22 +69,33 @@ fn way_that_comes_back_is_asked_although_its_neighbour_waits_too() {
 }
 
 #[test]
-fn route_lost_while_a_neighbour_begins_anew_is_retracted_when_it_asks_for_the_table() {
+fn route_lost_while_a_neighbour_begins_anew_is_retracted() {
     let mut desk = Desk::with_tunnels(2);
     desk.hear(2, 1, &[update(5, 3, 100)]);
     desk.settle();
     // What was said before this is heard may arrive behind the neighbour's new beginning.
-    let far = Tlv::Hello {
-        cast: Cast::Multicast,
-        seqno: Seqno(30_000),
-        interval: Centis(10_000),
-        sent: None,
-    };
-    desk.hear(1, 1, &[far]);
+    desk.hear(1, 1, &[far_hello()]);
     desk.hear(2, 1, &[retraction(5)]);
-    assert!(!retracts(&desk.said_on(1), 5));
-    desk.hear(1, 1, &[Tlv::RouteRequest { prefix: None }]);
     assert!(retracts(&desk.said_on(1), 5));
+}
+
+#[test]
+fn question_for_the_table_counts_although_the_hello_of_the_new_beginning_comes_behind_it() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    desk.hear(1, 1, &[Tlv::RouteRequest { prefix: None }]);
+    desk.said();
+    // That packet may be lost, and who began anew waits for no other.
+    desk.hear(1, 1, &[far_hello()]);
+    assert!(tells(&desk.said_on(1), 5));
+    desk.settle();
+    desk.hear(2, 1, &[update(5, 4, 700)]);
+    let said = desk.silence(Duration::from_millis(30));
+    let said = said
+        .into_iter()
+        .filter(|(_, (link, ..))| *link == LinkId(1));
+    assert!(said.into_iter().any(|(_, (.., tlvs))| tells(&tlvs, 5)));
 }
 
 #[test]
@@ -124,4 +154,17 @@ fn neighbour_that_slept_is_told_again_what_was_lost_within_two_seconds() {
         *link == LinkId(1) && tlvs.iter().any(tells)
     });
     assert_eq!(told.count(), 2);
+}
+
+#[test]
+fn retraction_that_is_not_acknowledged_is_said_again_without_longer_pauses() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    desk.hear(2, 1, &[retraction(5)]);
+    let said = desk.silence(Duration::from_millis(1500));
+    let times = said
+        .iter()
+        .filter(|(_, (link, _, tlvs))| *link == LinkId(1) && retracts(tlvs, 5));
+    assert_eq!(times.count(), 5);
 }
