@@ -106,6 +106,10 @@ pub const GATHER: (Duration, Duration) = (Duration::from_millis(5), Duration::fr
 /// acknowledged, for a neighbour that is alive and misses a route misses it until the next dump.
 pub const ACK_DOUBLINGS: u8 = 4;
 
+/// So often a retraction is said again before its pauses double: whoever misses it sends into a
+/// hole meanwhile. On a wire that loses three of ten packets one of a thousand needs more.
+pub const RETRACTION_QUICK: u8 = 4;
+
 /// An acknowledgement is due within this time.
 pub const ACK_WITHIN: Duration = Duration::from_millis(100);
 
@@ -115,6 +119,11 @@ pub const ACK_SLACK: Duration = Duration::from_millis(50);
 
 /// The round trip of a neighbour that has not told it.
 pub const RTT_UNKNOWN: Duration = Duration::from_millis(100);
+
+/// The longest round trip that is waited for. A neighbour that slept answers with trips of many
+/// seconds; what it did not get must not wait as long. Longer real ones cost some repeats, for
+/// pauses double.
+pub const RTT_PATIENCE_MAX: Duration = Duration::from_millis(500);
 
 /// After this a retraction that nobody acknowledges is said once more.
 pub const BLIND_REPEAT: Duration = Duration::from_millis(250);

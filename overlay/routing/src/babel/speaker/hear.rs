@@ -188,9 +188,13 @@ impl Speaker {
         };
         if self.hear(from, cast, seqno, interval, now) == Heard::Restarted {
             self.count(Count::Restarted);
+            let greeted = self.neighbours.get(&from).is_some_and(|n| n.greeted);
             self.drop_neighbour(from, Parting::Restarted, now);
             from = self.meet(letter, now)?;
             self.hear(from, cast, seqno, interval, now);
+            if greeted {
+                self.greet_again(from, now);
+            }
         }
         if let Some(neighbour) = self.neighbours.get_mut(&from)
             && let Some(sent) = sent
@@ -199,6 +203,15 @@ impl Speaker {
         }
         self.refresh(from, Parting::HellosMissed, now);
         Some(from)
+    }
+
+    /// Goes on telling a neighbour that began anew what changes. The question for our table with
+    /// which it began may have come before the hello by which we know, and will not come again.
+    fn greet_again(&mut self, id: NeighbourId, now: Moment) {
+        if let Some(neighbour) = self.neighbours.get_mut(&id) {
+            neighbour.greeted = true;
+            self.begin_dump(id, now);
+        }
     }
 
     fn hear(

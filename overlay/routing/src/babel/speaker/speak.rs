@@ -17,7 +17,8 @@ use super::{Speaker, hear};
 use crate::babel::count::Count;
 use crate::babel::event::{To, Transmit};
 use crate::babel::limits::{
-    ACK_DOUBLINGS, ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RTT_UNKNOWN, UNACKED_MAX,
+    ACK_DOUBLINGS, ACK_SLACK, ACK_WITHIN, BLIND_REPEAT, DUMP_BURST, RETRACTION_QUICK, RTT_UNKNOWN,
+    UNACKED_MAX,
 };
 use crate::babel::link::{LinkId, centis};
 use crate::babel::mail::{Dump, Mail, Said, Unacked, Waiting};
@@ -318,6 +319,11 @@ impl Speaker {
             .map(|neighbour| neighbour.patience());
         let patience = patience.max().unwrap_or(RTT_UNKNOWN);
         let tries = said.iter().map(|said| said.tries).max().unwrap_or_default();
+        let tries = if said.iter().any(|said| said.retraction) {
+            tries.saturating_sub(RETRACTION_QUICK)
+        } else {
+            tries
+        };
         let pause = match opaque {
             None => BLIND_REPEAT,
             Some(_) => {
