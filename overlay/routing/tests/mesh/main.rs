@@ -5,6 +5,7 @@
 mod bounds;
 mod chaos;
 mod desk;
+mod gone;
 pub mod net;
 mod policy;
 mod rules;

@@ -161,6 +161,7 @@ impl Speaker {
             version: version.unwrap_or_default(),
             retraction: saying == Saying::Retraction,
             tries,
+            doubtful: false,
         }
     }
 }
