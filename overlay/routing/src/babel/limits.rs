@@ -78,6 +78,10 @@ pub const DRAIN_COST: Metric = Metric(2048);
 /// How often a request of ours is sent: for nine seconds in all.
 pub const REQUEST_TRIES: u8 = 8;
 
+/// How often a request of ours goes also to neighbours without a route whose updates are
+/// acknowledged: a lost packet is mended here, and what they learn later they tell.
+pub const BLIND_TRIES: u8 = 2;
+
 /// How often a request of another is sent: a lost packet is mended here, the rest by who asked.
 pub const FORWARD_TRIES: u8 = 4;
 

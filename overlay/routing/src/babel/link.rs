@@ -148,6 +148,8 @@ pub struct Link {
     pub mail: Mail,
     /// Packets that wait for acknowledgements.
     pub unacked: UnackedQueue,
+    /// None of them is said again before this.
+    pub resend_at: Option<Moment>,
     /// Who is heard on it.
     pub neighbours: BTreeSet<NeighbourId>,
 }
@@ -156,6 +158,12 @@ impl Link {
     /// Returns the link's bit.
     pub fn bit(&self) -> u64 {
         1_u64.checked_shl(self.slot).unwrap_or_default()
+    }
+
+    /// Returns whether time may have something to do here.
+    pub fn is_due(&self, now: Moment) -> bool {
+        let resend = self.resend_at.is_some_and(|due| due <= now);
+        self.hello_at <= now || self.dump_at <= now || resend
     }
 
     /// Returns whether a neighbour gets the table because it asks for it, until that arrives,

@@ -179,6 +179,9 @@ pub struct Said {
     pub retraction: bool,
     /// How often it was sent before.
     pub tries: u8,
+    /// Whether something older was on its way and may arrive behind it: an acknowledgement does not
+    /// tell that the neighbour has no route of ours.
+    pub doubtful: bool,
 }
 
 /// A packet that waits for its acknowledgement, or to be said once more.

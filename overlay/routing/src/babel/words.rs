@@ -84,24 +84,29 @@ impl fmt::Display for RouterId {
 /// An IPv6 prefix; the bits behind its length are zero.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
-    address: Ipv6Addr,
+    /// As two numbers: tables compare prefixes all the time, and have many.
+    high: u64,
+    low: u64,
     bits: u8,
 }
 
 impl Prefix {
     /// The default route.
     pub const ALL: Self = Self {
-        address: Ipv6Addr::UNSPECIFIED,
+        high: 0,
+        low: 0,
         bits: 0,
     };
     /// All nodes of the overlay.
     pub const NODES: Self = Self {
-        address: Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 0),
+        high: 0xfd6d << 48,
+        low: 0,
         bits: 16,
     };
     /// All services of the overlay.
     pub const SERVICES: Self = Self {
-        address: Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 0),
+        high: 0xfd73 << 48,
+        low: 0,
         bits: 16,
     };
 
@@ -110,15 +115,18 @@ impl Prefix {
         if 128 < bits {
             return None;
         }
+        let number = u128::from(address) & Self::mask(bits);
         Some(Self {
-            address: Ipv6Addr::from(u128::from(address) & Self::mask(bits)),
+            // Proof: the upper and the lower half.
+            high: (number >> 64) as u64,
+            low: number as u64,
             bits,
         })
     }
 
     /// Returns the network address.
     pub fn address(self) -> Ipv6Addr {
-        self.address
+        Ipv6Addr::from(self.number())
     }
 
     /// Returns the count of leading bits that belong to the prefix.
@@ -128,12 +136,16 @@ impl Prefix {
 
     /// Returns whether an address lies inside.
     pub fn contains(self, address: Ipv6Addr) -> bool {
-        u128::from(address) & Self::mask(self.bits) == u128::from(self.address)
+        u128::from(address) & Self::mask(self.bits) == self.number()
     }
 
     /// Returns whether all of another prefix lies inside.
     pub fn covers(self, other: Self) -> bool {
-        self.bits <= other.bits && self.contains(other.address)
+        self.bits <= other.bits && self.contains(other.address())
+    }
+
+    fn number(self) -> u128 {
+        u128::from(self.high) << 64 | u128::from(self.low)
     }
 
     fn mask(bits: u8) -> u128 {
@@ -151,7 +163,7 @@ impl fmt::Debug for Prefix {
 
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
+        write!(f, "{}/{}", self.address(), self.bits)
     }
 }
 

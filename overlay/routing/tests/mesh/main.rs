@@ -6,6 +6,7 @@ mod bounds;
 mod chaos;
 mod cuts;
 mod desk;
+mod gone;
 mod holes;
 pub mod net;
 mod policy;

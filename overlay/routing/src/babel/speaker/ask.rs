@@ -14,7 +14,8 @@ use mesh_base::time::Moment;
 
 use super::{Speaker, cost_to};
 use crate::babel::count::Count;
-use crate::babel::limits::{BETTER_AGAIN, UPDATES_WAITING_MAX};
+use crate::babel::limits::{BETTER_AGAIN, BLIND_TRIES, UPDATES_WAITING_MAX};
+use crate::babel::link::Link;
 use crate::babel::mail::{Asking, Put, Waiting};
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::pace;
@@ -263,17 +264,33 @@ impl Speaker {
         }
     }
 
-    /// Returns the neighbours that may have a route, or know somebody: first those who told of one.
+    /// Returns the neighbours that may have a route, or know somebody: first those who told of one,
+    /// then everybody, then those who told of one again. Who has none and whose updates are
+    /// acknowledged tells us as soon as that changes; asking it more often finds nobody.
     fn whom_to_ask(&self, (prefix, _): (Prefix, RouterId), tries: u8) -> Vec<NeighbourId> {
-        let usable = self.neighbours.iter().filter(|(_, n)| n.is_usable());
-        let usable: Vec<_> = usable.map(|(id, _)| *id).collect();
-        let entry = self.table.get(prefix);
-        let has_route = |id: &&NeighbourId| entry.is_some_and(|entry| entry.route(**id).is_some());
-        let with_route: Vec<_> = usable.iter().filter(has_route).copied().collect();
+        let routes = self.table.get(prefix).map(|entry| entry.routes.as_slice());
+        let mut with_route: Vec<_> = routes
+            .unwrap_or_default()
+            .iter()
+            .map(|route| route.neighbour)
+            .filter(|id| self.neighbours.get(id).is_some_and(|n| n.is_usable()))
+            .collect();
         if tries == 0 && !with_route.is_empty() {
             return with_route;
         }
-        usable
+        let tells_all = |link| {
+            self.links
+                .get(link)
+                .is_some_and(|it: &Link| it.config.acked)
+        };
+        let usable = self.neighbours.iter().filter(|(_, n)| n.is_usable());
+        let others = usable.filter(|(_, n)| tries < BLIND_TRIES || !tells_all(&n.link));
+        for (id, _) in others {
+            if !with_route.contains(id) {
+                with_route.push(*id);
+            }
+        }
+        with_route
     }
 
     /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of

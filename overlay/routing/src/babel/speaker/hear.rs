@@ -9,9 +9,8 @@ use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::history::Heard;
 use crate::babel::link::{LinkId, duration};
-use crate::babel::mail::{Put, Waiting};
+use crate::babel::mail::{Put, Said, Waiting};
 use crate::babel::neighbour::NeighbourId;
-use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
 use crate::babel::wire::reader;
 use crate::babel::wire::tlv::{Cast, Stamp, Tlv};
@@ -282,31 +281,54 @@ impl Speaker {
         }
         let said = link.unacked.remove(at).map(|packet| packet.said);
         for said in said.into_iter().flatten() {
-            let Some(entry) = self.table.get(said.prefix) else {
-                continue;
-            };
-            let (version, lost) = (entry.version, entry.selected == Selected::None);
-            if said.version == version {
-                if said.retraction {
-                    self.handle_retraction_acked(said.prefix, version, bit);
-                }
-            } else if !self.is_in_flight(id, said.prefix, version) {
-                // Packets may have changed places, and the older one overwritten the newer.
-                let waiting = Waiting {
-                    tries: 0,
-                    forced: lost,
-                };
-                if let Some(mail) = self.mail_of(from) {
-                    mail.update(said.prefix, waiting, now);
-                }
-            }
+            self.handle_said_acked(id, from, bit, said, now);
         }
     }
 
-    /// Returns whether a version of an announcement waits for acknowledgements on a link.
-    fn is_in_flight(&self, id: LinkId, prefix: Prefix, version: u32) -> bool {
-        let unacked = self.links.get(&id).into_iter().flat_map(|it| &it.unacked);
-        let mut said = unacked.flat_map(|packet| &packet.said);
-        said.any(|said| said.prefix == prefix && said.version == version)
+    /// Packets may have changed places, and acknowledgements as well: what is acknowledged while
+    /// something newer is on its way may have overwritten that.
+    fn handle_said_acked(
+        &mut self,
+        id: LinkId,
+        from: NeighbourId,
+        bit: u64,
+        said: Said,
+        now: Moment,
+    ) {
+        let Some(version) = self.table.get(said.prefix).map(|entry| entry.version) else {
+            return;
+        };
+        let is_newest = said.version == version;
+        if is_newest && !said.doubtful {
+            if said.retraction {
+                self.handle_retraction_acked(said.prefix, version, bit);
+            }
+            return;
+        }
+        let mail = self.mail_of(from);
+        let waits = mail.is_some_and(|mail| mail.updates.contains_key(&said.prefix));
+        if !is_newest && !waits && self.doubt(id, said.prefix, version) {
+            return;
+        }
+        let waiting = Waiting {
+            tries: 0,
+            forced: true,
+        };
+        if let Some(mail) = self.mail_of(from) {
+            mail.update(said.prefix, waiting, now);
+        }
+    }
+
+    /// Returns whether a version of an announcement waits for acknowledgements on a link; if it is
+    /// a retraction it is said again then.
+    fn doubt(&mut self, id: LinkId, prefix: Prefix, version: u32) -> bool {
+        let link = self.links.get_mut(&id).into_iter();
+        let unacked = link.flat_map(|link| link.unacked.iter_mut().rev());
+        let mut said = unacked.flat_map(|packet| &mut packet.said);
+        let newest = said.find(|said| said.prefix == prefix && said.version == version);
+        newest.is_some_and(|said| {
+            said.doubtful = said.retraction;
+            true
+        })
     }
 }

@@ -147,6 +147,7 @@ impl Speaker {
             beacon: Beacon::default(),
             mail: Mail::default(),
             unacked: UnackedQueue::new(),
+            resend_at: None,
             neighbours: BTreeSet::new(),
             config,
         };

@@ -164,6 +164,7 @@ impl Speaker {
             version: version.unwrap_or_default(),
             retraction: saying == Saying::Retraction,
             tries,
+            doubtful: false,
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::babel::limits::{
 use crate::babel::link::{LinkId, centis};
 use crate::babel::mail::{Dump, Mail, Said, Unacked, Waiting};
 use crate::babel::neighbour::NeighbourId;
+use crate::babel::route::Selected;
 use crate::babel::wire::tlv::{Cast, Tlv};
 use crate::babel::wire::writer::{Pushed, Writer};
 use crate::babel::words::{Metric, Prefix};
@@ -33,6 +34,9 @@ const ECHO_AGE_MAX: Duration = Duration::from_secs(60);
 impl Speaker {
     /// Returns the next packet to send.
     pub fn poll_transmit(&mut self, now: Moment) -> Option<Transmit> {
+        if !self.has_something_to_say(now) {
+            return None;
+        }
         let mut next = self.links.keys().next().copied();
         while let Some(id) = next {
             if let Some(transmit) = self.write_for(id, now) {
@@ -45,6 +49,15 @@ impl Speaker {
             next = self.links.range(behind).next().map(|(id, _)| *id);
         }
         None
+    }
+
+    /// Returns whether anything waits whose time has come; without looking for where.
+    fn has_something_to_say(&self, now: Moment) -> bool {
+        let is_due = |mail: &Mail| mail.due().is_some_and(|due| due <= now);
+        let mut neighbours = self.neighbours.values();
+        let mut links = self.links.values();
+        neighbours.any(|neighbour| neighbour.hello || is_due(&neighbour.mail))
+            || links.any(|link| link.beacon.hello || is_due(&link.mail))
     }
 
     fn write_for(&mut self, id: LinkId, now: Moment) -> Option<Transmit> {
@@ -133,8 +146,11 @@ impl Speaker {
         };
         mail.flush_at = None;
         // What is already as they know it needs no packet, and no acknowledgement.
-        mail.updates
-            .retain(|prefix, waiting| self.saying(id, *prefix, waiting.forced) != Saying::Nothing);
+        while let Some(first) = mail.updates.first_entry()
+            && self.saying(id, *first.key(), first.get().forced) == Saying::Nothing
+        {
+            first.remove();
+        }
         let mut page = self.begin_page(id, to, &mail, now)?;
         page.small(&mut mail);
         let mut said = self.write_updates(id, &mut page, &mut mail, now);
@@ -142,6 +158,8 @@ impl Speaker {
         said.extend(self.write_dump(id, &mut page, &mut mail, now));
         if page.is_full && !mail.is_empty() {
             mail.flush_at = Some(now);
+        } else if !mail.updates.is_empty() {
+            mail.hurry(now + DUMP_BURST.1);
         }
         match to {
             Some(to) => self.neighbours.get_mut(&to)?.mail = mail,
@@ -206,7 +224,7 @@ impl Speaker {
         Some(page)
     }
 
-    /// Writes the updates that wait, retractions first.
+    /// Writes the updates that wait: first retractions and answers, then the others.
     fn write_updates(
         &mut self,
         id: LinkId,
@@ -214,27 +232,49 @@ impl Speaker {
         mail: &mut Mail,
         now: Moment,
     ) -> Vec<Said> {
-        let updates = std::mem::take(&mut mail.updates);
-        let mut sayings: Vec<(Prefix, Waiting, Saying)> = updates
-            .into_iter()
-            .map(|(prefix, waiting)| (prefix, waiting, self.saying(id, prefix, waiting.forced)))
-            .collect();
-        sayings.sort_by_key(|(.., saying)| *saying != Saying::Retraction);
+        if self.is_acked(id) && page.opaque.is_none() {
+            // As many packets as may be wait for acknowledgements: what is said without one could
+            // be lost for good. What waits here goes together when the first of them comes.
+            return Vec::new();
+        }
         let mut said = Vec::new();
-        for (prefix, waiting, saying) in sayings {
-            if page.is_full {
-                mail.updates.insert(prefix, waiting);
-                continue;
-            }
-            match self.write_saying(id, page, prefix, saying, now) {
-                Pushed::Written => said.push(self.note_said(prefix, saying, waiting.tries)),
-                Pushed::Full => {
-                    mail.updates.insert(prefix, waiting);
-                }
-                Pushed::Refused => {}
-            }
+        let lost = |prefix: &Prefix, waiting: &mut Waiting| {
+            let entry = self.table.get(*prefix);
+            waiting.forced || entry.is_none_or(|entry| entry.selected == Selected::None)
+        };
+        let first: Vec<_> = mail.updates.extract_if(.., lost).collect();
+        for (prefix, waiting) in first {
+            self.write_update(id, page, mail, (prefix, waiting), &mut said, now);
+        }
+        while !page.is_full
+            && let Some(next) = mail.updates.pop_first()
+        {
+            self.write_update(id, page, mail, next, &mut said, now);
         }
         said
+    }
+
+    fn write_update(
+        &mut self,
+        id: LinkId,
+        page: &mut Page,
+        mail: &mut Mail,
+        (prefix, waiting): (Prefix, Waiting),
+        said: &mut Vec<Said>,
+        now: Moment,
+    ) {
+        let saying = self.saying(id, prefix, waiting.forced);
+        match self.write_saying(id, page, prefix, saying, now) {
+            Pushed::Written => said.push(self.note_said(prefix, saying, waiting.tries)),
+            Pushed::Full => {
+                mail.updates.insert(prefix, waiting);
+            }
+            Pushed::Refused => {}
+        }
+    }
+
+    fn is_acked(&self, id: LinkId) -> bool {
+        self.links.get(&id).is_some_and(|link| link.config.acked)
     }
 
     /// Goes on with a dump.
@@ -248,9 +288,7 @@ impl Speaker {
         let Some(mut dump) = mail.dump.filter(|dump| dump.next_at <= now) else {
             return Vec::new();
         };
-        let acked = self.links.get(&id).is_some_and(|link| link.config.acked);
-        if acked && page.opaque.is_none() {
-            // As many packets as may be wait for acknowledgements.
+        if self.is_acked(id) && page.opaque.is_none() {
             dump.next_at = now + DUMP_BURST.1;
             mail.dump = Some(dump);
             return Vec::new();
@@ -336,13 +374,15 @@ impl Speaker {
                     * 2_u32.pow(u32::from(tries.min(ACK_DOUBLINGS)))
             }
         };
+        let due = now + pause;
+        link.resend_at = Some(link.resend_at.map_or(due, |known| known.min(due)));
         link.unacked.push_back(Unacked {
             opaque,
             to,
             awaiting,
             said,
             table_request,
-            due: now + pause,
+            due,
         });
     }
 }

@@ -26,10 +26,12 @@ const HELLOS_PER_IHU: u8 = 3;
 impl Speaker {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Moment) {
-        for id in self.links.keys().copied().collect::<Vec<_>>() {
+        let links = self.links.iter().filter(|(_, link)| link.is_due(now));
+        for id in links.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tick_link(id, now);
         }
-        for id in self.neighbours.keys().copied().collect::<Vec<_>>() {
+        let neighbours = self.neighbours.iter().filter(|(_, it)| it.is_due(now));
+        for id in neighbours.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tick_neighbour(id, now);
         }
         self.tick_requests(now);
@@ -67,8 +69,7 @@ impl Speaker {
             } else {
                 Some(link.hello_at)
             };
-            let unacked = link.unacked.iter().map(|packet| packet.due).min();
-            [hello, Some(link.dump_at), link.mail.due(), unacked]
+            [hello, Some(link.dump_at), link.mail.due(), link.resend_at]
         });
         let neighbours = self.neighbours.values().flat_map(|neighbour| {
             [
@@ -110,10 +111,11 @@ impl Speaker {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
-        if link.unacked.iter().any(|packet| packet.due <= now) {
+        if link.resend_at.is_some_and(|due| due <= now) {
             let all = std::mem::take(&mut link.unacked);
-            let (due, waiting): (UnackedQueue, _) =
+            let (due, waiting): (UnackedQueue, UnackedQueue) =
                 all.into_iter().partition(|packet| packet.due <= now);
+            link.resend_at = waiting.iter().map(|packet| packet.due).min();
             link.unacked = waiting;
             for packet in due {
                 self.resend(id, &packet, now);
@@ -177,9 +179,11 @@ impl Speaker {
             }
         }
         for said in &packet.said {
+            // Nobody knows whether it arrived, perhaps behind a retraction that was sent later: if
+            // there is nothing to tell any more, that is said even to who has the retraction.
             let waiting = Waiting {
                 tries: said.tries.saturating_add(1),
-                forced: said.retraction,
+                forced: true,
             };
             let Some(link) = self.links.get_mut(&id) else {
                 return;
