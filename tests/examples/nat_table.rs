@@ -1,18 +1,23 @@
-//! What two nodes behind routers of all kinds do today, as a table for people; no test.
+//! What nodes behind routers of all kinds do today, as a table for people; no test.
 //!
 //! `cargo run -p mesh-tests --example nat_table` takes about six minutes; with the name of a row
-//! (`row_symmetric`) only that, and with `MESHSTEAD_NAT_WITH=cgnat` only that column. For each two kinds a mesh of three is made: A and B behind them, P
-//! in the open, which founded the organisation and invites both. A line says how A reaches B:
-//! directly, through P, or not at all, and how long after B's start.
+//! (`row_symmetric`) only that, and with `MESHSTEAD_NAT_WITH=cgnat` only that column.
+//!
+//! For each two kinds a mesh of three is made: A and B behind them, and a public node that founded
+//! the organisation and invites both. A line says how A reaches B: directly, through the public
+//! node, or not at all, and how long after B's start. The row `roam` gives homes another public
+//! address and says how long pings from the public node stay away.
 
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use mesh_tests::ground::Ground;
 use mesh_tests::home::Home;
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
+use mesh_tests::nat_mesh::{self, PUBLIC, links_between};
+use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::{self, Place, Test};
 use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
@@ -49,6 +54,7 @@ const ROWS: &[Test] = &[
     row("row_udp-blocked", |place| {
         pairs_of(NatKind::UdpBlocked, place)
     }),
+    row("roam", roam),
     row("row_tcp-one-port", |place| {
         pairs_of(NatKind::TcpOnePort, place)
     }),
@@ -83,7 +89,7 @@ fn pairs_of(a: NatKind, place: &Place) -> anyhow::Result<()> {
             cause.unwrap_or(&text).trim().chars().take(SHOWN).collect()
         });
         println!("measured: {a} and {b}: {said}");
-        if said.contains("in vain") {
+        if said.contains("no answer") && a.passes_udp() && b.passes_udp() {
             for (home, words) in [(&one, "routes"), (&one, "peers"), (&public, "peers")] {
                 println!("{}", home.meshnode(&[words])?);
             }
@@ -102,40 +108,61 @@ fn outcome(public: &Home, a: &Home, b: &Home) -> anyhow::Result<String> {
     join(public, a).context("a")?;
     join(public, b).context("b")?;
     let start = Instant::now();
-    let first = until("B answers A", FIRST, || hops(a, &b.name))?;
-    let took = start.elapsed();
-    let direct = until("B is reached directly", SETTLED, || {
-        Ok(hops(a, &b.name)?.filter(|hops| *hops == 1))
-    });
-    let way = match (first, direct) {
-        (1, _) => "direct".to_owned(),
-        (_, Ok(_)) => format!(
-            "relayed, direct after {:.1} s",
-            start.elapsed().as_secs_f64()
-        ),
-        (hops, Err(_)) => format!("relayed over {hops} links"),
+    let links = || links_between(a, &b.name);
+    let way = match until("B answers A", FIRST, links) {
+        Err(_) => "no answer".to_owned(),
+        Ok(first) => {
+            let took = start.elapsed().as_secs_f64();
+            let direct = until("B is reached directly", SETTLED, || {
+                Ok(links()?.filter(|links| *links == 1))
+            });
+            let later = start.elapsed().as_secs_f64();
+            let how = match (first, direct) {
+                (1, _) => "direct".to_owned(),
+                (_, Ok(_)) => format!("direct after {later:.1} s"),
+                (links, Err(_)) => format!("relayed over {links} links"),
+            };
+            format!("{how}, first answer after {took:.1} s")
+        }
     };
-    let status = a.status()?;
-    let rows = status.get("peers").and_then(|rows| rows.as_array());
-    let row = rows.and_then(|rows| {
-        rows.iter()
-            .find(|row| row.get("name").is_some_and(|name| *name == *b.name))
-    });
-    let is_connected = row.and_then(|row| row.get("connected")?.as_bool());
-    Ok(format!(
-        "{way}, first answer after {:.1} s, control connected: {is_connected:?}",
-        took.as_secs_f64()
-    ))
+    let controls = [
+        is_connected(public, a)?,
+        is_connected(public, b)?,
+        is_connected(a, b)?,
+    ];
+    Ok(format!("{way}; control P-A, P-B, A-B: {controls:?}"))
 }
 
-/// Returns over how many links a ping goes; none if it is not answered.
-fn hops(from: &Home, to: &str) -> anyhow::Result<Option<u64>> {
-    let ping = from.meshnode(&["ping", to, "--count", "1", "--json"])?;
-    if ping.code != 0 {
-        return Ok(None);
+/// Returns whether the control connection between two nodes stands.
+fn is_connected(home: &Home, to: &Home) -> anyhow::Result<bool> {
+    let status = home.status()?;
+    let rows = status.get("peers").and_then(serde_json::Value::as_array);
+    let is_it = |row: &&serde_json::Value| row.get("name").is_some_and(|name| *name == *to.name);
+    let row = rows.and_then(|rows| rows.iter().find(is_it));
+    Ok(row.is_some_and(|row| row.get("connected").is_some_and(|is| *is == true)))
+}
+
+/// Renumbers homes while they are pinged.
+fn roam(place: &Place) -> anyhow::Result<()> {
+    let kinds = [
+        NatKind::Open,
+        NatKind::PortRestricted,
+        NatKind::Symmetric,
+        NatKind::Cgnat,
+    ];
+    let names = kinds.map(|kind| (kind.to_string(), kind));
+    let homes: Vec<(&str, NatKind)> = names.iter().map(|(name, kind)| (&**name, *kind)).collect();
+    let mut lab = nat_mesh::raise(place, &homes)?;
+    for (name, kind) in homes {
+        let to = lab.home(name)?.overlay_address()?;
+        let mut pulse = Pulse::begin(lab.home(PUBLIC)?, &to, FIRST)?;
+        let since = SystemTime::now();
+        lab.renumber(name)?;
+        let said = match pulse.outage(since, 2 * FIRST) {
+            Ok(outage) => format!("silent for {:.2} s", outage.as_secs_f64()),
+            Err(error) => format!("{error:#}"),
+        };
+        println!("measured: {kind} gets another address: {said}");
     }
-    Ok(ping
-        .json()?
-        .get("hops_there")
-        .and_then(serde_json::Value::as_u64))
+    Ok(())
 }

@@ -53,8 +53,9 @@ pub struct Lab {
     homes: Vec<Home>,
     /// Processes that hold the homes' namespaces open.
     holders: Vec<Holder>,
-    /// What leads each home to the Internet; none on a street.
+    /// What leads homes to the Internet, and which of them leads each; none on a street.
     routers: Vec<Router>,
+    behind: Vec<usize>,
 }
 
 impl Lab {
@@ -87,6 +88,7 @@ impl Lab {
             homes: Vec::new(),
             holders: Vec::new(),
             routers: Vec::new(),
+            behind: Vec::new(),
         };
         for (number, name) in (1..).zip(names) {
             lab.build(name, folder.join(name), programs)?;
@@ -128,10 +130,12 @@ impl Lab {
             homes: Vec::new(),
             holders: Vec::new(),
             routers: Vec::new(),
+            behind: Vec::new(),
         };
         for (number, (name, boxes)) in (1..).zip(homes) {
             lab.build(name, folder.join(name), programs)?;
             let router = Router::new(boxes, number, lab.holder(name)?);
+            lab.behind.push(lab.routers.len());
             lab.routers
                 .push(router.with_context(|| format!("cannot lead {name} out"))?);
         }
@@ -143,8 +147,40 @@ impl Lab {
     /// # Errors
     /// There is no such home, or it stands on a street.
     pub fn router(&self, name: &str) -> anyhow::Result<&Router> {
-        let router = self.routers.get(self.number(name)? - 1);
+        let at = self.behind.get(self.number(name)? - 1);
+        let router = at.and_then(|at| self.routers.get(*at));
         router.with_context(|| format!("{name} stands on a street"))
+    }
+
+    /// Puts another machine beside `name`, behind the same router.
+    ///
+    /// # Errors
+    /// `name` stands on a street or in the open.
+    pub fn add_beside(
+        &mut self,
+        name: &str,
+        new: &str,
+        folder: &Path,
+        programs: &Path,
+    ) -> anyhow::Result<()> {
+        let at = self.behind.get(self.number(name)? - 1).copied();
+        let at = at.with_context(|| format!("{name} stands on a street"))?;
+        self.build(new, folder.join(new), programs)?;
+        self.behind.push(at);
+        let machine = self.holder(new)?;
+        let router = self.routers.get_mut(at).context("a home has a router")?;
+        router.admit(machine).map(drop)
+    }
+
+    /// Gives the home of `name` another public address. Returns it.
+    ///
+    /// # Errors
+    /// It stands on a street.
+    pub fn renumber(&mut self, name: &str) -> anyhow::Result<Ipv4Addr> {
+        let at = self.behind.get(self.number(name)? - 1);
+        let router = at.and_then(|at| self.routers.get_mut(*at));
+        let router = router.with_context(|| format!("{name} stands on a street"))?;
+        router.renumber()
     }
 
     /// Returns a home by its name.
@@ -156,12 +192,12 @@ impl Lab {
         home.with_context(|| format!("{name} is not on this street"))
     }
 
-    /// Cuts a home off.
+    /// Cuts a home off; behind a router, with all that are beside it.
     ///
     /// # Errors
     /// Its link cannot be changed.
     pub fn cut(&self, name: &str) -> anyhow::Result<()> {
-        ip(&format!("link set v{} down", self.number(name)?))
+        ip(&format!("link set {} down", self.end_of(name)?))
     }
 
     /// Joins a home again.
@@ -169,7 +205,7 @@ impl Lab {
     /// # Errors
     /// Its link cannot be changed.
     pub fn heal(&self, name: &str) -> anyhow::Result<()> {
-        ip(&format!("link set v{} up", self.number(name)?))
+        ip(&format!("link set {} up", self.end_of(name)?))
     }
 
     /// Returns a home's address on the street, or the one that the Internet knows.
@@ -221,6 +257,14 @@ impl Lab {
         let place = self.holders.get_mut(number - 1);
         *place.context("a machine has a holder")? = holder;
         Ok(())
+    }
+
+    /// The street's or the Internet's end of a home's cable.
+    fn end_of(&self, name: &str) -> anyhow::Result<String> {
+        let number = self.number(name)?;
+        Ok(self
+            .router(name)
+            .map_or_else(|_| format!("v{number}"), Router::street))
     }
 
     fn number(&self, name: &str) -> anyhow::Result<usize> {

@@ -10,7 +10,9 @@
 //! | [`transcript`] | the first order from end to end, as the README tells it |
 //! | [`lab`] | homes in network namespaces of their own, joined by a street that can be cut |
 //! | [`cables`] | the same homes in a line, a ring, a diamond |
-//! | [`nat`], [`nat_rules`], [`nat_router`] | kinds of home routers, what they do, where they stand |
+//! | [`nat`], [`nat_rules`] | kinds of home routers, and what they do to packets |
+//! | [`nat_router`] | such routers between homes and an Internet |
+//! | [`nat_mesh`] | nodes behind them, in one mesh |
 //! | [`nat_look`] | what such a router does, seen from both sides of it (RFC 5780) |
 //! | [`link`], [`too_big`] | what a slow, lossy, narrow line does to packets |
 //! | [`line`], [`tunnel`] | such a line between two namespaces |
@@ -43,6 +45,7 @@ pub mod line;
 pub mod link;
 pub mod nat;
 pub mod nat_look;
+pub mod nat_mesh;
 pub mod nat_router;
 pub mod nat_rules;
 pub mod probe;

@@ -171,7 +171,8 @@ impl Carrier {
         links.iter().filter_map(Link::poll_timeout).min()
     }
 
-    /// Waits for packets, for the time of the next arrival, or for the end; returns whether it came.
+    /// Waits for packets, for the time of the next arrival, or for the end; returns whether it
+    /// came.
     fn wait(&self, end: &PipeReader, next: Option<Duration>) -> Result<bool, Errno> {
         let [left, right] = &self.tunnels;
         let wanted = PollFlags::POLLIN;

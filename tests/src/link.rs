@@ -1,4 +1,5 @@
-//! What one direction of a line does to packets: delay, jitter, loss, rate, a bounded queue, an MTU.
+//! What one direction of a line does to packets: delay, jitter, loss, rate, a bounded queue, an
+//! MTU.
 //!
 //! A pure machine: [`Link::handle_packet`] decides at once what becomes of a packet,
 //! [`Link::poll_packet`] lets it go when its time has come. Time is the time since any start. The

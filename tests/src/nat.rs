@@ -9,10 +9,10 @@
 //! | open | none: the machine has a public address | – | – |
 //! | full-cone | one | endpoint-independent | endpoint-independent |
 //! | restricted | one | endpoint-independent | address-dependent |
-//! | port-restricted | one | endpoint-independent | address and port-dependent |
 //! | symmetric | one | address and port-dependent | address and port-dependent |
-//! | double | two port-restricted | endpoint-independent | address and port-dependent |
-//! | cgnat | a port-restricted one, then a carrier's | endpoint-independent | address and port-dependent |
+//! | port-restricted | one | endpoint-independent | address and port-dependent |
+//! | double | two of these | endpoint-independent | address and port-dependent |
+//! | cgnat | one, then a carrier's | endpoint-independent | address and port-dependent |
 //! | udp-blocked | one | – | nothing but TCP goes out |
 //! | tcp-one-port | one | – | nothing but TCP to port 443 goes out |
 //!

@@ -29,11 +29,19 @@ pub(crate) const HOMES_MAX: u8 = 250;
 /// The address that a machine has at home behind any box.
 pub const AT_HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 
+/// The last part of the first public address; [`crate::line`] takes the one behind it.
+const FIRST: u8 = 2;
+
 /// The boxes of one home.
 #[derive(Debug)]
 pub struct Router {
     number: u8,
+    /// The last part of the public address.
+    host: u8,
+    traits: Vec<Traits>,
     boxes: Vec<Holder>,
+    /// How many machines are at home.
+    machines: u8,
     /// A process in the namespace that has the public address.
     outermost: Pid,
 }
@@ -48,43 +56,80 @@ impl Router {
         ensure!((1..=HOMES_MAX).contains(&number), "no home {number}");
         let mut router = Self {
             number,
+            host: FIRST,
+            traits: boxes.to_vec(),
             boxes: Vec::new(),
+            machines: 1,
             outermost: home,
         };
-        let mut port = "eth0";
-        let street = [11, 77, number];
         for (depth, traits) in boxes.iter().enumerate() {
             let holder = Holder::start(Kind::Network)?;
-            let outer = holder.pid;
-            cable(
-                (router.outermost, port),
-                (Some(outer), "lan"),
-                net(depth, traits, number),
-            )?;
-            let next = boxes.get(depth + 1);
-            let [a, b, c] = next.map_or(street, |traits| net(depth + 1, traits, number));
-            let text = rules(traits, Ipv4Addr::new(a, b, c, 2));
+            let pid = holder.pid;
             shell(
-                Some(outer),
-                &format!("{SETTINGS}\nnft -f - <<'END'\n{text}END"),
+                Some(pid),
+                &format!("{SETTINGS}\n{}", lan(router.net(depth))),
             )?;
-            set_lifetime(outer, traits)?;
+            set_lifetime(pid, traits)?;
+            let inner = router.outermost();
+            cable(inner, (Some(pid), "port1"))?;
+            shell(Some(pid), "ip link set port1 master lan")?;
+            settle(inner, router.net(depth), FIRST)?;
             router.boxes.push(holder);
-            router.outermost = outer;
-            port = "wan";
+            router.outermost = pid;
+            let outside = Ipv4Addr::from(with_host(router.net(depth + 1), FIRST));
+            load_rules(pid, traits, outside)?;
         }
-        cable((router.outermost, port), (None, &router.street()), street)?;
+        let (inner, street) = (router.outermost(), router.street());
+        cable(inner, (None, &street))?;
+        let gateway = router.gateway();
+        shell(None, &format!("ip address add {gateway}/24 dev {street}"))?;
+        settle(inner, router.net(boxes.len()), FIRST)?;
         Ok(router)
+    }
+
+    /// Puts another machine, a process in its network, into the home. Returns its address there.
+    ///
+    /// # Errors
+    /// There is no home, only a machine in the open.
+    pub fn admit(&mut self, machine: Pid) -> anyhow::Result<Ipv4Addr> {
+        let innermost = self
+            .boxes
+            .first()
+            .context("nobody is at home in the open")?;
+        self.machines += 1;
+        let port = format!("port{}", self.machines);
+        cable((machine, "eth0"), (Some(innermost.pid), &port))?;
+        let join = format!("ip link set {port} master lan");
+        shell(Some(innermost.pid), &join)?;
+        let host = FIRST + self.machines - 1;
+        settle((machine, "eth0"), self.net(0), host)?;
+        Ok(with_host(self.net(0), host).into())
+    }
+
+    /// Gives the home another public address, as providers do at night: all mappings are gone.
+    ///
+    /// # Errors
+    /// The address cannot be changed.
+    pub fn renumber(&mut self) -> anyhow::Result<Ipv4Addr> {
+        // Never one that it had.
+        self.host = self.host.checked_add(10).context("too many addresses")?;
+        let (pid, device) = self.outermost();
+        shell(Some(pid), &format!("ip address flush dev {device}"))?;
+        settle((pid, device), self.net(self.boxes.len()), self.host)?;
+        if let Some(traits) = self.traits.last() {
+            load_rules(pid, traits, self.address())?;
+        }
+        Ok(self.address())
     }
 
     /// Returns the address that the Internet knows.
     pub fn address(&self) -> Ipv4Addr {
-        Ipv4Addr::new(11, 77, self.number, 2)
+        with_host(self.net(self.traits.len()), self.host).into()
     }
 
     /// Returns the address of the Internet's end of the last cable: public, and the test's own.
     pub fn gateway(&self) -> Ipv4Addr {
-        Ipv4Addr::new(11, 77, self.number, 1)
+        with_host(self.net(self.traits.len()), 1).into()
     }
 
     /// Returns the name of the Internet's end of the last cable.
@@ -103,15 +148,21 @@ impl Router {
     pub fn boxes(&self) -> impl Iterator<Item = Pid> {
         self.boxes.iter().map(|holder| holder.pid)
     }
+
+    /// Returns the network before a box, or before the Internet behind the last one.
+    fn net(&self, depth: usize) -> [u8; 3] {
+        match (depth, self.traits.get(depth)) {
+            (_, None) => [11, 77, self.number],
+            (0, _) => [192, 168, 1],
+            (_, Some(traits)) if traits.ports == Ports::Changed => [100, 64, self.number],
+            _ => [192, 168, 0],
+        }
+    }
 }
 
-/// Returns the network inside a box.
-fn net(depth: usize, traits: &Traits, number: u8) -> [u8; 3] {
-    match depth {
-        0 => [192, 168, 1],
-        _ if traits.ports == Ports::Changed => [100, 64, number],
-        _ => [192, 168, 0],
-    }
+/// Completes an address.
+fn with_host([a, b, c]: [u8; 3], host: u8) -> [u8; 4] {
+    [a, b, c, host]
 }
 
 /// Two more addresses of the test's own on the Internet.
@@ -144,10 +195,28 @@ fn set_lifetime(router: Pid, traits: &Traits) -> anyhow::Result<()> {
     )
 }
 
-/// Lays a cable: the inner end gets number 2 of a /24 and leads everything there, the outer end
-/// number 1.
-fn cable(inner: (Pid, &str), outer: (Option<Pid>, &str), net: [u8; 3]) -> anyhow::Result<()> {
-    let [a, b, c] = net;
+/// The lines that make a box's inside: a bridge with a port for each machine. What machines say to
+/// each other is none of the rules' business; a kernel may think otherwise.
+fn lan([a, b, c]: [u8; 3]) -> String {
+    format!(
+        "ip link add lan type bridge
+        nosy=/proc/sys/net/bridge/bridge-nf-call-iptables
+        if [ -e $nosy ]; then echo 0 > $nosy; fi
+        ip address add {a}.{b}.{c}.1/24 dev lan
+        ip link set lan up"
+    )
+}
+
+/// Loads the rules of a box, in place of those that it has.
+fn load_rules(pid: Pid, traits: &Traits, outside: Ipv4Addr) -> anyhow::Result<()> {
+    let text = rules(traits, outside);
+    // A table must be there to be deleted.
+    let lines = format!("nft -f - <<'END'\ntable ip box\ndelete table ip box\n{text}END");
+    shell(Some(pid), &lines)
+}
+
+/// Lays a cable between two new interfaces.
+fn cable(inner: (Pid, &str), outer: (Option<Pid>, &str)) -> anyhow::Result<()> {
     let (near, far) = (inner.1, outer.1);
     let holder = outer.0.unwrap_or_else(Pid::this);
     shell(
@@ -155,17 +224,21 @@ fn cable(inner: (Pid, &str), outer: (Option<Pid>, &str), net: [u8; 3]) -> anyhow
         &format!(
             "ip link set lo up
             ip link add {near} type veth peer name {far} netns {holder}
-            ip address add {a}.{b}.{c}.2/24 dev {near}
             ip link set {near} up"
         ),
     )?;
+    shell(outer.0, &format!("ip link set {far} up"))
+}
+
+/// Gives an interface its address, and leads everything to number 1 of its network.
+fn settle((pid, device): (Pid, &str), net: [u8; 3], host: u8) -> anyhow::Result<()> {
+    let [own, gateway] = [host, 1].map(|host| Ipv4Addr::from(with_host(net, host)));
     shell(
-        outer.0,
-        &format!("ip address add {a}.{b}.{c}.1/24 dev {far}; ip link set {far} up"),
-    )?;
-    shell(
-        Some(inner.0),
-        &format!("ip route add default via {a}.{b}.{c}.1"),
+        Some(pid),
+        &format!(
+            "ip address add {own}/24 dev {device}
+            ip route replace default via {gateway} dev {device}"
+        ),
     )
 }
 

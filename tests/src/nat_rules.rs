@@ -1,11 +1,11 @@
 //! What a box does, as rules for nftables.
 //!
 //! The kernel's connection tracking is a port-restricted NAT if source ports are kept and a
-//! symmetric one if they are drawn anew for each flow. The kinder ones remember on the way out which
-//! inside address and port stand behind an outside port (`back`) and whom it has sent to (`asked`),
-//! and turn on the way in by these. What nobody inside has asked for is dropped without a word and
-//! leaves no trace in the table of connections; if it did, it would take the place of the mapping
-//! that a simultaneous packet from inside is about to make.
+//! symmetric one if they are drawn anew for each flow. The kinder ones remember on the way out
+//! which inside address and port stand behind an outside port (`back`) and whom it has sent to
+//! (`asked`), and turn on the way in by these. What nobody inside has asked for is dropped without
+//! a word and leaves no trace in the table of connections; if it did, it would take the place of
+//! the mapping that a simultaneous packet from inside is about to make.
 //!
 //! Interfaces are `lan` and `wan`. TCP is only ever opened from inside.
 
@@ -86,10 +86,12 @@ fn learn(traits: &Traits) -> String {
     lines
 }
 
-/// Where packets leave with an outside port.
+/// Where packets leave with an outside port: to the outside, and turned back.
+const OUT: &str = "oifname wan";
+const TURNED: &str = "iifname lan oifname lan ct status dnat";
+
+/// Returns those of a box.
 fn ways(traits: &Traits) -> &'static [&'static str] {
-    const OUT: &str = "oifname wan";
-    const TURNED: &str = "iifname lan oifname lan ct status dnat";
     if traits.hairpin {
         &[OUT, TURNED]
     } else {
@@ -113,22 +115,25 @@ fn turn(traits: &Traits) -> String {
     lines
 }
 
-/// What is turned back to the inside has the outside address too (RFC 4787, REQ-9), as if it had
-/// been outside.
+/// Flows that go out by `masquerade` end with the address that they had. What is turned back to the
+/// inside has the outside address too (RFC 4787, REQ-9), as if it had been outside.
 fn out(traits: &Traits, outside: Ipv4Addr) -> String {
     let mut lines = String::new();
     for way in ways(traits) {
+        let (change, port) = if *way == OUT {
+            ("masquerade".to_owned(), " to :")
+        } else {
+            (format!("snat to {outside}"), ":")
+        };
         let ports = match (traits.mapping, traits.ports) {
-            (Mapping::EndpointIndependent, Ports::Kept) => format!("snat to {outside}"),
+            (Mapping::EndpointIndependent, Ports::Kept) => change,
             // A number that depends on the inside alone; two that fall together are told apart by
             // the kernel.
             (Mapping::EndpointIndependent, Ports::Changed) => format!(
-                "meta l4proto udp snat to {outside}:jhash ip saddr . udp sport mod 30000 \
-                 seed {SEED} offset 20000\n        {way} snat to {outside}"
+                "meta l4proto udp {change}{port}jhash ip saddr . udp sport mod 30000 \
+                 seed {SEED} offset 20000\n        {way} {change}"
             ),
-            (Mapping::AddressAndPortDependent, _) => {
-                format!("snat to {outside} fully-random")
-            }
+            (Mapping::AddressAndPortDependent, _) => format!("{change} fully-random"),
         };
         lines += &format!("{way} {ports}\n        ");
     }

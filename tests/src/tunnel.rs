@@ -1,7 +1,7 @@
 //! A network device whose cable is this process: a TUN device of the kernel.
 //!
-//! Packets are bare IP, one for each read and write, and checksums are complete. The device lives in
-//! the namespace of the thread that opened it and ends with its descriptor.
+//! Packets are bare IP, one for each read and write, and checksums are complete. The device lives
+//! in the namespace of the thread that opened it and ends with its descriptor.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};

@@ -15,6 +15,7 @@ use anyhow::ensure;
 use mesh_tests::home::sees;
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
+use mesh_tests::nat_mesh::{self, PUBLIC, links_between};
 use mesh_tests::runner::Place;
 use mesh_tests::transcript::{Cast, play_raised, raise_mesh};
 use mesh_tests::until::until;
@@ -30,6 +31,34 @@ pub fn order_leaves_a_home(place: &Place) -> anyhow::Result<()> {
 /// Both behind routers that no packet of the other gets through unasked.
 pub fn order_reaches_a_home(place: &Place) -> anyhow::Result<()> {
     transcript(place, NatKind::Symmetric, NatKind::Cgnat)
+}
+
+/// One of each kind that passes UDP, in one mesh: every one reaches every other, through the public
+/// node if need be, and the public node directly.
+pub fn all_kinds_reach_each_other(place: &Place) -> anyhow::Result<()> {
+    let kinds = || NatKind::ALL.into_iter().filter(|kind| kind.passes_udp());
+    let names: Vec<(String, NatKind)> = kinds().map(|kind| (kind.to_string(), kind)).collect();
+    let homes: Vec<(&str, NatKind)> = names.iter().map(|(name, kind)| (&**name, *kind)).collect();
+    let lab = nat_mesh::raise(place, &homes)?;
+    let reach = |from: &str, to: &str| {
+        let home = lab.home(from)?;
+        until(&format!("{from} reaches {to}"), SOON, || {
+            links_between(home, to)
+        })
+    };
+    let mut direct = 0;
+    for (from, _) in &homes {
+        let links = reach(from, PUBLIC)?;
+        ensure!(
+            links == 1,
+            "{from} reaches the public node over {links} links"
+        );
+        for (to, _) in homes.iter().filter(|(to, _)| to != from) {
+            direct += u32::from(reach(from, to)? == 1);
+        }
+    }
+    println!("measured: {direct} of 42 ways between seven kinds are direct at first");
+    Ok(())
 }
 
 fn transcript(place: &Place, customer: NatKind, provider: NatKind) -> anyhow::Result<()> {

@@ -202,6 +202,11 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "all_kinds_of_homes_reach_each_other",
+        run: behind::all_kinds_reach_each_other,
+        ..ON_A_STREET
+    },
+    Test {
         name: "nat_routers_are_what_they_say",
         run: nat::routers_are_what_they_say,
         ..ON_A_STREET
@@ -219,6 +224,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "nat_mapping_is_forgotten",
         run: nat::mapping_is_forgotten,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "nat_homes_move_and_have_neighbours",
+        run: nat::homes_move_and_have_neighbours,
         ..ON_A_STREET
     },
     Test {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::{Filtering, Mapping, NatKind, Traits};
 use mesh_tests::nat_look::{Look, Udp, Witnesses, client, look, meet};
+use mesh_tests::nat_router::AT_HOME;
 use mesh_tests::runner::Place;
 use mesh_tests::until::until;
 
@@ -136,6 +137,9 @@ pub fn early_packet_is_forgotten(place: &Place) -> anyhow::Result<()> {
     })
 }
 
+/// How long a kernel may take to notice that a cable is in.
+const SOON: Duration = Duration::from_secs(20);
+
 /// How long mappings live where they are seen to end.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -171,6 +175,49 @@ pub fn mapping_is_forgotten(place: &Place) -> anyhow::Result<()> {
         let lives = witnesses.reaches(client, *at)?;
         ensure!(lives == (**name == "long"), "{name}: lives is {lives}");
     }
+    Ok(())
+}
+
+/// A home that is cut off, or gets another address, is seen as such; machines of one home have one
+/// address on the Internet and two at home.
+pub fn homes_move_and_have_neighbours(place: &Place) -> anyhow::Result<()> {
+    let mut lab = lab(place, 1)?;
+    let witnesses = Witnesses::new()?;
+    for kind in NatKind::ALL.into_iter().filter(|kind| kind.passes_udp()) {
+        let name = name(kind, 0);
+        let client = client(lab.holder(&name)?)?;
+        let before = witnesses.place_of(&client)?.context("nothing goes out")?;
+        if kind == NatKind::Double {
+            lab.cut(&name)?;
+            ensure!(witnesses.place_of(&client)?.is_none(), "{kind} is not cut");
+            lab.heal(&name)?;
+            until("a home is back", SOON, || witnesses.place_of(&client))?;
+        }
+        let address = lab.renumber(&name)?;
+        ensure!(lab.address(&name)? == address, "{kind} has two addresses");
+        ensure!(address != before.ip(), "{kind} has the address it had");
+        let after = witnesses.place_of(&client)?.context("nothing goes out")?;
+        ensure!(after.ip() == address, "{kind} is seen as {after}");
+        ensure!(witnesses.reaches(&client, after)?, "{kind} is deaf");
+        ensure!(
+            !witnesses.reaches(&client, before)?,
+            "{kind} is at {before} too"
+        );
+    }
+    let name = name(NatKind::Cgnat, 0);
+    lab.add_beside(&name, "beside", &place.folder, &place.programs)?;
+    let (one, other) = (client(lab.holder(&name)?)?, client(lab.holder("beside")?)?);
+    let public = lab.address(&name)?;
+    for client in [&one, &other] {
+        let at = witnesses.place_of(client)?.context("nothing goes out")?;
+        ensure!(at.ip() == public, "a machine is seen as {at}");
+    }
+    let there = (AT_HOME, one.local_addr()?.port());
+    let (_, from) = until("a neighbour is heard", SOON, || {
+        other.send_to(b"hello, neighbour", there)?;
+        Ok(one.recv_from(&mut [0; 64]).ok())
+    })?;
+    ensure!(from.ip() != AT_HOME, "a neighbour is no other machine");
     Ok(())
 }
 

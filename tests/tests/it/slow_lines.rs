@@ -17,8 +17,12 @@ use mesh_tests::link::{Habits, MILLION, TooBig};
 use mesh_tests::nat::NatKind;
 use mesh_tests::nat_router::WITNESSES;
 use mesh_tests::runner::Place;
+use mesh_tests::until::until;
 
 const SEED: u64 = 5;
+
+/// How long a kernel may take to notice that a cable is in.
+const SOON: Duration = Duration::from_secs(20);
 
 /// The one that is pinged.
 fn there() -> String {
@@ -62,7 +66,13 @@ pub fn ping_feels_delay_and_loss(place: &Place) -> anyhow::Result<()> {
     let (received, [least, ..]) = ping(home, 20)?;
     ensure!(received == 20, "{received} of 20 pings over a mended line");
     ensure!(least < 30.0, "the least over a mended line is {least} ms");
-    Ok(())
+
+    lab.cut("a")?;
+    ensure!(!fits(home, 100)?, "a line that is cut carries packets");
+    lab.heal("a")?;
+    until("a line that was cut carries packets", SOON, || {
+        Ok(fits(home, 100)?.then_some(()))
+    })
 }
 
 /// Sends what does not fit: the home is told through both its boxes, or it is not.
