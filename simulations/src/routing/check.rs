@@ -183,6 +183,17 @@ impl Net {
         })
     }
 
+    /// Returns whether a wire was sound for a while.
+    fn has_survived(&self, wire: WireAt, sound_for: Duration) -> bool {
+        let one = &self.wires[wire];
+        let is_awake = |side: Side| {
+            let place = &self.nodes[one.nodes[side]];
+            place.is_alive && place.paused_until <= self.now()
+        };
+        let is_old = sound_for <= self.now().since(one.disturbed_at);
+        is_old && one.is_sound() && Side::BOTH.into_iter().all(is_awake)
+    }
+
     /// Groups nodes that are connected by wires that were sound for a while.
     fn islands(&self, sound_for: Duration) -> Arena<NodeAt, NodeAt> {
         let mut island = Arena::new();
@@ -195,15 +206,13 @@ impl Net {
             }
             node
         };
-        let awake = |node: NodeAt| {
-            let place = &self.nodes[node];
-            place.is_alive && place.paused_until <= self.now()
-        };
-        for wire in self.wires.iter() {
-            let (near, far) = (wire.nodes[Side::Near], wire.nodes[Side::Far]);
-            let old = sound_for <= self.now().since(wire.disturbed_at);
-            if old && wire.is_sound() && awake(near) && awake(far) {
-                let (a, b) = (root(&island, near), root(&island, far));
+        for wire in self.wires.numbers() {
+            if self.has_survived(wire, sound_for) {
+                let ends = &self.wires[wire].nodes;
+                let (a, b) = (
+                    root(&island, ends[Side::Near]),
+                    root(&island, ends[Side::Far]),
+                );
                 island[a.max(b)] = a.min(b);
             }
         }
@@ -356,10 +365,11 @@ impl Holes {
         }
         if let Some((from, to)) = broken {
             let text = format!(
-                "node {} does not reach node {}: {}",
+                "node {} does not reach node {}: {}\n  a path that survives: {}",
                 from.0,
                 to.0,
-                net.explain_path(from, to)
+                net.explain_path(from, to),
+                net.explain_survivor(from, to)
             );
             net.fail(NO_HOLE, text);
         }
@@ -379,6 +389,35 @@ impl Net {
             at = next;
         }
         None
+    }
+
+    /// Returns in words what the nodes along wires that were sound all the time know.
+    fn explain_survivor(&self, from: NodeAt, to: NodeAt) -> String {
+        let sound_for = Duration::from_secs(HOLE_MAX as u64);
+        let mut towards: Arena<NodeAt, Option<NodeAt>> = Arena::filled(None, self.nodes.len());
+        towards[to] = Some(to);
+        let mut reached = vec![to];
+        let mut done = 0;
+        while let Some(at) = reached.get(done).copied() {
+            done += 1;
+            for wire in &self.nodes[at].wires {
+                let peer = self.wires[*wire].peer(at);
+                if self.has_survived(*wire, sound_for) && towards[peer].is_none() {
+                    towards[peer] = Some(at);
+                    reached.push(peer);
+                }
+            }
+        }
+        let mut text = String::new();
+        let mut at = from;
+        while let Some(next) = towards[at] {
+            text.push_str(&format!("\n    {}", self.explain(at, to)));
+            if at == to {
+                break;
+            }
+            at = next;
+        }
+        text
     }
 
     fn explain_path(&self, from: NodeAt, to: NodeAt) -> String {

@@ -113,6 +113,11 @@ pub const ACK_SLACK: Duration = Duration::from_millis(50);
 /// The round trip of a neighbour that has not told it.
 pub const RTT_UNKNOWN: Duration = Duration::from_millis(100);
 
+/// The longest round trip that is waited for. A neighbour that slept answers with trips of many
+/// seconds; what it did not get must not wait as long. Longer real ones cost some repeats, for
+/// pauses double.
+pub const RTT_PATIENCE_MAX: Duration = Duration::from_millis(500);
+
 /// After this a retraction that nobody acknowledges is said once more.
 pub const BLIND_REPEAT: Duration = Duration::from_millis(250);
 

@@ -16,7 +16,9 @@ use std::time::Duration;
 use mesh_base::time::Moment;
 
 use crate::babel::cost::{self, Heard, Quality};
-use crate::babel::limits::{EXPIRY_HALVES, RTT_UNKNOWN, SILENCE_MAX, TABLE_TRIES};
+use crate::babel::limits::{
+    EXPIRY_HALVES, RTT_PATIENCE_MAX, RTT_UNKNOWN, SILENCE_MAX, TABLE_TRIES,
+};
 use crate::babel::link::{LinkConfig, LinkId};
 use crate::babel::mail::Mail;
 use crate::babel::pace::{self, Bucket};
@@ -161,6 +163,7 @@ impl Neighbour {
 
     /// Returns a round trip to wait for its answers.
     pub fn patience(&self) -> Duration {
-        self.rtt.smoothed().unwrap_or(RTT_UNKNOWN)
+        let trip = self.rtt.smoothed().unwrap_or(RTT_UNKNOWN);
+        trip.min(RTT_PATIENCE_MAX)
     }
 }

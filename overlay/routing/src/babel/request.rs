@@ -6,7 +6,7 @@
 //!   a neighbour asks ──────────┘            └─ the number comes ─► whoever waits is told at once
 //! ```
 //! One request for a prefix and origin is enough: another that asks for no more waits for the same
-//! answer. Invariant: a request that is here has something to wait for and a time when it is over.
+//! answer, until the last try was made. Invariant: a request that is here has something to wait for and a time when it is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +41,8 @@ pub struct Request {
     pub need: Need,
     /// Who asked us.
     pub waiting: BTreeSet<NeighbourId>,
+    /// To whom it was passed on; begins anew when it went to everybody.
+    pub asked: BTreeSet<NeighbourId>,
     /// How often it was sent.
     pub tries: u8,
     /// When it is sent again, or given up.
@@ -55,6 +57,16 @@ impl Request {
             Need::None | Need::Better(_) => FORWARD_TRIES,
         };
         most <= self.tries
+    }
+
+    /// Returns whether somebody else than a neighbour waits for the answer.
+    pub fn is_for_others(&self, neighbour: NeighbourId) -> bool {
+        self.waiting.iter().any(|asker| *asker != neighbour)
+    }
+
+    fn begin_anew(&mut self) {
+        self.tries = 0;
+        self.asked.clear();
     }
 
     /// Notes that it is sent.
@@ -129,6 +141,7 @@ impl Requests {
             hop_count,
             need,
             waiting: BTreeSet::new(),
+            asked: BTreeSet::new(),
             tries: 0,
             due: Moment(0),
         });
@@ -140,13 +153,15 @@ impl Requests {
             request.need = need;
         }
         request.hop_count = request.hop_count.max(hop_count);
-        if request.tries != 0 && !request.seqno.is_before(seqno) && !raised {
+        // Who asks again after the last try has no answer: it is begun anew, not waited out.
+        let spent = request.need == Need::None && request.is_over();
+        if request.tries != 0 && !request.seqno.is_before(seqno) && !raised && !spent {
             return Begun::Redundant;
         }
         if request.seqno.is_before(seqno) {
             request.seqno = seqno;
         }
-        request.tries = 0;
+        request.begin_anew();
         Begun::Send
     }
 
@@ -161,6 +176,15 @@ impl Requests {
             request.handle_sent(now);
             let due = request.due;
             self.quiet_until = Some(self.quiet_until.map_or(due, |quiet| quiet.min(due)));
+        }
+    }
+
+    /// Notes to whom a request is passed on.
+    pub fn handle_asked(&mut self, about: (Prefix, RouterId), neighbour: NeighbourId) {
+        if let Some(request) = self.all.get_mut(&about)
+            && !request.asked.insert(neighbour)
+        {
+            request.asked = BTreeSet::from([neighbour]);
         }
     }
 
@@ -226,7 +250,7 @@ impl Requests {
                 answered.waiting.append(&mut request.waiting);
             }
             if done && !request.waiting.is_empty() {
-                request.tries = 0;
+                request.begin_anew();
                 answered.onward.push(*about);
             }
             if request.need == Need::None && request.waiting.is_empty() {
@@ -243,6 +267,7 @@ impl Requests {
     pub fn forget(&mut self, neighbour: NeighbourId) {
         self.all.retain(|_, request| {
             request.waiting.remove(&neighbour);
+            request.asked.remove(&neighbour);
             if request.need == Need::Better(neighbour) {
                 request.need = Need::None;
             }

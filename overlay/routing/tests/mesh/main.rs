@@ -6,6 +6,7 @@ mod bounds;
 mod chaos;
 mod desk;
 mod gone;
+mod holes;
 pub mod net;
 mod policy;
 mod rules;

@@ -130,13 +130,12 @@ impl Speaker {
                 link.beacon.farewells.insert(neighbour.address, FAREWELLS);
                 link.beacon.hello = true;
             }
-            if link.is_tunnel() && why != Parting::LinkDown {
-                if why != Parting::Restarted {
-                    // It may never have lost us: what it knows of us is no longer what we think
-                    // that we told it. A number far away makes it begin anew as well (appendix
-                    // A.1). Who restarted knows nothing of us, and would answer with a leap.
-                    link.hello_seqno = Seqno(link.hello_seqno.0.wrapping_add(HELLO_LEAP));
-                }
+            // Who restarted knows nothing of us, and would answer with a leap. But what we said
+            // until we heard of that may have come behind it: that is retracted still.
+            if link.is_tunnel() && !matches!(why, Parting::LinkDown | Parting::Restarted) {
+                // It may never have lost us: what it knows of us is no longer what we think
+                // that we told it. A number far away makes it begin anew as well (appendix A.1).
+                link.hello_seqno = Seqno(link.hello_seqno.0.wrapping_add(HELLO_LEAP));
                 let bit = link.bit();
                 self.forget_told_only(bit);
             }

@@ -100,8 +100,25 @@ impl Speaker {
         }
         match self.requests.forward(about, seqno, hop_count - 1, from) {
             Begun::Send => self.send_request(about, now),
-            Begun::Redundant => self.count(Count::RequestRedundant),
+            Begun::Redundant => self.pass_on_too(about, now),
             Begun::Full => self.count(Count::RequestsFull),
+        }
+    }
+
+    /// Takes a request that joins one under way. That one went past our next hop if the next hop
+    /// itself waited for it, for others; it may have an answer by now, and is asked for who joins.
+    fn pass_on_too(&mut self, about: (Prefix, RouterId), now: Moment) {
+        let selected = self.table.get(about.0).map(|entry| entry.selected);
+        let next = self.requests.get(about).and_then(|request| {
+            let Some(Selected::Via(next)) = selected else {
+                return None;
+            };
+            let unasked = !request.asked.contains(&next) && request.is_for_others(next);
+            (request.need != Need::Lost && unasked).then_some(next)
+        });
+        match next {
+            Some(next) => self.send_request_to(about, vec![next], now),
+            None => self.count(Count::RequestRedundant),
         }
     }
 
@@ -211,21 +228,31 @@ impl Speaker {
         let Some(request) = self.requests.get(about) else {
             return;
         };
+        let to = match request.need {
+            Need::Better(neighbour) => vec![neighbour],
+            Need::Lost => self.whom_to_ask(about, request.tries),
+            Need::None => self.whom_to_pass_on(about).into_iter().collect(),
+        };
+        self.send_request_to(about, to, now);
+    }
+
+    fn send_request_to(&mut self, about: (Prefix, RouterId), to: Vec<NeighbourId>, now: Moment) {
+        let Some(request) = self.requests.get(about) else {
+            return;
+        };
         let asking = Asking {
             seqno: request.seqno,
             hop_count: request.hop_count,
         };
-        let (need, tries) = (request.need, request.tries);
-        let to = match need {
-            Need::Better(neighbour) => vec![neighbour],
-            Need::Lost => self.whom_to_ask(about, tries),
-            Need::None => self.whom_to_pass_on(about, tries).into_iter().collect(),
-        };
+        let need = request.need;
         self.requests.handle_sent(about, now);
         if to.is_empty() {
             self.count(Count::RequestDied);
         }
         for neighbour in to {
+            if need != Need::Lost {
+                self.requests.handle_asked(about, neighbour);
+            }
             let put = self
                 .mail_of(neighbour)
                 .map(|mail| mail.request(about, asking, now));
@@ -267,30 +294,27 @@ impl Speaker {
     }
 
     /// Returns the neighbour to pass a request on to: the next hop of a feasible route, else of
-    /// any, but nobody who asks (§3.8.1.2); another one each time it is sent again.
-    fn whom_to_pass_on(&self, about: (Prefix, RouterId), tries: u8) -> Option<NeighbourId> {
+    /// any, but not back to the only one who asks (§3.8.1.2). Another one each time it is sent
+    /// again; those who wait for it themselves come last.
+    fn whom_to_pass_on(&self, about: (Prefix, RouterId)) -> Option<NeighbourId> {
         let request = self.requests.get(about)?;
         let entry = self.table.get(about.0)?;
-        let selected = entry.selected;
-        let mut ways: Vec<_> = entry
-            .routes
-            .iter()
-            .filter(|route| !request.waiting.contains(&route.neighbour))
-            .map(|route| {
-                let cost = self.cost_to(about.0, route.neighbour);
+        let ways = entry.routes.iter().filter_map(|route| {
+            let neighbour = route.neighbour;
+            let cost = self.cost_to(about.0, neighbour);
+            let fit = cost.is_finite() && request.is_for_others(neighbour);
+            fit.then(|| {
                 (
-                    !cost.is_finite(),
-                    Selected::Via(route.neighbour) != selected,
+                    request.asked.contains(&neighbour),
+                    request.waiting.contains(&neighbour),
+                    Selected::Via(neighbour) != entry.selected,
                     !entry.is_feasible(route),
                     route.claimed.metric.plus(cost),
-                    route.neighbour,
+                    neighbour,
                 )
             })
-            .filter(|(unusable, ..)| !unusable)
-            .collect();
-        ways.sort_unstable();
-        let at = usize::from(tries).checked_rem(ways.len())?;
-        ways.get(at).map(|(.., neighbour)| *neighbour)
+        });
+        ways.min().map(|(.., neighbour)| neighbour)
     }
 
     /// Ends requests that are answered and tells whoever waits.
