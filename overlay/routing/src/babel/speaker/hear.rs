@@ -11,6 +11,7 @@ use crate::babel::history::Heard;
 use crate::babel::link::{LinkId, duration};
 use crate::babel::mail::{Put, Said, Waiting};
 use crate::babel::neighbour::NeighbourId;
+use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
 use crate::babel::wire::reader;
 use crate::babel::wire::tlv::{Cast, Stamp, Tlv};
@@ -295,12 +296,14 @@ impl Speaker {
         said: Said,
         now: Moment,
     ) {
-        let Some(version) = self.table.get(said.prefix).map(|entry| entry.version) else {
+        let Some(entry) = self.table.get(said.prefix) else {
             return;
         };
+        let (version, lost) = (entry.version, entry.selected == Selected::None);
         let is_newest = said.version == version;
         if is_newest && !said.doubtful {
-            if said.retraction {
+            // Something older may still come behind it: that is told until it is acknowledged.
+            if said.retraction && !self.is_in_flight(id, said.prefix) {
                 self.handle_retraction_acked(said.prefix, version, bit);
             }
             return;
@@ -312,11 +315,18 @@ impl Speaker {
         }
         let waiting = Waiting {
             tries: 0,
-            forced: true,
+            forced: lost,
         };
         if let Some(mail) = self.mail_of(from) {
             mail.update(said.prefix, waiting, now);
         }
+    }
+
+    /// Returns whether anything about a prefix waits for acknowledgements on a link.
+    fn is_in_flight(&self, id: LinkId, prefix: Prefix) -> bool {
+        let unacked = self.links.get(&id).into_iter().flat_map(|it| &it.unacked);
+        let mut said = unacked.flat_map(|packet| &packet.said);
+        said.any(|said| said.prefix == prefix)
     }
 
     /// Returns whether a version of an announcement waits for acknowledgements on a link; if it is

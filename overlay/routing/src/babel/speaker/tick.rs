@@ -179,11 +179,9 @@ impl Speaker {
             }
         }
         for said in &packet.said {
-            // Nobody knows whether it arrived, perhaps behind a retraction that was sent later: if
-            // there is nothing to tell any more, that is said even to who has the retraction.
             let waiting = Waiting {
                 tries: said.tries.saturating_add(1),
-                forced: true,
+                forced: said.retraction,
             };
             let Some(link) = self.links.get_mut(&id) else {
                 return;
