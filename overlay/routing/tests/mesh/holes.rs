@@ -168,3 +168,15 @@ fn retraction_that_is_not_acknowledged_is_said_again_without_longer_pauses() {
         .filter(|(_, (link, _, tlvs))| *link == LinkId(1) && retracts(tlvs, 5));
     assert_eq!(times.count(), 6);
 }
+
+#[test]
+fn leaf_asks_for_a_route_that_it_lost_although_it_told_nobody_of_it() {
+    let mut desk = Desk::with_tunnels(1);
+    desk.hear(1, 1, &[update(5, 3, 100)]);
+    desk.settle();
+    // A retraction that was overtaken by the update: the neighbour has the route.
+    desk.hear(1, 1, &[retraction(5)]);
+    assert!(desk.said_on(1).contains(&request(5, 3, 64)));
+    desk.hear(1, 1, &[update(5, 3, 100)]);
+    assert_eq!(desk.link_to(5), Some(1));
+}

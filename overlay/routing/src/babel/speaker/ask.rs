@@ -20,7 +20,7 @@ use crate::babel::mail::{Asking, Put, Waiting};
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::pace;
 use crate::babel::request::{Begun, Need};
-use crate::babel::route::Selected;
+use crate::babel::route::{Announced, Selected};
 use crate::babel::select;
 use crate::babel::words::{Prefix, RouterId, Seqno};
 
@@ -156,7 +156,7 @@ impl Speaker {
     }
 
     /// Asks for what would make a route to a prefix usable, or a better one.
-    pub(super) fn ask_for(&mut self, prefix: Prefix, lost: Option<RouterId>, now: Moment) {
+    pub(super) fn ask_for(&mut self, prefix: Prefix, lost: Option<Announced>, now: Moment) {
         let Some(entry) = self.table.get(prefix) else {
             return;
         };
@@ -182,11 +182,19 @@ impl Speaker {
             return;
         }
         let unfeasible = entry.routes.iter().map(|route| route.router_id);
-        let origins: BTreeSet<_> = unfeasible.chain(lost).collect();
+        let origins: BTreeSet<_> = unfeasible.chain(lost.map(|lost| lost.router_id)).collect();
+        // Who told nobody of it needs no newer number, but somebody who has a route still.
+        let had = |origin| {
+            let had = lost.filter(|lost| lost.router_id == origin);
+            had.map(|lost| lost.distance.seqno)
+        };
         let wanted: Vec<_> = origins
             .into_iter()
             .filter(|origin| *origin != self.router_id)
-            .filter_map(|origin| Some((origin, entry.sources.wanted(origin)?)))
+            .filter_map(|origin| {
+                let seqno = entry.sources.wanted(origin).or_else(|| had(origin));
+                Some((origin, seqno?))
+            })
             .collect();
         for (origin, seqno) in wanted {
             self.ask((prefix, origin), seqno, Need::Lost, now);

@@ -12,7 +12,7 @@ use crate::babel::neighbour::NeighbourId;
 use crate::babel::route::{Announced, Hold, Selected};
 use crate::babel::select::{self, is_significant};
 use crate::babel::source::Distance;
-use crate::babel::words::{Prefix, RouterId};
+use crate::babel::words::Prefix;
 
 /// How soon an announcement is to be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,9 +69,8 @@ impl Speaker {
         self.ask_for(prefix, lost, now);
     }
 
-    /// Compares with what was announced last and tells what is new. Returns the origin of a route
-    /// that was lost.
-    fn announce_change(&mut self, prefix: Prefix, now: Moment) -> Option<RouterId> {
+    /// Compares with what was announced last and tells what is new. Returns a route that was lost.
+    fn announce_change(&mut self, prefix: Prefix, now: Moment) -> Option<Announced> {
         let current = self.announcement(prefix);
         let links = &self.links;
         let entry = self.table.get_mut(prefix)?;
@@ -87,7 +86,7 @@ impl Speaker {
         if current.is_some() {
             entry.hold = None;
         } else {
-            lost = before.map(|before| before.router_id);
+            lost = before;
             let told = links.values().filter(|link| link.bit() & entry.told != 0);
             let longest = told.map(|link| link.config.update_interval).max();
             entry.hold = longest.map(|interval| Hold {
