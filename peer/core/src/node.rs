@@ -148,6 +148,8 @@ pub struct Node {
     pub(crate) leaves: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
+    /// When those are whose link is down.
+    pub(crate) wish_again: Moment,
     /// What routing knows and counts, by word.
     pub(crate) routing: BTreeMap<&'static str, u64>,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
@@ -207,6 +209,7 @@ impl Node {
             eligible: BTreeSet::new(),
             leaves: BTreeSet::new(),
             wish_next: now.mono,
+            wish_again: now.mono,
             routing: BTreeMap::new(),
             last_plan: None,
             names: None,
