@@ -37,6 +37,10 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// How often a node tells its peers which run of it this is: a key on two machines is noticed
 /// within two of these.
 pub const HELLO_INTERVAL: Duration = Duration::from_secs(30);
+/// How often a chosen neighbour whose link is down is told that it is wanted: ten times before
+/// another takes its place.
+pub const WISH_AGAIN: Duration = Duration::from_secs(3);
+
 /// How often a node repeats to its chosen neighbours that it wants them: three times within the
 /// time that a wish is believed.
 pub const WISH_INTERVAL: Duration = Duration::from_secs(30);

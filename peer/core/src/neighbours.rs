@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_base::identity::NodeId;
 use mesh_routing::neighbours::{Action, Station, Verdict};
 
-use crate::limits::{LINK_SILENT_MS_MAX, WISH_INTERVAL};
+use crate::limits::{LINK_SILENT_MS_MAX, WISH_AGAIN, WISH_INTERVAL};
 use crate::message::{LinkWish, Message};
 use crate::node::Node;
 
@@ -48,10 +48,7 @@ impl Node {
     pub(crate) fn links_seen(&mut self) {
         let now = self.now.mono;
         for (node, link) in &self.links {
-            let up = link
-                .link_silent_ms
-                .is_some_and(|silent| silent <= LINK_SILENT_MS_MAX);
-            if up {
+            if self.is_up(node) {
                 self.neighbours.handle_up(node, now);
             } else {
                 self.neighbours.handle_down(node, now);
@@ -73,13 +70,26 @@ impl Node {
             self.neighbours.handle_timeout(now);
             self.changed |= self.follow_neighbours();
         }
-        if self.wish_next <= now {
+        // Who did not know us yet when we asked does not answer: a link that is down is asked for
+        // again soon.
+        let all = self.wish_next <= now;
+        if all {
             self.wish_next = now + WISH_INTERVAL;
+        }
+        if all || self.wish_again <= now {
+            self.wish_again = now + WISH_AGAIN;
             let chosen: Vec<NodeId> = self.neighbours.wanted().copied().collect();
             for node in chosen {
-                self.tell_wish(node, LinkWish::Wanted);
+                if all || !self.is_up(&node) {
+                    self.tell_wish(node, LinkWish::Wanted);
+                }
             }
         }
+    }
+
+    fn is_up(&self, node: &NodeId) -> bool {
+        let silent = self.links.get(node).and_then(|link| link.link_silent_ms);
+        silent.is_some_and(|silent| silent <= LINK_SILENT_MS_MAX)
     }
 
     /// Takes what another node wants of the link with us.

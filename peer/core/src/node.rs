@@ -149,6 +149,8 @@ pub struct Node {
     pub(crate) leaves: BTreeSet<NodeId>,
     /// When chosen neighbours are told again that they are.
     pub(crate) wish_next: Moment,
+    /// When those are whose link is down.
+    pub(crate) wish_again: Moment,
     /// What routing told us last.
     pub(crate) routing: RoutingKnown,
     pub(crate) last_plan: Option<mesh_routing::plan::Plan>,
@@ -208,6 +210,7 @@ impl Node {
             eligible: BTreeSet::new(),
             leaves: BTreeSet::new(),
             wish_next: now.mono,
+            wish_again: now.mono,
             routing: RoutingKnown::default(),
             last_plan: None,
             names: None,

@@ -136,3 +136,28 @@ fn leaf_is_a_neighbour_only_if_it_wants_to() {
     town.say(0, 1, Message::Link(LinkWish::Unwanted));
     assert!(!town.is_neighbour(0, 1));
 }
+
+#[test]
+fn wish_that_was_not_understood_is_repeated_within_seconds() {
+    let mut town = town(26);
+    pass(&mut town, 31, &[]);
+    // Pairs in which only the first wants the link: it stays gone if the first does not ask again.
+    let mut forgotten = Vec::new();
+    for one in 0..26 {
+        for other in neighbours(&town, one) {
+            town.say(other, one, Message::Link(LinkWish::Unwanted));
+            if !town.is_neighbour(other, one) {
+                forgotten.push((one, other));
+            }
+        }
+    }
+    assert!(10 < forgotten.len(), "{}", forgotten.len());
+    pass(&mut town, 5, &[]);
+    let back = |(one, other): &&(usize, usize)| town.is_neighbour(*other, *one);
+    let count = forgotten.iter().filter(back).count();
+    assert!(
+        forgotten.len() * 3 / 4 <= count,
+        "{count} of {}",
+        forgotten.len()
+    );
+}
