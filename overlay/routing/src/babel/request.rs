@@ -6,7 +6,8 @@
 //!   a neighbour asks ──────────┘            └─ the number comes ─► whoever waits is told at once
 //! ```
 //! One request for a prefix and origin is enough: another that asks for no more waits for the same
-//! answer, until the last try was made. Invariant: a request that is here has something to wait for and a time when it is over.
+//! answer, until the last try was made.
+//! Invariant: a request that is here has something to wait for and a time when it is over.
 
 use std::collections::{BTreeMap, BTreeSet};
 
