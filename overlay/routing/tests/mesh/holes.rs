@@ -180,3 +180,14 @@ fn leaf_asks_for_a_route_that_it_lost_although_it_told_nobody_of_it() {
     desk.hear(1, 1, &[update(5, 3, 100)]);
     assert_eq!(desk.link_to(5), Some(1));
 }
+
+#[test]
+fn claim_with_an_older_number_that_comes_late_does_not_shorten_the_selected_route() {
+    let mut desk = Desk::with_tunnels(2);
+    desk.hear(2, 1, &[update(5, 4, 668)]);
+    desk.settle();
+    // Told as number four and shorter than its proof, it would make a loop feasible.
+    desk.hear(2, 1, &[update(5, 2, 274)]);
+    let route = desk.speaker.route(prefix_of(5), desk.now).unwrap();
+    assert_eq!(route.ways[0].metric, Metric(668 + 96));
+}

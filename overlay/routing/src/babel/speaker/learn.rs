@@ -190,7 +190,11 @@ impl Speaker {
             return;
         };
         if selected && !feasible && route.router_id == news.router_id {
-            route.claimed = news.distance;
+            // What is announced has the number of the proof: an older claim that comes late must
+            // not lend it a shorter way.
+            let metric = news.distance.metric.max(route.distance.metric);
+            let seqno = news.distance.seqno;
+            route.claimed = Distance { seqno, metric };
         } else {
             let moved = route.router_id != news.router_id
                 || route.next_hop.as_deref() != news.next_hop.as_ref();
