@@ -7,6 +7,9 @@ pub const PEERS_MAX: usize = 256;
 /// Most contacts kept: four for each peer that can be connected; strangers are refused, known ones
 /// renewed.
 pub const CONTACTS_KEPT_MAX: usize = 1024;
+
+/// Most contacts of organisations that are not trusted yet, kept until trust has grown.
+pub const EARLY_CONTACTS_MAX: usize = 64;
 /// Most API calls that wait for something; the newest is refused with "busy".
 pub const CALLS_MAX: usize = 256;
 /// Most reservation requests with parameters that wait for their records; the newest is dropped,

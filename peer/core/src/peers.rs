@@ -11,8 +11,8 @@ use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Moment;
 
 use crate::limits::{
-    CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, MOVE_INTERVAL, MOVES_MAX, PEERS_MAX,
-    PING_INTERVAL,
+    CONTACTS_KEPT_MAX, DIAL_WAIT_MAX, DIAL_WAIT_MIN, EARLY_CONTACTS_MAX, MOVE_INTERVAL, MOVES_MAX,
+    PEERS_MAX, PING_INTERVAL,
 };
 use crate::message::{CONTACT_ADDRESSES_MAX, SignedContact};
 
@@ -64,6 +64,8 @@ pub struct Peers {
     dials: BTreeMap<NodeId, Dial>,
     /// Where the local network says that a node with a contact is.
     found: BTreeMap<NodeId, Vec<SocketAddr>>,
+    /// Contacts that our own nodes passed on before we knew of the agreement that they know.
+    early: BTreeMap<NodeId, SignedContact>,
     /// How many newer contacts a node may still send, and since when.
     budgets: BTreeMap<NodeId, (u32, Moment)>,
     token: u64,
@@ -149,6 +151,19 @@ impl Peers {
             let wait = DIAL_WAIT_MIN;
             self.dials.insert(*node, Dial { wait, next: now });
         }
+    }
+
+    /// Keeps a contact until trust has grown, if there is room.
+    pub fn keep_early(&mut self, contact: SignedContact) {
+        let node = contact.contact.node;
+        if self.early.len() < EARLY_CONTACTS_MAX || self.early.contains_key(&node) {
+            self.early.insert(node, contact);
+        }
+    }
+
+    /// Returns all that were kept until trust has grown.
+    pub fn take_early(&mut self) -> BTreeMap<NodeId, SignedContact> {
+        std::mem::take(&mut self.early)
     }
 
     /// Takes in a verified contact.

@@ -391,7 +391,14 @@ impl Node {
             .roster
             .admit(&node, &contact.contact.chain, self.now.wall)
         {
-            return self.refuse(Reason::from(&error), &node, &error.to_string());
+            let reason = Reason::from(&error);
+            // An own node passes on whom it trusts; the agreement is on its way to us, and nobody
+            // will say this again.
+            if reason == Reason::ForeignOrg && self.is_own(from) {
+                self.peers.keep_early(contact);
+                return;
+            }
+            return self.refuse(reason, &node, &error.to_string());
         }
         self.changed = true;
         if self.peers.handle_contact(contact.clone(), self.now.mono) != ContactVerdict::Newer {
@@ -408,6 +415,12 @@ impl Node {
             self.out
                 .send_durable(peer, Message::Contacts(vec![contact.clone()]));
         }
+    }
+
+    /// Whether somebody is a connected node of our own organisation.
+    fn is_own(&self, peer: Option<NodeId>) -> bool {
+        let peer = peer.and_then(|peer| self.peers.peer(&peer));
+        peer.is_some_and(|peer| peer.org == self.body.org)
     }
 
     /// Somebody shows us a contact of our own key: a later one than ours is not from this machine.
@@ -479,6 +492,9 @@ impl Node {
 
     /// Tries again to admit everybody whose contact is known: trust has grown.
     fn readmit_contacts(&mut self) {
+        for contact in self.peers.take_early().into_values() {
+            self.contact(contact, None);
+        }
         let contacts: Vec<(NodeId, Chain)> = self
             .peers
             .contacts()

@@ -37,6 +37,12 @@ fn mesh() -> Town {
     let library = town.found("library", 1);
     town.join(bakery, 0);
     town.join(library, 1);
+    agree(&mut town, library, bakery);
+    town
+}
+
+/// Lets one organisation sell to another.
+fn agree(town: &mut Town, library: usize, bakery: usize) {
     let sell = vec![Sale {
         recipe: "postgres".parse().unwrap(),
         price: "0.12EUR/month".parse().unwrap(),
@@ -60,7 +66,27 @@ fn mesh() -> Town {
     for _ in 0..8 {
         town.pass(Duration::from_millis(250));
     }
-    town
+}
+
+#[test]
+fn contact_that_comes_before_its_agreement_is_not_lost() {
+    let mut town = Town::new();
+    let (bakery, library) = (town.found("bakery", 0), town.found("library", 1));
+    let away = town.join(bakery, 0);
+    town.leave(away);
+    agree(&mut town, library, bakery);
+    // At home again it hears of the library first, then of the agreement; and nobody of the library
+    // comes to it, as if it were behind a router.
+    town.leave(library);
+    town.restart(away);
+    for _ in 0..8 {
+        town.pass(Duration::from_millis(250));
+    }
+    let known = town.status(away).peers;
+    assert!(
+        known.iter().any(|peer| peer.name == "library-1"),
+        "{known:?}"
+    );
 }
 
 #[test]
