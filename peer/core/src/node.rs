@@ -148,6 +148,8 @@ pub struct Node {
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
+    /// What the home's gateway maps, as last told.
+    pub(crate) mapped: Option<mesh_routing::portmap::Report>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
     pub(crate) addresses: BTreeMap<ServiceId, Ipv6Addr>,
@@ -163,17 +165,18 @@ pub(crate) struct Underlay {
     pub door: Vec<SocketAddr>,
 }
 
+/// Reads the entries of a journal, in order.
+fn read(journal: &[Vec<u8>]) -> Result<Vec<Entry>, NodeError> {
+    let entries = journal.iter().zip(1..).map(|(bytes, entry)| {
+        Entry::from_bytes(bytes).map_err(|source| NodeError::Entry { entry, source })
+    });
+    entries.collect()
+}
+
 impl Node {
     /// Makes a node from what its journal holds, in order.
     pub fn new(setup: Setup, journal: &[Vec<u8>], now: Now) -> Result<Self, NodeError> {
-        let mut entries = Vec::with_capacity(journal.len());
-        for (index, bytes) in journal.iter().enumerate() {
-            let entry = Entry::from_bytes(bytes).map_err(|source| NodeError::Entry {
-                entry: index as u64 + 1,
-                source,
-            })?;
-            entries.push(entry);
-        }
+        let entries = read(journal)?;
         let chain = entries.iter().rev().find_map(|entry| match entry {
             Entry::Chain(chain) => Some(chain.clone()),
             _ => None,
@@ -211,6 +214,7 @@ impl Node {
             last_plan: None,
             names: None,
             resolver: None,
+            mapped: None,
             last_trust: None,
             standing: Standing::default(),
             addresses: BTreeMap::new(),
@@ -290,6 +294,7 @@ impl Node {
                 self.changed = true;
             }
             Input::Resolver(seen) => self.resolver = Some(seen),
+            Input::Mapped(report) => self.mapped = Some(report),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
                 self.links_seen();

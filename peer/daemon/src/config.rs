@@ -12,11 +12,16 @@ use std::time::Duration;
 
 use mesh_compute::settings::{self, SettingsError};
 use mesh_routing::babel::words::Prefix;
+use mesh_routing::portmap::Way;
 
 use crate::machine;
 
 /// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
 const INTERFACES_MAX: usize = 8;
+/// Leases of a port: a router counts in seconds, and by no standard do they last for more than a
+/// day.
+const LEASE_MIN: Duration = Duration::from_secs(2);
+const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
 /// One known key.
 #[derive(Debug)]
@@ -80,6 +85,16 @@ pub const KEYS: &[Key] = &[
         name: "network.advertise",
         unit: "IP addresses, separated by commas",
         sentence: "Addresses under which this machine is reachable besides its own interfaces'.",
+    },
+    Key {
+        name: "reach.port_mapping",
+        unit: "auto, off, or pcp, nat-pmp, upnp, separated by commas",
+        sentence: "How the home's router is asked to lead ports here; auto tries all three.",
+    },
+    Key {
+        name: "reach.lease",
+        unit: "duration (90s, 30m, 1h)",
+        sentence: "How long the router keeps such a port when this node is gone.",
     },
     Key {
         name: "names.listen",
@@ -201,6 +216,10 @@ pub struct Config {
     pub tun: TunPlace,
     /// Extra addresses to tell others.
     pub advertise: Vec<std::net::IpAddr>,
+    /// How a router is asked for ports, in order; not at all if there is none.
+    pub port_mapping: Vec<Way>,
+    /// How long it is to keep them.
+    pub lease: Duration,
     /// Where names are answered.
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
@@ -366,6 +385,10 @@ impl Config {
                 _ => None,
             })?,
             advertise: read(&settings, "network.advertise", list)?,
+            port_mapping: read(&settings, "reach.port_mapping", ways)?,
+            lease: read(&settings, "reach.lease", |text| {
+                duration(text).filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease))
+            })?,
             names: read(&settings, "names.listen", names_place)?,
             resolved: read(&settings, "names.resolved", |text| match text {
                 "auto" => Some(true),
@@ -405,7 +428,10 @@ fn default(key: &str, home: &Path) -> String {
         "capacity.disk_mib" => machine::disk_mib(home).to_string(),
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
-        "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
+        "network.tun" | "names.listen" | "names.resolved" | "reach.port_mapping" => {
+            "auto".to_owned()
+        }
+        "reach.lease" => "2h".to_owned(),
         "software.dir" => "software".to_owned(),
         "log.level" => "info".to_owned(),
         "log.format" => "text".to_owned(),
@@ -471,6 +497,20 @@ fn names_place(text: &str) -> Option<NamesPlace> {
             })
             .map(NamesPlace::At),
     }
+}
+
+/// Reads ways of asking a router, each once.
+fn ways(text: &str) -> Option<Vec<Way>> {
+    match text {
+        "auto" => return Some(Way::ALL.to_vec()),
+        "off" => return Some(Vec::new()),
+        _ => {}
+    }
+    let way = |word: &String| Way::ALL.into_iter().find(|way| way.word() == word);
+    let words: Vec<String> = list(text)?;
+    let ways: Vec<Way> = words.iter().map(way).collect::<Option<_>>()?;
+    let each_once: std::collections::BTreeSet<&Way> = ways.iter().collect();
+    (!ways.is_empty() && each_once.len() == ways.len()).then_some(ways)
 }
 
 fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
@@ -602,6 +642,11 @@ mod tests {
             "network.tun=maybe",
             "log.format=xml",
             "network.wireguard_port=70000",
+            "reach.port_mapping=yes",
+            "reach.port_mapping=pcp,pcp",
+            "reach.port_mapping=",
+            "reach.lease=1s",
+            "reach.lease=25h",
             "babel.interfaces=a-name-that-is-too-long",
             "babel.interfaces=eth0,eth0",
             "babel.import=2001:db8::",
@@ -630,6 +675,17 @@ mod tests {
         let config = resolve(&[], None, file).unwrap();
         assert_eq!(config.listen, vec!["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(config.door_port, 7000);
+    }
+
+    #[test]
+    fn ways_of_port_mapping_are_taken_in_the_order_of_the_setting() {
+        let ways = |value: &str| {
+            let flag = format!("reach.port_mapping={value}");
+            resolve(&[&flag], None, "").unwrap().port_mapping
+        };
+        assert_eq!(ways("auto"), Way::ALL);
+        assert_eq!(ways("off"), []);
+        assert_eq!(ways("upnp, pcp"), [Way::Upnp, Way::Pcp]);
     }
 
     #[test]
