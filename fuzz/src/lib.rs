@@ -22,7 +22,7 @@ pub mod decoder;
 pub mod lawful;
 pub mod mutator;
 
-use decoder::{babel, disk, ledger, local, packet, text, wire};
+use decoder::{babel, disk, ledger, local, packet, portmap, text, wire};
 
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +85,10 @@ pub const TARGETS: &[Target] = targets![
     babel: babel::babel, lawful::babel::packets;
     babel_tlv: babel::babel_tlv, lawful::babel::bodies;
     packet: packet::packet, lawful::packet::packets;
+    igd: portmap::igd, lawful::portmap::igd;
+    ssdp: portmap::ssdp, lawful::portmap::ssdp;
+    pcp: portmap::pcp, lawful::portmap::pcp;
+    nat_pmp: portmap::nat_pmp, lawful::portmap::nat_pmp;
     amount: text::amount, lawful::text::amounts;
     word: text::word, lawful::text::words;
 ];

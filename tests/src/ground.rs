@@ -107,6 +107,10 @@ impl Ground {
         command.env("MESHSTEAD_TEST_SOFTWARE", self.software_cache());
         command.env("MESHSTEAD_SOFTWARE_DIR", stage.software());
         command.env("LC_ALL", "C.UTF-8");
+        if network == Network::Machine {
+            // A node that is here to fetch software does not bother this network's router.
+            command.env("MESHSTEAD_REACH_PORT_MAPPING", "off");
+        }
         command
     }
 

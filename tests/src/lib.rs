@@ -23,6 +23,7 @@
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`yard`] | routers in network namespaces, joined by cables |
 //! | [`routers`] | ours, babeld and BIRD on such a yard |
+//! | [`upnp`] | a home behind a router with Debian's miniupnpd |
 //! | [`hand`] | a Babel router made by hand, for packets that nobody sends |
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`hunt`], [`syscalls`] | kills a daemon, a shim or both at a chosen system call |
@@ -60,4 +61,5 @@ pub mod too_big;
 pub mod transcript;
 pub mod tunnel;
 pub mod until;
+pub mod upnp;
 pub mod yard;

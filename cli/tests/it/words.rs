@@ -11,7 +11,9 @@ use mesh_api::service::{
     AttemptRow, Candidate, OrderReply, PlanReply, RefusedNode, Safety, ServiceHeld, ServiceOrdered,
     ServiceState, ShowReply,
 };
-use mesh_api::status::{HeadRow, Health, HealthRow, Link, PeerRow, Reach, StatusReply, Voting};
+use mesh_api::status::{
+    HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach, StatusReply, Voting,
+};
 use mesh_api::trade::{
     AgreementRow, Invoice, InvoiceLine, InvoiceRow, InvoiceState, OfferRow, ParameterRow,
     RecipeRow, UsageRow,
@@ -206,6 +208,16 @@ pub fn status() -> Reply {
             sentence: "at the usual port".into(),
             names: 3,
             left_out: 0,
+        }),
+        port_mapping: Some(PortMapping {
+            router: Some("192.168.1.1".parse().unwrap()),
+            way: Some("pcp".into()),
+            ports: vec![MappedPort {
+                transport: "UDP".into(),
+                port: 41_641,
+                external: "203.0.113.7:41641".parse().unwrap(),
+            }],
+            sentence: "mapped by 192.168.1.1 (pcp)".into(),
         }),
         peers: vec![peer()],
         refusals: BTreeMap::from([("foreign-org".into(), 2)]),

@@ -19,6 +19,7 @@ pub mod disk;
 pub mod ledger;
 pub mod local;
 pub mod packet;
+pub mod portmap;
 pub mod text;
 pub mod wire;
 

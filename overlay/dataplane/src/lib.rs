@@ -28,6 +28,7 @@
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
+//! | [`gateway`] | the router that the default route leads to |
 //! | [`lan`] | ordinary interfaces as links of a Babel speaker, and the kernel's routes |
 //! | `netlink` | messages between us and the kernel |
 //! | [`wire`] | the UDP socket |
@@ -39,6 +40,7 @@
 pub mod carrier;
 mod exit;
 pub mod forward;
+pub mod gateway;
 mod hands;
 mod ioctl;
 pub mod lan;

@@ -27,6 +27,7 @@
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`neighbours`] | which nodes we keep a link with |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
+//! | [`portmap`] | ports of the home's gateway that lead to ours |
 //! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
 
@@ -43,6 +44,7 @@ pub mod neighbours;
 pub mod packet;
 pub mod paths;
 pub mod plan;
+pub mod portmap;
 pub mod probe;
 pub mod table;
 pub mod talk;

@@ -9,7 +9,7 @@ use comfy_table::{ContentArrangement, presets};
 use mesh_base::time::Wall;
 
 use crate::service::{Safety, ServiceHeld, ServiceOrdered};
-use crate::status::{Health, Link, PeerRow, Reach, StatusReply};
+use crate::status::{Health, Link, MappedPort, PeerRow, Reach, StatusReply};
 
 /// What stands for nothing in a table.
 pub const NONE: &str = "-";
@@ -297,6 +297,7 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
         fact("leader", format!("{leader}{votes}")),
         fact("services", format!("reached {reach}")),
         fact("names", names(status)),
+        fact("router", port_mapping(status)),
         fact(
             "ledger",
             format!(
@@ -306,6 +307,21 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
     ]
+}
+
+fn port_mapping(status: &StatusReply) -> String {
+    let Some(mapping) = &status.port_mapping else {
+        return NONE.to_owned();
+    };
+    let ports = mapping.ports.iter().map(|mapped| {
+        let MappedPort {
+            transport,
+            port,
+            external,
+        } = mapped;
+        format!("{transport} {external} leads to {port} here; ")
+    });
+    format!("{}{}", ports.collect::<String>(), mapping.sentence)
 }
 
 fn names(status: &StatusReply) -> String {

@@ -1,7 +1,7 @@
 //! The answer to "how is this node?": facts first, health last.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mesh_base::certificate::Role;
 use mesh_base::identity::NodeId;
@@ -37,6 +37,9 @@ pub struct StatusReply {
     /// Where programs here can ask for names; none from a daemon that has not said yet.
     #[serde(default)]
     pub names: Option<Answering>,
+    /// Which ports of the home's router lead here; none from a daemon that has not said yet.
+    #[serde(default)]
+    pub port_mapping: Option<PortMapping>,
     /// Every node known, our own left out.
     pub peers: Vec<PeerRow>,
     /// Strangers and messages refused since the start, by reason.
@@ -74,6 +77,30 @@ pub struct LostWayRow {
     pub since: Wall,
     /// The neighbour through which they go now.
     pub now: Option<String>,
+}
+
+/// Which ports of the home's router lead to this node, and why no others do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// The router; none without a default route.
+    pub router: Option<Ipv4Addr>,
+    /// How it was asked: `pcp`, `nat-pmp` or `upnp`; none unless it mapped something.
+    pub way: Option<String>,
+    /// What it mapped.
+    pub ports: Vec<MappedPort>,
+    /// How it stands.
+    pub sentence: String,
+}
+
+/// One port of the home's router that leads here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MappedPort {
+    /// `UDP` or `TCP`.
+    pub transport: String,
+    /// The port here.
+    pub port: u16,
+    /// Where the world reaches it.
+    pub external: SocketAddr,
 }
 
 /// Who decides for our organisation.

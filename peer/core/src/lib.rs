@@ -21,6 +21,7 @@
 //! | `neighbours` | whom we keep links with |
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
+//! | `mapped` | what the home's router maps, in words |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ mod guests;
 pub mod held;
 mod holding;
 pub mod limits;
+mod mapped;
 pub mod message;
 mod metering;
 pub mod names;

@@ -157,6 +157,8 @@ pub struct Node {
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
+    /// What the home's gateway maps, as last told.
+    pub(crate) mapped: Option<mesh_routing::portmap::Report>,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
     pub(crate) addresses: BTreeMap<ServiceId, Ipv6Addr>,
@@ -170,6 +172,14 @@ pub(crate) struct Underlay {
     pub control: Vec<SocketAddr>,
     pub wireguard: Vec<SocketAddr>,
     pub door: Vec<SocketAddr>,
+}
+
+/// Reads the entries of a journal, in order.
+fn read(journal: &[Vec<u8>]) -> Result<Vec<Entry>, NodeError> {
+    let entries = journal.iter().zip(1..).map(|(bytes, entry)| {
+        Entry::from_bytes(bytes).map_err(|source| NodeError::Entry { entry, source })
+    });
+    entries.collect()
 }
 
 impl Node {
@@ -215,6 +225,7 @@ impl Node {
             last_plan: None,
             names: None,
             resolver: None,
+            mapped: None,
             last_trust: None,
             standing: Standing::default(),
             addresses: BTreeMap::new(),
@@ -297,6 +308,7 @@ impl Node {
                 self.changed = true;
             }
             Input::Resolver(seen) => self.resolver = Some(seen),
+            Input::Mapped(report) => self.mapped = Some(report),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
                 self.links_seen();
@@ -637,15 +649,6 @@ impl Node {
     pub fn trusted(&self) -> BTreeSet<OrgId> {
         self.roster.orgs().keys().copied().collect()
     }
-}
-
-/// Reads every entry of a journal.
-fn read(journal: &[Vec<u8>]) -> Result<Vec<Entry>, NodeError> {
-    let entries = journal.iter().zip(1..);
-    let entries = entries.map(|(bytes, entry)| {
-        Entry::from_bytes(bytes).map_err(|source| NodeError::Entry { entry, source })
-    });
-    entries.collect()
 }
 
 fn neighbours_of(id: NodeId, config: &NodeConfig, seed: [u8; 32], now: Moment) -> Neighbours {

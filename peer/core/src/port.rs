@@ -14,6 +14,7 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
 use mesh_compute::step;
 use mesh_federation::members::Roster;
+use mesh_routing::portmap;
 use mesh_routing::table::DropReason;
 
 use crate::explain::{Explained, LostWay, Question};
@@ -142,6 +143,8 @@ pub enum Input {
     },
     /// Where the node answers for names, when that is known or changes.
     Resolver(ResolverSeen),
+    /// What became of the ports that the home's gateway is asked for, when that changes.
+    Mapped(portmap::Report),
     /// What the data plane sees, about once a second.
     Links(Vec<LinkSeen>),
     /// How many packets went nowhere since the start, by reason, when that changes.

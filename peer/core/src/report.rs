@@ -20,6 +20,7 @@ use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
 
+use crate::mapped::port_mapping;
 use crate::node::Node;
 use crate::port::Reach;
 
@@ -71,6 +72,7 @@ impl Node {
                     .map_or(0, |(names, _)| names.len() as u64),
                 left_out: self.names.as_ref().map_or(0, |(names, _)| names.left_out()),
             }),
+            port_mapping: self.mapped.as_ref().map(port_mapping),
             peers: self.peer_rows(),
             refusals: self.refused.words(),
             dropped: self

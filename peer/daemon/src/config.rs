@@ -14,6 +14,7 @@ use mesh_compute::settings::{self, SettingsError};
 use mesh_routing::babel::limits::LINKS_MAX;
 use mesh_routing::babel::words::Prefix;
 use mesh_routing::neighbours::{Station, limits};
+use mesh_routing::portmap::Way;
 
 use crate::machine;
 use crate::swarm::nearby::Nearby;
@@ -27,6 +28,10 @@ const _: () = assert!(
     INBOUND_MAX == 40,
     "the unit of overlay.inbound_max names it"
 );
+/// Leases of a port: a router counts in seconds, and by no standard do they last for more than a
+/// day.
+const LEASE_MIN: Duration = Duration::from_secs(2);
+const LEASE_MAX: Duration = Duration::from_secs(86_400);
 
 /// One known key.
 #[derive(Debug)]
@@ -95,6 +100,16 @@ pub const KEYS: &[Key] = &[
         name: "network.mdns",
         unit: "on or off",
         sentence: "Whether the local network is told of this node and asked for its mesh's others.",
+    },
+    Key {
+        name: "reach.port_mapping",
+        unit: "auto, off, or pcp, nat-pmp, upnp, separated by commas",
+        sentence: "How the home's router is asked to lead ports here; auto tries all three.",
+    },
+    Key {
+        name: "reach.lease",
+        unit: "duration (90s, 30m, 1h)",
+        sentence: "How long the router keeps such a port when this node is gone.",
     },
     Key {
         name: "names.listen",
@@ -228,6 +243,10 @@ pub struct Config {
     pub advertise: Vec<std::net::IpAddr>,
     /// Whether the local network is told of us and asked for others.
     pub nearby: Nearby,
+    /// How a router is asked for ports, in order; not at all if there is none.
+    pub port_mapping: Vec<Way>,
+    /// How long it is to keep them.
+    pub lease: Duration,
     /// Where names are answered.
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
@@ -402,6 +421,10 @@ impl Config {
                 "off" => Some(Nearby::Ignored),
                 _ => None,
             })?,
+            port_mapping: read(&settings, "reach.port_mapping", ways)?,
+            lease: read(&settings, "reach.lease", |text| {
+                duration(text).filter(|lease| (LEASE_MIN..=LEASE_MAX).contains(lease))
+            })?,
             names: read(&settings, "names.listen", names_place)?,
             resolved: read(&settings, "names.resolved", |text| match text {
                 "auto" => Some(true),
@@ -449,10 +472,13 @@ fn default(key: &str, home: &Path) -> String {
         "capacity.disk_mib" => machine::disk_mib(home).to_string(),
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
-        "network.tun" | "names.listen" | "names.resolved" => "auto".to_owned(),
+        "network.tun" | "names.listen" | "names.resolved" | "reach.port_mapping" => {
+            "auto".to_owned()
+        }
         "network.mdns" => "on".to_owned(),
         "overlay.role" => "peer".to_owned(),
         "overlay.inbound_max" => limits::INBOUND_MAX.to_string(),
+        "reach.lease" => "2h".to_owned(),
         "software.dir" => "software".to_owned(),
         "log.level" => "info".to_owned(),
         "log.format" => "text".to_owned(),
@@ -518,6 +544,20 @@ fn names_place(text: &str) -> Option<NamesPlace> {
             })
             .map(NamesPlace::At),
     }
+}
+
+/// Reads ways of asking a router, each once.
+fn ways(text: &str) -> Option<Vec<Way>> {
+    match text {
+        "auto" => return Some(Way::ALL.to_vec()),
+        "off" => return Some(Vec::new()),
+        _ => {}
+    }
+    let way = |word: &String| Way::ALL.into_iter().find(|way| way.word() == word);
+    let words: Vec<String> = list(text)?;
+    let ways: Vec<Way> = words.iter().map(way).collect::<Option<_>>()?;
+    let each_once: std::collections::BTreeSet<&Way> = ways.iter().collect();
+    (!ways.is_empty() && each_once.len() == ways.len()).then_some(ways)
 }
 
 fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
@@ -652,6 +692,11 @@ mod tests {
             "overlay.role=auto",
             "overlay.inbound_max=41",
             "overlay.inbound_max=-1",
+            "reach.port_mapping=yes",
+            "reach.port_mapping=pcp,pcp",
+            "reach.port_mapping=",
+            "reach.lease=1s",
+            "reach.lease=25h",
             "babel.interfaces=a-name-that-is-too-long",
             "babel.interfaces=eth0,eth0",
             "babel.import=2001:db8::",
@@ -680,6 +725,17 @@ mod tests {
         let config = resolve(&[], None, file).unwrap();
         assert_eq!(config.listen, vec!["127.0.0.1:0".parse().unwrap()]);
         assert_eq!(config.door_port, 7000);
+    }
+
+    #[test]
+    fn ways_of_port_mapping_are_taken_in_the_order_of_the_setting() {
+        let ways = |value: &str| {
+            let flag = format!("reach.port_mapping={value}");
+            resolve(&[&flag], None, "").unwrap().port_mapping
+        };
+        assert_eq!(ways("auto"), Way::ALL);
+        assert_eq!(ways("off"), []);
+        assert_eq!(ways("upnp, pcp"), [Way::Upnp, Way::Pcp]);
     }
 
     #[test]

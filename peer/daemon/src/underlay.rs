@@ -46,6 +46,28 @@ pub fn with_port(addresses: &[IpAddr], listen: &[SocketAddr], port: u16) -> Vec<
         .collect()
 }
 
+/// Puts in where the home's router lets the world in: behind this machine's own addresses, before
+/// loopback. At the limit the last of our own gives way to it.
+pub fn with_mapped(mut places: Vec<SocketAddr>, mapped: Option<SocketAddr>) -> Vec<SocketAddr> {
+    let Some(mapped) = mapped.filter(|mapped| !places.contains(mapped)) else {
+        return places;
+    };
+    let is_loopback = |place: &SocketAddr| place.ip().is_loopback();
+    let own_count = places
+        .iter()
+        .take_while(|place| !is_loopback(place))
+        .count();
+    let at = if CONTACT_ADDRESSES_MAX <= places.len() {
+        let last = own_count.saturating_sub(1);
+        places.remove(last);
+        last
+    } else {
+        own_count
+    };
+    places.insert(at, mapped);
+    places
+}
+
 fn choose(seen: &[(String, IpAddr)], advertised: &[IpAddr]) -> Vec<IpAddr> {
     let overlay: Vec<&str> = seen
         .iter()
@@ -149,6 +171,25 @@ mod tests {
         let chosen = choose(&many, &[advertised]);
         assert_eq!(chosen.len(), CONTACT_ADDRESSES_MAX);
         assert!(chosen.contains(&advertised));
+    }
+
+    #[test]
+    fn mapped_place_stands_before_loopback_whatever_there_is() {
+        let place = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let mapped = place("203.0.113.9:7");
+        let few = vec![place("10.0.0.2:9"), place("127.0.0.1:9")];
+        assert_eq!(with_mapped(few.clone(), None), few);
+        let expect = vec![few[0], mapped, few[1]];
+        assert_eq!(with_mapped(few, Some(mapped)), expect);
+        assert_eq!(with_mapped(expect.clone(), Some(mapped)), expect);
+        let mut many: Vec<SocketAddr> = (1..CONTACT_ADDRESSES_MAX)
+            .map(|last| place(&format!("10.0.0.{last}:9")))
+            .collect();
+        many.push(place("127.0.0.1:9"));
+        let chosen = with_mapped(many, Some(mapped));
+        assert_eq!(chosen.len(), CONTACT_ADDRESSES_MAX);
+        assert_eq!(chosen[CONTACT_ADDRESSES_MAX - 2], mapped);
+        assert_eq!(with_mapped(Vec::new(), Some(mapped)), [mapped]);
     }
 
     #[test]

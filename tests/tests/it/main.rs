@@ -30,6 +30,7 @@ mod slow_lines;
 mod street;
 mod survival;
 mod trip;
+mod upnp;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -299,6 +300,12 @@ const TESTS: &[Test] = &[
     Test {
         name: "node_is_a_router_of_its_network",
         run: interop::nodes::node_is_a_router_of_its_network,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "ports_are_mapped_by_miniupnpd",
+        deadline: minutes(8),
+        run: upnp::ports_are_mapped_by_miniupnpd,
         ..ON_A_STREET
     },
     Test {

@@ -19,7 +19,7 @@ use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_ledger::journal::JournalError;
 use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
-use mesh_peer::port::Input;
+use mesh_peer::port::{Input, Reach};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,7 +41,7 @@ use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
-use crate::{catalog, clock, index, keys, names, notify};
+use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
 pub mod explain;
@@ -93,6 +93,7 @@ struct Daemon {
     thread: std::thread::JoinHandle<()>,
     api: tokio::task::JoinHandle<std::io::Result<()>>,
     resolver: tokio::task::JoinHandle<()>,
+    mapping: tokio::task::JoinHandle<()>,
     socket: PathBuf,
 }
 
@@ -120,22 +121,17 @@ fn start(
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
+    let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
     let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
     let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across)?;
     let calls = Calls::new(inputs.clone());
-    let addresses = crate::underlay::addresses(&config.advertise);
-    for input in [
-        Input::Reach(reach),
-        pumps::underlay_input(config, &ports, &addresses),
-    ] {
-        // The queue is new and empty.
-        let _ = inputs.try_send(input);
-    }
+    tell_first(config, &ports, reach, &inputs);
     tasks.spawn(pumps::network(incoming, inputs.clone()));
     tasks.spawn(pumps::lost(losses, network.clone()));
     tasks.spawn(pumps::door(visits, inputs.clone()));
     tasks.spawn(pumps::links(overlay.clone(), inputs.clone()));
-    tasks.spawn(pumps::underlay(config.clone(), ports, inputs.clone()));
+    let underlay = pumps::underlay(config.clone(), ports, mapped, inputs.clone());
+    tasks.spawn(underlay);
     let hands = Hands {
         network,
         door,
@@ -161,8 +157,21 @@ fn start(
         thread,
         api,
         resolver,
+        mapping,
         socket,
     })
+}
+
+/// Tells the node what it needs before anybody else speaks to it.
+fn tell_first(config: &Config, ports: &Ports, reach: Reach, inputs: &mpsc::Sender<Input>) {
+    let addresses = crate::underlay::addresses(&config.advertise);
+    for input in [
+        Input::Reach(reach),
+        pumps::underlay_input(config, ports, &addresses, &[]),
+    ] {
+        // The queue is new and empty.
+        let _ = inputs.try_send(input);
+    }
 }
 
 fn start_names(
@@ -211,6 +220,7 @@ impl Daemon {
             thread,
             mut api,
             resolver,
+            mapping,
             socket,
         } = self;
         let ended = tasks.block_on(async {
@@ -229,7 +239,8 @@ impl Daemon {
         stop.send_replace(true);
         let joined = thread.join();
         // What was changed outside is undone before the end.
-        let _ = tasks.block_on(async { tokio::time::timeout(TASKS_WAIT, resolver).await });
+        let undone = async { tokio::join!(resolver, mapping) };
+        let _ = tasks.block_on(async { tokio::time::timeout(TASKS_WAIT, undone).await });
         let _ = std::fs::remove_file(&socket);
         match ended? {
             None if joined.is_ok() => Ok(()),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use mesh_base::codec;
 use mesh_peer::message::{JOIN_REQUEST_LEN_MAX, JoinRequest, Message};
 use mesh_peer::port::{Input, VisitId};
-use tokio::sync::mpsc;
+use mesh_routing::portmap::{Mapping, Transport, Wish};
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::ports::{ANY, Ports};
@@ -119,26 +120,50 @@ pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
     }
 }
 
-/// Says where this machine can be reached at `addresses`.
-pub fn underlay_input(config: &Config, ports: &Ports, addresses: &[IpAddr]) -> Input {
+/// Says where this machine can be reached at `addresses`, and through its home's router.
+pub fn underlay_input(
+    config: &Config,
+    ports: &Ports,
+    addresses: &[IpAddr],
+    mapped: &[Mapping],
+) -> Input {
     let any = ANY.map(|ip| SocketAddr::new(ip, 0));
+    let outside = |transport: Transport, port: u16| {
+        let wish = Wish { transport, port };
+        let mapping = mapped.iter().find(|mapping| mapping.wish == wish);
+        mapping.map(|mapping| SocketAddr::V4(mapping.external))
+    };
+    let control = underlay::with_port(addresses, &config.listen, ports.control);
+    let wireguard = underlay::with_port(addresses, &any, ports.wireguard);
     Input::Underlay {
-        control: underlay::with_port(addresses, &config.listen, ports.control),
-        wireguard: underlay::with_port(addresses, &any, ports.wireguard),
+        control: underlay::with_mapped(control, outside(Transport::Tcp, ports.control)),
+        wireguard: underlay::with_mapped(wireguard, outside(Transport::Udp, ports.wireguard)),
         door: underlay::with_port(addresses, &any, ports.door),
     }
 }
 
-/// Tells the node where this machine can be reached, now and whenever its addresses change.
-pub async fn underlay(config: Config, ports: Ports, inputs: mpsc::Sender<Input>) {
+/// Tells the node where this machine can be reached, now and whenever that changes.
+pub async fn underlay(
+    config: Config,
+    ports: Ports,
+    mut mapped: watch::Receiver<Vec<Mapping>>,
+    inputs: mpsc::Sender<Input>,
+) {
     let mut beat = tokio::time::interval(UNDERLAY_INTERVAL);
-    let mut last = Vec::new();
+    let mut last = (Vec::new(), Vec::new());
     loop {
-        beat.tick().await;
-        let addresses = underlay::addresses(&config.advertise);
-        if addresses != last {
-            let input = underlay_input(&config, &ports, &addresses);
-            last = addresses;
+        tokio::select! {
+            _ = beat.tick() => {}
+            // Whoever maps ports may have ended; then nothing changes any more.
+            Ok(()) = mapped.changed() => {}
+        }
+        let found = (
+            underlay::addresses(&config.advertise),
+            mapped.borrow_and_update().clone(),
+        );
+        if found != last {
+            let input = underlay_input(&config, &ports, &found.0, &found.1);
+            last = found;
             if inputs.send(input).await.is_err() {
                 return;
             }

@@ -130,5 +130,7 @@ fn command(home: &Path, arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MESHSTEAD_")) {
         command.env_remove(name);
     }
+    // These nodes stand on the machine's own network, whose router they leave alone.
+    command.env("MESHSTEAD_REACH_PORT_MAPPING", "off");
     command
 }

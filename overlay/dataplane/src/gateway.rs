@@ -1,0 +1,98 @@
+//! The router that the default route leads to: asked of the kernel.
+//!
+//! Asked is the way to an address that is nobody's (RFC 5737), so that only a default route leads
+//! there; one answer, however large the table is. Decides nothing.
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::AsRawFd;
+
+use nix::sys::socket::{MsgFlags, recv};
+
+use crate::netlink::{REQUEST, append, attribute, messages, open, tell};
+
+const NEW_ROUTE: u16 = 24;
+const GET_ROUTE: u16 = 26;
+/// Attributes of a route: destination, gateway, preferred source.
+const DESTINATION: u16 = 1;
+const GATEWAY: u16 = 5;
+const SOURCE: u16 = 7;
+/// Length of struct rtmsg.
+const ROUTE_LEN: usize = 12;
+/// TEST-NET-3.
+const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+
+/// A router, and our own address on its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The router.
+    pub router: Ipv4Addr,
+    /// Us.
+    pub own: Ipv4Addr,
+}
+
+/// Asks for the default route over IPv4; none if there is none, or none through a router.
+pub fn default_route() -> io::Result<Option<DefaultRoute>> {
+    let socket = open(0)?;
+    // struct rtmsg: family, destination bits, then ten bytes that a question leaves zero.
+    let mut body = vec![u8::try_from(libc::AF_INET).unwrap_or_default(), 32];
+    body.extend_from_slice(&[0; 10]);
+    append(&mut body, DESTINATION, &FAR_AWAY.octets());
+    tell(&socket, GET_ROUTE, REQUEST, &body)?;
+    let mut buffer = [0; 4096];
+    let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+    let answer = messages(buffer.get(..len).unwrap_or_default()).next();
+    // "Unreachable" comes as an error message: there is no such route.
+    let Some((NEW_ROUTE, body)) = answer else {
+        return Ok(None);
+    };
+    let address = |kind| {
+        let bytes = attribute(body, ROUTE_LEN, kind)?;
+        Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
+    };
+    let found = address(GATEWAY).zip(address(SOURCE));
+    Ok(found.map(|(router, own)| DefaultRoute { router, own }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    #[track_caller]
+    fn ip(words: &str) {
+        let status = Command::new("ip").args(words.split(' ')).status().unwrap();
+        assert!(status.success(), "ip {words}");
+    }
+
+    #[test]
+    fn router_of_the_default_route_is_found() {
+        // The thread of this test gets a network of its own and keeps it until it ends.
+        let alone = std::thread::spawn(|| {
+            let root = nix::unistd::geteuid().is_root();
+            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                // A thread cannot enter a user namespace: without root, namespaces are for the
+                // tests of whole programs.
+                return;
+            }
+            assert_eq!(default_route().unwrap(), None);
+            ip("link add near type veth peer name far");
+            ip("address add 192.168.7.2/24 dev near");
+            ip("link set near up");
+            assert_eq!(default_route().unwrap(), None, "a network is no router");
+            ip("route add default via 192.168.7.1");
+            let expect = DefaultRoute {
+                router: Ipv4Addr::new(192, 168, 7, 1),
+                own: Ipv4Addr::new(192, 168, 7, 2),
+            };
+            assert_eq!(default_route().unwrap(), Some(expect));
+            ip("route del default");
+            ip("route add default dev near");
+            assert_eq!(default_route().unwrap(), None, "a cable is no router");
+        });
+        alone.join().unwrap();
+    }
+}
