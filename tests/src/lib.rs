@@ -15,7 +15,7 @@
 //! | [`nat_mesh`] | nodes behind them, in one mesh |
 //! | [`nat_look`] | what such a router does, seen from both sides of it (RFC 5780) |
 //! | [`link`], [`too_big`] | what a slow, lossy, narrow line does to packets |
-//! | [`line`], [`tunnel`] | such a line between two namespaces |
+//! | [`mod@line`], [`tunnel`] | such a line between two namespaces |
 //! | [`inside`] | work done in another namespace by the test itself |
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`tap`] | hears every frame at a home, and looks for what must not be seen |

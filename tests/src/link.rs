@@ -3,7 +3,7 @@
 //!
 //! A pure machine: [`Link::handle_packet`] decides at once what becomes of a packet,
 //! [`Link::poll_packet`] lets it go when its time has come. Time is the time since any start. The
-//! bytes go through [`crate::line`].
+//! bytes go through [`mod@crate::line`].
 //!
 //! A packet waits until those before it are sent at the line's rate, is then on its way for the
 //! delay and a drawn part of the jitter, and may be lost there. Packets keep their order unless

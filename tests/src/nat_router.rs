@@ -29,7 +29,7 @@ pub(crate) const HOMES_MAX: u8 = 250;
 /// The address that a machine has at home behind any box.
 pub const AT_HOME: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 2);
 
-/// The last part of the first public address; [`crate::line`] takes the one behind it.
+/// The last part of the first public address; [`mod@crate::line`] takes the one behind it.
 const FIRST: u8 = 2;
 
 /// The boxes of one home.
