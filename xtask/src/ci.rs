@@ -227,7 +227,7 @@ fn last_slot() -> Command {
 /// The speaker alone in every kind of weather: as many seeds as a gate has time for, and those that
 /// once failed. The bar asks for two hundred.
 fn loops() -> Command {
-    simulated(&["run", "routing", "--seeds", "60"])
+    simulated(&["run", "routing", "--seeds", "200"])
 }
 
 /// Bugs on purpose, each of which the simulator must find.
