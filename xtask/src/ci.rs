@@ -115,15 +115,38 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// What a gate has no time for.
+const LONG: &[Step] = &[
+    Step {
+        name: "loops",
+        work: Work::Run(many_loops),
+        needs: None,
+    },
+    Step {
+        name: "scale",
+        work: Work::Run(scale),
+        needs: None,
+    },
+];
+
 /// Runs the steps whose name contains `only`, or all. Returns true if nothing failed.
 pub fn run(only: Option<&str>) -> anyhow::Result<bool> {
-    let start = Instant::now();
-    let is_wanted = |step: &&Step| only.is_none_or(|only| step.name.contains(only));
     if only.is_none() {
         bars::forget()?;
     }
+    Ok(run_steps(STEPS, only))
+}
+
+/// Runs what takes longer than a gate may. Returns true if nothing failed.
+pub fn run_long(only: Option<&str>) -> bool {
+    run_steps(LONG, only)
+}
+
+fn run_steps(steps: &[Step], only: Option<&str>) -> bool {
+    let start = Instant::now();
+    let is_wanted = |step: &&Step| only.is_none_or(|only| step.name.contains(only));
     let mut outcomes: Vec<Outcome> = Vec::new();
-    for step in STEPS.iter().filter(is_wanted) {
+    for step in steps.iter().filter(is_wanted) {
         let has_failed = |name: &str| outcomes.iter().any(|one| one.name == name && !one.holds());
         let outcome = match (step.needs.filter(|name| has_failed(name)), &step.work) {
             (Some(needed), _) => step::skip(step.name, &format!("{needed} failed")),
@@ -137,7 +160,7 @@ pub fn run(only: Option<&str>) -> anyhow::Result<bool> {
         };
         outcomes.push(outcome);
     }
-    Ok(close(&outcomes, start))
+    close(&outcomes, start)
 }
 
 fn close(outcomes: &[Outcome], start: Instant) -> bool {
@@ -233,6 +256,17 @@ fn loops() -> Command {
 /// Bugs on purpose, each of which the simulator must find.
 fn canary() -> Command {
     simulated(&["canary", "--seeds", "200"])
+}
+
+/// Ten times as many.
+fn many_loops() -> Command {
+    simulated(&["run", "routing", "--seeds", "2000"])
+}
+
+/// As large as one flat mesh is judged: a thousand speakers keep twenty million routes, which is
+/// some minutes of one core and some gigabytes.
+fn scale() -> Command {
+    simulated(&["run", "routing-scale", "--seeds", "1"])
 }
 
 fn simulated(arguments: &[&str]) -> Command {

@@ -34,6 +34,12 @@ enum Chore {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Run what takes longer than a gate may: two thousand seeds of routing, a thousand nodes
+    Long {
+        /// Run only the steps whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Check style: import arrows, banned names, sizes, module documents
     Tidy,
     /// Play the first order on this machine: four nodes, two organisations, a real PostgreSQL
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.chore {
         Chore::Ci { only } => ci::run(only.as_deref()),
+        Chore::Long { only } => Ok(ci::run_long(only.as_deref())),
         Chore::Tidy => tidy::run(),
         Chore::Demo => demo::run(),
         Chore::Bars { gate } => bars::run(gate),
