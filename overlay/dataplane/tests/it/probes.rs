@@ -242,7 +242,7 @@ fn question_takes_the_neighbour_it_is_told_to_and_is_answered_both_ways() {
     // A packet waits for the session; its handshakes end in the middle of the worse side.
     let packet = build::udp((address(1), 7), (address(4), 7), b"hello");
     nodes[0].host.put(&packet);
-    expect_drop(&nodes[1].plane, DropReason::Transit);
+    expect_drop(&nodes[1].plane, DropReason::Former);
     assert!(!plane.has_session(id(4)));
     // Over the other side they arrive, and the response comes back that way too, although the far
     // end still thinks otherwise.

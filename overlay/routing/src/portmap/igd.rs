@@ -79,8 +79,10 @@ pub struct Igd {
     /// Claims whose entry is known to be missing, by index.
     missing: Vec<usize>,
     is_permanent: bool,
-    /// How many rounds of searches in a row found nothing.
+    /// How many rounds of searches in a row found nothing that works.
     vain_rounds: u32,
+    /// How many requests in a row have failed since then.
+    failures: u32,
 }
 
 impl Igd {
@@ -97,6 +99,7 @@ impl Igd {
             missing: Vec::new(),
             is_permanent: false,
             vain_rounds: 0,
+            failures: 0,
         }
     }
 
@@ -121,6 +124,7 @@ impl Igd {
         let Some((_, job, _)) = self.job.take_if(|(awaited, _, _)| *awaited == ticket) else {
             return;
         };
+        let is_answer = !matches!(job, Job::Describe);
         let is_done = match job {
             Job::Describe => self.described(body, claims, now),
             Job::Address => body.and_then(said).is_some_and(|said| {
@@ -137,9 +141,23 @@ impl Igd {
             }
         };
         if !is_done {
-            // Gone, restarted at another port, or no gateway: it is looked for again.
-            self.stage = Stage::Searching { tries: 0, due: now };
+            self.search_again(now);
+        } else if is_answer {
+            // A description that is there says nothing of who answers behind it.
+            (self.vain_rounds, self.failures) = (0, 0);
         }
+    }
+
+    /// Gone, restarted at another port, or no gateway: it is looked for again, at once at first. One
+    /// that answers searches and nothing else is as good as silent.
+    fn search_again(&mut self, now: Moment) {
+        let due = match self.failures {
+            0 => now,
+            _ => now + SEARCH_WAIT,
+        };
+        self.failures += 1;
+        let tries = self.failures.min(SEARCHES_MAX);
+        self.stage = Stage::Searching { tries, due };
     }
 
     /// Does what is due.
@@ -173,6 +191,7 @@ impl Igd {
                     let is_held = claims.iter().any(Claim::is_held);
                     (*tries, *due) = (0, now + GLANCE);
                     self.vain_rounds += 1;
+                    self.failures = 0;
                     if is_held && aim == Aim::Keep && self.vain_rounds < VAIN_ROUNDS_MAX {
                         return Verdict::Open;
                     }
@@ -269,7 +288,6 @@ impl Igd {
             return false;
         };
         self.stage = Stage::Ready(control);
-        self.vain_rounds = 0;
         self.address_due = now;
         self.missing.clear();
         // A gateway that had to be found again may have forgotten.

@@ -110,6 +110,8 @@ pub struct Mapper {
     glance: Moment,
     /// The last glance, to bound how often they are.
     glanced: Option<Moment>,
+    /// When a gateway that had forgotten is asked again, or was.
+    forgotten: Option<Moment>,
     rest: Duration,
     refused: Option<Way>,
     /// Whether this way has mapped something since it was taken.
@@ -133,6 +135,7 @@ impl Mapper {
             address: None,
             glance: Moment(0),
             glanced: None,
+            forgotten: None,
             rest: REST_MIN,
             refused: None,
             has_held: false,
@@ -528,16 +531,22 @@ impl Mapper {
     }
 
     fn epoch_told(&mut self, epoch_s: u32, now: Moment) {
-        if self.epoch.handle(epoch_s, now) || self.stop.is_some() {
+        let is_asked_soon = self.forgotten.is_some_and(|again| now < again);
+        if self.epoch.handle(epoch_s, now) || self.stop.is_some() || is_asked_soon {
             return;
         }
-        // It has forgotten, maybe its outer address too. What is held is asked for at once, and
-        // counts until it answers: the same port is likely.
+        // Once a second, however often its clock jumps: the answers tell the time too.
+        let asked = self
+            .forgotten
+            .map_or(now, |last| now.max(last + GLANCE_MIN));
+        self.forgotten = Some(asked);
+        // It has forgotten, maybe its outer address too. What is held is asked for, and counts until
+        // it answers: the same port is likely.
         for claim in self.claims.iter_mut().filter(|claim| claim.is_held()) {
-            claim.ask_at(now);
+            claim.ask_at(asked);
         }
         if self.way() == Some(Way::NatPmp) {
-            self.out.push_back(Action::Send(natpmp::address()));
+            self.glance = self.glance.min(asked);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Who says on the local network that it is there (mDNS), and where.
 //!
 //! Whoever is on that network can say anything, so this says addresses only: the node asks those
-//! that it knows as members, and the gate judges who answers. Invariant: at most [`FOUND_MAX`]
+//! that it knows as members, and the gate judges who answers. Invariant: at most 1,024
 //! announcements are kept; with more, this machine no longer listens to them.
 
 use std::collections::BTreeMap;

@@ -31,6 +31,10 @@ struct Router {
     table: Vec<(Transport, u16, Ipv4Addr, u16)>,
     only_permanent: bool,
     refuses: bool,
+    /// It counts its seconds a thousand times too fast.
+    is_hasty: bool,
+    /// It answers searches, and nothing behind them.
+    is_facade: bool,
 }
 
 impl Router {
@@ -43,6 +47,8 @@ impl Router {
             table: Vec::new(),
             only_permanent: false,
             refuses: false,
+            is_hasty: false,
+            is_facade: false,
         }
     }
 
@@ -77,7 +83,12 @@ impl Router {
     }
 
     fn datagram(&mut self, bytes: &[u8], now: Moment) -> Option<Vec<u8>> {
-        let epoch_s = u32::try_from(now.since(self.born).as_secs()).unwrap();
+        let age = now.since(self.born);
+        let epoch_s = if self.is_hasty {
+            age.as_millis() as u32
+        } else {
+            age.as_secs() as u32
+        };
         let wish = |transport, high, low| Wish {
             transport,
             port: u16::from_be_bytes([high, low]),
@@ -171,7 +182,7 @@ impl Router {
     }
 
     fn fetch(&mut self, post: Option<&Post>) -> Option<String> {
-        if !self.speaks.contains(&Way::Upnp) {
+        if !self.speaks.contains(&Way::Upnp) || self.is_facade {
             return None;
         }
         let Some(post) = post else {
@@ -463,6 +474,49 @@ fn silent_gateway_is_left_alone_for_longer_and_longer() {
     world.router.speaks = vec![Way::Pcp];
     world.pass(seconds(3_600));
     world.check(Standing::Mapped(Way::Pcp), &[(UDP, "11.0.0.1:4000")]);
+}
+
+#[test]
+fn gateway_that_answers_only_searches_is_as_good_as_silent() {
+    let mut world = World::new(Router::that_speaks(&[Way::Upnp]));
+    world.router.is_facade = true;
+    world.pass(seconds(60));
+    world.check(Standing::Silent, &[]);
+    world.pass(seconds(24 * 3_600));
+    // 8 packets of two ways; 3 requests, and before each at most 6 searches.
+    assert!(world.sent_count < 35 * 29, "{}", world.sent_count);
+    world.router.is_facade = false;
+    world.pass(seconds(3_600));
+    world.check(Standing::Mapped(Way::Upnp), &[(UDP, "11.0.0.1:4000")]);
+}
+
+#[test]
+fn gateway_that_answers_no_more_behind_its_description_is_left() {
+    let mut world = World::of(Router::that_speaks(&[Way::Upnp]), &[UDP], &[Way::Upnp]);
+    world.pass(seconds(10));
+    world.check(Standing::Mapped(Way::Upnp), &[(UDP, "11.0.0.1:4000")]);
+    world.router.is_facade = true;
+    let before = world.sent_count;
+    world.pass(seconds(2 * 3_600));
+    world.check(Standing::Silent, &[]);
+    assert!(world.sent_count - before < 300, "{}", world.sent_count);
+}
+
+#[test]
+fn gateway_whose_clock_jumps_is_asked_once_a_second() {
+    for way in [Way::Pcp, Way::NatPmp] {
+        let mut world = World::new(Router::that_speaks(&[way]));
+        world.router.is_hasty = true;
+        world.pass(seconds(100));
+        let before = world.sent_count;
+        world.pass(seconds(100));
+        assert!(
+            world.sent_count - before < 310,
+            "{way:?} {}",
+            world.sent_count
+        );
+        world.check(Standing::Mapped(way), &[(UDP, "11.0.0.1:4000")]);
+    }
 }
 
 #[test]
