@@ -147,6 +147,7 @@ const TESTS: &[Test] = &[
     Test {
         name: "ring_of_babeld_heals_from_pulled_cables",
         deadline: minutes(5),
+        alone: true,
         run: ring_beside::babeld_heals_a_ring,
         ..ON_A_STREET
     },
@@ -157,6 +158,7 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "bad_neighbour_is_counted_and_changes_nothing",
+        alone: true,
         run: hostile::bad_neighbour_is_counted_and_changes_nothing,
         ..ON_A_STREET
     },
@@ -234,6 +236,7 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "line_is_as_slow_and_lossy_as_asked_for",
+        alone: true,
         run: slow_lines::ping_feels_delay_and_loss,
         ..ON_A_STREET
     },
@@ -244,6 +247,7 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "line_has_the_rate_asked_for",
+        alone: true,
         run: slow_lines::rate_is_what_was_asked_for,
         ..ON_A_STREET
     },
