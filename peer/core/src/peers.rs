@@ -128,12 +128,13 @@ impl Peers {
         may
     }
 
-    /// Forgets a node that is no member any more: connection, contact, dials.
+    /// Forgets a node that is no member any more: connection, contacts, dials.
     pub fn forget(&mut self, node: &NodeId) {
         self.connected.remove(node);
         self.contacts.remove(node);
         self.dials.remove(node);
         self.found.remove(node);
+        self.early.remove(node);
         self.budgets.remove(node);
     }
 
@@ -153,10 +154,14 @@ impl Peers {
         }
     }
 
-    /// Keeps a contact until trust has grown, if there is room.
+    /// Keeps a contact until trust has grown, if there is room and no later one is kept.
     pub fn keep_early(&mut self, contact: SignedContact) {
         let node = contact.contact.node;
-        if self.early.len() < EARLY_CONTACTS_MAX || self.early.contains_key(&node) {
+        let may_stay = match self.early.get(&node) {
+            Some(kept) => kept.contact.sequence < contact.contact.sequence,
+            None => self.early.len() < EARLY_CONTACTS_MAX,
+        };
+        if may_stay {
             self.early.insert(node, contact);
         }
     }
@@ -337,6 +342,19 @@ mod tests {
         assert!(addresses.contains(&nearby[0]) && addresses.len() == 2);
         peers.handle_found(&node(1), nearby, Moment(0));
         assert!(peers.poll_dial(0, Moment(0)).is_none(), "nothing is new");
+    }
+
+    #[test]
+    fn latest_early_contact_is_kept_and_none_of_whom_is_forgotten() {
+        let mut peers = Peers::default();
+        for sequence in [1, 3, 2] {
+            peers.keep_early(contact(1, sequence));
+        }
+        let early = peers.take_early();
+        assert_eq!(early[&node(1)].contact.sequence, 3);
+        peers.keep_early(contact(1, 3));
+        peers.forget(&node(1));
+        assert!(peers.take_early().is_empty());
     }
 
     #[test]
