@@ -108,8 +108,9 @@ impl Ground {
         command.env("MESHSTEAD_SOFTWARE_DIR", stage.software());
         command.env("LC_ALL", "C.UTF-8");
         if network == Network::Machine {
-            // A node that is here to fetch software does not bother this network's router.
+            // A node that is here to fetch software bothers neither this network nor its router.
             command.env("MESHSTEAD_REACH_PORT_MAPPING", "off");
+            command.env("MESHSTEAD_NETWORK_MDNS", "off");
         }
         command
     }
@@ -227,6 +228,23 @@ mod tests {
             for network in [Network::Own, Network::Machine] {
                 assert!(words(ground, network).ends_with("/stage/bin/it --inside name"));
             }
+        }
+    }
+
+    #[test]
+    fn nodes_in_the_machines_network_speak_to_nobody_beside_it() {
+        let stage = Stage {
+            folder: "/stage".into(),
+        };
+        let is_off = |network: Network, name: &str| {
+            let command = Ground::User.command(network, &stage, "name");
+            command
+                .get_envs()
+                .any(|(key, value)| key == name && value.is_some_and(|value| value == "off"))
+        };
+        for name in ["MESHSTEAD_REACH_PORT_MAPPING", "MESHSTEAD_NETWORK_MDNS"] {
+            assert!(is_off(Network::Machine, name), "{name}");
+            assert!(!is_off(Network::Own, name), "{name}");
         }
     }
 

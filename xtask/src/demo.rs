@@ -39,8 +39,9 @@ pub fn run() -> anyhow::Result<bool> {
     let home = |name: &str| -> anyhow::Result<Home> {
         let home = Home::new(name, folder.path().join(name), &programs).heard(Voice::Aloud);
         home.configure("metering.period", "1s")?;
-        // Four nodes for a minute are nothing that the home's router must know of.
+        // Four nodes for a minute are nothing that the home's router or network must know of.
         home.configure("reach.port_mapping", "off")?;
+        home.configure("network.mdns", "off")?;
         home.configure("software.dir", software.to_string_lossy().into_owned())?;
         Ok(home)
     };

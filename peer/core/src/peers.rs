@@ -33,12 +33,29 @@ pub struct Peer {
 struct Dial {
     wait: Duration,
     next: Moment,
+    /// When it was dialled last, if it was since the last connection or contact.
+    last: Option<Moment>,
+}
+
+impl Dial {
+    /// A first one, at `next`.
+    fn at(next: Moment) -> Self {
+        let wait = DIAL_WAIT_MIN;
+        let last = None;
+        Self { wait, next, last }
+    }
+
+    /// Is not made later than now, unless there was one just before. The back-off goes on.
+    fn bring_forward(&mut self, now: Moment) {
+        let earliest = self.last.map_or(now, |last| now.max(last + DIAL_WAIT_MIN));
+        self.next = self.next.min(earliest);
+    }
 }
 
 /// What became of earlier dials of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialled {
-    /// There was none since the last connection or the last news of its addresses.
+    /// There was none since the last connection or contact.
     Never,
     /// There were some, and no connection.
     InVain,
@@ -100,13 +117,7 @@ impl Peers {
     /// Notes the end of the last connection.
     pub fn handle_disconnected(&mut self, peer: &NodeId, now: Moment) {
         if self.connected.remove(peer).is_some() {
-            self.dials.insert(
-                *peer,
-                Dial {
-                    wait: DIAL_WAIT_MIN,
-                    next: now + DIAL_WAIT_MIN,
-                },
-            );
+            self.dials.insert(*peer, Dial::at(now + DIAL_WAIT_MIN));
         }
     }
 
@@ -128,35 +139,52 @@ impl Peers {
         may
     }
 
-    /// Forgets a node that is no member any more: connection, contact, dials.
+    /// Forgets a node that is no member any more: connection, contacts, dials.
     pub fn forget(&mut self, node: &NodeId) {
         self.connected.remove(node);
         self.contacts.remove(node);
         self.dials.remove(node);
         self.found.remove(node);
+        self.early.remove(node);
         self.budgets.remove(node);
     }
 
-    /// Notes where the local network says that a node is. Strangers are left out, so that nobody
-    /// there can send us anywhere for somebody whom we would not know.
+    /// Notes where the local network says that a node is, beside where it said so before: it says
+    /// only what is new, and anybody there may say it. The newest come first, and the oldest are
+    /// left out if there are too many. Strangers are left out, so that nobody there can send us
+    /// anywhere for somebody whom we would not know.
     pub fn handle_found(&mut self, node: &NodeId, addresses: Vec<SocketAddr>, now: Moment) {
         if !self.contacts.contains_key(node) {
             return;
         }
-        let addresses: Vec<SocketAddr> =
-            addresses.into_iter().take(CONTACT_ADDRESSES_MAX).collect();
-        let before = self.found.insert(*node, addresses.clone());
+        let known = self.found.entry(*node).or_default();
+        let mut merged: Vec<SocketAddr> = Vec::new();
+        for address in addresses.into_iter().take(CONTACT_ADDRESSES_MAX) {
+            if !known.contains(&address) && !merged.contains(&address) {
+                merged.push(address);
+            }
+        }
         // Who says the same again and again does not make us ask more often.
-        if before.as_ref() != Some(&addresses) && !self.connected.contains_key(node) {
-            let wait = DIAL_WAIT_MIN;
-            self.dials.insert(*node, Dial { wait, next: now });
+        if merged.is_empty() {
+            return;
+        }
+        merged.append(known);
+        merged.truncate(CONTACT_ADDRESSES_MAX);
+        *known = merged;
+        if !self.connected.contains_key(node) {
+            let dial = self.dials.entry(*node).or_insert(Dial::at(now));
+            dial.bring_forward(now);
         }
     }
 
-    /// Keeps a contact until trust has grown, if there is room.
+    /// Keeps a contact until trust has grown, if there is room and no later one is kept.
     pub fn keep_early(&mut self, contact: SignedContact) {
         let node = contact.contact.node;
-        if self.early.len() < EARLY_CONTACTS_MAX || self.early.contains_key(&node) {
+        let may_stay = match self.early.get(&node) {
+            Some(kept) => kept.contact.sequence < contact.contact.sequence,
+            None => self.early.len() < EARLY_CONTACTS_MAX,
+        };
+        if may_stay {
             self.early.insert(node, contact);
         }
     }
@@ -180,8 +208,7 @@ impl Peers {
         // New addresses deserve an immediate try; who is connected needs none, and a deadline that
         // nobody takes up would wake the shell for ever.
         if !self.connected.contains_key(&node) {
-            let wait = DIAL_WAIT_MIN;
-            self.dials.insert(node, Dial { wait, next: now });
+            self.dials.insert(node, Dial::at(now));
         }
         ContactVerdict::Newer
     }
@@ -217,6 +244,7 @@ impl Peers {
         })?;
         // Jitter of up to a quarter keeps two homes from dialling each other in step for ever.
         let quarter = u64::try_from(dial.wait.as_micros() / 4).unwrap_or(0).max(1);
+        dial.last = Some(now);
         dial.next = now + dial.wait + Duration::from_micros(jitter % quarter);
         let before = if dial.wait <= DIAL_WAIT_MIN {
             Dialled::Never
@@ -248,10 +276,7 @@ impl Peers {
     /// Starts dialling a node soon; for nodes that were admitted since their contact came.
     pub fn want(&mut self, node: NodeId, now: Moment) {
         if !self.connected.contains_key(&node) {
-            self.dials.entry(node).or_insert(Dial {
-                wait: DIAL_WAIT_MIN,
-                next: now,
-            });
+            self.dials.entry(node).or_insert(Dial::at(now));
         }
     }
 
@@ -330,13 +355,77 @@ mod tests {
         peers.handle_contact(contact(1, 1), Moment(0));
         assert!(peers.poll_dial(0, Moment(0)).is_some());
         assert!(peers.poll_dial(0, Moment(0)).is_none());
-        peers.handle_found(&node(1), nearby.clone(), Moment(0));
-        peers.handle_found(&node(2), nearby.clone(), Moment(0));
-        let (who, addresses, _) = peers.poll_dial(0, Moment(0)).unwrap();
+        let soon = Moment(0) + DIAL_WAIT_MIN;
+        assert!(peers.poll_dial(0, soon).is_some());
+        let later = soon + DIAL_WAIT_MIN;
+        assert!(peers.poll_dial(0, later).is_none(), "it waits longer now");
+        peers.handle_found(&node(1), nearby.clone(), later);
+        peers.handle_found(&node(2), nearby.clone(), later);
+        let (who, addresses, _) = peers.poll_dial(0, later).unwrap();
         assert_eq!(who, node(1));
         assert!(addresses.contains(&nearby[0]) && addresses.len() == 2);
-        peers.handle_found(&node(1), nearby, Moment(0));
-        assert!(peers.poll_dial(0, Moment(0)).is_none(), "nothing is new");
+        let last = later + DIAL_WAIT_MIN;
+        peers.handle_found(&node(1), nearby, last);
+        assert!(peers.poll_dial(0, last).is_none(), "nothing is new");
+    }
+
+    /// Where `peers` knows, by what the local network says, that node 1 is.
+    fn found(peers: &Peers) -> &[SocketAddr] {
+        peers.found.get(&node(1)).map_or(&[], Vec::as_slice)
+    }
+
+    #[test]
+    fn what_the_local_network_says_erases_nothing_that_it_said_before() {
+        let mut peers = Peers::default();
+        peers.handle_contact(contact(1, 1), Moment(0));
+        let at = |port: u16| SocketAddr::from(([10, 0, 0, 9], port));
+        for said in [vec![at(1), at(2), at(1)], vec![at(3)], vec![at(2), at(4)]] {
+            peers.handle_found(&node(1), said, Moment(0));
+        }
+        assert_eq!(found(&peers), [at(4), at(3), at(1), at(2)]);
+        for port in 5..100 {
+            peers.handle_found(&node(1), vec![at(port)], Moment(0));
+        }
+        assert_eq!(found(&peers).len(), CONTACT_ADDRESSES_MAX);
+        assert_eq!(found(&peers)[0], at(99));
+    }
+
+    #[test]
+    fn local_network_that_says_ever_new_addresses_makes_no_storm_of_dials() {
+        let mut peers = Peers::default();
+        peers.handle_contact(contact(1, 1), Moment(0));
+        let mut dials = 0;
+        // Ten seconds, a hundred announcements in each.
+        for step in 0..1000_u16 {
+            let now = Moment(u64::from(step) * 10_000);
+            let said = SocketAddr::from(([10, 0, 0, 9], 1 + step));
+            peers.handle_found(&node(1), vec![said], now);
+            dials += u32::from(peers.poll_dial(0, now).is_some());
+        }
+        assert_eq!(dials, 20, "one for each shortest wait");
+        // Two addresses by turns are news only once each.
+        let [one, other] = [1, 2].map(|port| SocketAddr::from(([10, 0, 0, 8], port)));
+        let mut later = 0;
+        for step in 1000..7000_u64 {
+            let said = if step % 2 == 0 { one } else { other };
+            let now = Moment(step * 10_000);
+            peers.handle_found(&node(1), vec![said], now);
+            later += u32::from(peers.poll_dial(0, now).is_some());
+        }
+        assert!(later <= 5, "{later} dials in a minute");
+    }
+
+    #[test]
+    fn latest_early_contact_is_kept_and_none_of_whom_is_forgotten() {
+        let mut peers = Peers::default();
+        for sequence in [1, 3, 2] {
+            peers.keep_early(contact(1, sequence));
+        }
+        let early = peers.take_early();
+        assert_eq!(early[&node(1)].contact.sequence, 3);
+        peers.keep_early(contact(1, 3));
+        peers.forget(&node(1));
+        assert!(peers.take_early().is_empty());
     }
 
     #[test]

@@ -371,6 +371,11 @@ impl Node {
 
     /// Takes in a contact; passes a newer one on to those whom it concerns.
     pub(crate) fn contact(&mut self, contact: SignedContact, from: Option<NodeId>) {
+        self.contact_by(contact, from, self.is_own(from));
+    }
+
+    /// Takes in a contact; `is_ours` says whether our own organisation passed it on.
+    fn contact_by(&mut self, contact: SignedContact, from: Option<NodeId>, is_ours: bool) {
         let node = contact.contact.node;
         // What is known already costs no signature: peers repeat their contacts at every
         // connection.
@@ -394,7 +399,7 @@ impl Node {
             let reason = Reason::from(&error);
             // An own node passes on whom it trusts; the agreement is on its way to us, and nobody
             // will say this again.
-            if reason == Reason::ForeignOrg && self.is_own(from) {
+            if reason == Reason::ForeignOrg && is_ours {
                 self.peers.keep_early(contact);
                 return;
             }
@@ -492,8 +497,9 @@ impl Node {
 
     /// Tries again to admit everybody whose contact is known: trust has grown.
     fn readmit_contacts(&mut self) {
+        // Trust has grown by one organisation: contacts of others wait for theirs.
         for contact in self.peers.take_early().into_values() {
-            self.contact(contact, None);
+            self.contact_by(contact, None, true);
         }
         let contacts: Vec<(NodeId, Chain)> = self
             .peers

@@ -90,6 +90,33 @@ fn contact_that_comes_before_its_agreement_is_not_lost() {
 }
 
 #[test]
+fn early_contacts_of_two_partners_wait_each_for_its_own_agreement() {
+    let mut town = Town::new();
+    let bakery = town.found("bakery", 0);
+    let partners = ["library", "mill"].map(|name| town.found(name, 1));
+    let away = town.join(bakery, 0);
+    town.leave(away);
+    for partner in partners {
+        agree(&mut town, partner, bakery);
+    }
+    for partner in partners {
+        town.leave(partner);
+    }
+    town.restart(away);
+    for _ in 0..8 {
+        town.pass(Duration::from_millis(250));
+    }
+    let status = town.status(away);
+    for name in ["library-1", "mill-1"] {
+        let is_known = status.peers.iter().any(|peer| peer.name == name);
+        assert!(is_known, "{name}: {:?}", status.peers);
+    }
+    // Who came early is no stranger that was turned away.
+    let refusals = &status.refusals;
+    assert!(!refusals.contains_key("foreign-org"), "{refusals:?}");
+}
+
+#[test]
 fn order_becomes_ready_on_the_other_organisations_node() {
     let mut town = mesh();
     let call = town.ask(0, order("crm-db"));

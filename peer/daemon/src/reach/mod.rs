@@ -51,7 +51,7 @@ pub fn start(
     let (told, mapped) = watch::channel(Vec::new());
     let task = Reach {
         is_on: !settings.ways.is_empty(),
-        mapper: Mapper::new(settings, &wishes(config, ports)),
+        mapper: Mapper::new(settings, &wishes(&config.listen, ports)),
         sockets: None,
         fetches: JoinSet::new(),
         last: None,
@@ -62,14 +62,14 @@ pub fn start(
 }
 
 /// What we want from outside: tunnels, and the control network if it listens there.
-fn wishes(config: &Config, ports: Ports) -> Vec<Wish> {
-    let is_open =
-        |at: &SocketAddr| at.ip().is_unspecified() || (at.is_ipv4() && !at.ip().is_loopback());
+fn wishes(listen: &[SocketAddr], ports: Ports) -> Vec<Wish> {
+    // Routers map IPv4; nobody behind `[::]` answers that, for libp2p makes it speak IPv6 only.
+    let is_open = |at: &SocketAddr| at.is_ipv4() && !at.ip().is_loopback();
     let mut wishes = vec![Wish {
         transport: Transport::Udp,
         port: ports.wireguard,
     }];
-    if config.listen.iter().any(is_open) {
+    if listen.iter().any(is_open) {
         wishes.push(Wish {
             transport: Transport::Tcp,
             port: ports.control,
@@ -224,5 +224,31 @@ async fn sleep(until: Option<Moment>) {
     match until {
         Some(until) => tokio::time::sleep(until.since(now())).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_port_is_wanted_from_outside_only_where_it_listens_on_ipv4() {
+        let ports = Ports {
+            control: 41640,
+            wireguard: 41641,
+            door: 41642,
+            names: 0,
+        };
+        let is_wanted = |listen: &[&str]| {
+            let listen: Vec<SocketAddr> = listen.iter().map(|at| at.parse().unwrap()).collect();
+            let wishes = wishes(&listen, ports);
+            assert!(wishes.iter().any(|wish| wish.port == ports.wireguard));
+            wishes.iter().any(|wish| wish.port == ports.control)
+        };
+        assert!(is_wanted(&["0.0.0.0:41640"]));
+        assert!(is_wanted(&["[::]:41640", "192.168.1.7:41640"]));
+        assert!(!is_wanted(&["[::]:41640"]));
+        assert!(!is_wanted(&["127.0.0.1:41640", "[::1]:41640"]));
+        assert!(!is_wanted(&[]));
     }
 }

@@ -130,7 +130,8 @@ fn command(home: &Path, arguments: &[&str]) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MESHSTEAD_")) {
         command.env_remove(name);
     }
-    // These nodes stand on the machine's own network, whose router they leave alone.
+    // These nodes stand on the machine's own network, which they leave alone, and its router.
     command.env("MESHSTEAD_REACH_PORT_MAPPING", "off");
+    command.env("MESHSTEAD_NETWORK_MDNS", "off");
     command
 }
