@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::netlink::{BUFFER_LEN, DUMP, ERROR, REQUEST, append, messages, number, open, tell};
+use crate::netlink::{BUFFER_LEN, DUMP, ERROR, REQUEST, append, ask, messages, number, open, tell};
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -159,12 +159,8 @@ impl Carrier {
         let mut body = vec![family, len.saturating_mul(8)];
         body.extend_from_slice(&[0; 10]);
         append(&mut body, ROUTE_DESTINATION, &bytes);
-        tell(&self.questions, GET_ROUTE, REQUEST, &body)
-            .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
         let mut buffer = [0; 4096];
-        let len = recv(self.questions.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let answer = messages(buffer.get(..len).unwrap_or_default()).next();
-        match answer {
+        match ask(&self.questions, GET_ROUTE, &body, &mut buffer)? {
             Some((NEW_ROUTE, body)) => Ok(number(body, ROUTE_LEN, ROUTE_INTERFACE)),
             Some((ERROR, &[a, b, c, d, ..])) => Err(Errno::from_raw(
                 i32::from_ne_bytes([a, b, c, d]).saturating_neg(),
@@ -202,10 +198,8 @@ impl Watch {
         body.extend_from_slice(&index.to_ne_bytes());
         body.extend_from_slice(&[0; 8]);
         append(&mut body, LINK_WANTED, &WITHOUT_COUNTERS.to_ne_bytes());
-        tell(&self.0, GET_LINK, REQUEST, &body).ok()?;
         let mut buffer = [0; 8192];
-        let len = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()).ok()?;
-        match messages(buffer.get(..len).unwrap_or_default()).next()? {
+        match ask(&self.0, GET_LINK, &body, &mut buffer).ok()?? {
             (NEW_LINK, body) => {
                 let (about, sound) = state(body)?;
                 (about == index).then_some(sound)
@@ -327,6 +321,30 @@ mod tests {
             assert_eq!(watch.look(&[near]), [(near, true)]);
             ip("link del near");
             assert_eq!(watch.look(&[near]), [(near, false)]);
+        });
+        alone.join().unwrap();
+    }
+
+    #[test]
+    fn answer_that_was_not_read_is_not_taken_for_the_next() {
+        let alone = std::thread::spawn(|| {
+            let root = nix::unistd::geteuid().is_root();
+            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+                return;
+            }
+            ip("link add near type veth peer name far");
+            ip("link set near up");
+            ip("link set far up");
+            let watch = Watch::open().unwrap();
+            let index = nix::net::if_::if_nametoindex("near").unwrap();
+            // As if reading had been interrupted.
+            let mut body = vec![0; 16];
+            body[4..8].copy_from_slice(&index.to_ne_bytes());
+            tell(&watch.0, GET_LINK, REQUEST, &body).unwrap();
+            assert_eq!(watch.look(&[index]), [(index, true)]);
+            tell(&watch.0, GET_LINK, REQUEST, &body).unwrap();
+            ip("link set far down");
+            assert_eq!(watch.look(&[index]), [(index, false)]);
         });
         alone.join().unwrap();
     }

@@ -5,11 +5,8 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{MsgFlags, recv};
-
-use crate::netlink::{REQUEST, append, attribute, messages, open, tell};
+use crate::netlink::{append, ask, attribute, open};
 
 const NEW_ROUTE: u16 = 24;
 const GET_ROUTE: u16 = 26;
@@ -38,12 +35,9 @@ pub fn default_route() -> io::Result<Option<DefaultRoute>> {
     let mut body = vec![u8::try_from(libc::AF_INET).unwrap_or_default(), 32];
     body.extend_from_slice(&[0; 10]);
     append(&mut body, DESTINATION, &FAR_AWAY.octets());
-    tell(&socket, GET_ROUTE, REQUEST, &body)?;
     let mut buffer = [0; 4096];
-    let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-    let answer = messages(buffer.get(..len).unwrap_or_default()).next();
     // "Unreachable" comes as an error message: there is no such route.
-    let Some((NEW_ROUTE, body)) = answer else {
+    let Some((NEW_ROUTE, body)) = ask(&socket, GET_ROUTE, &body, &mut buffer)? else {
         return Ok(None);
     };
     let address = |kind| {

@@ -6,8 +6,10 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, send, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send,
+    socket,
 };
 
 /// A message asks something of the kernel.
@@ -24,6 +26,8 @@ pub const DONE: u16 = 3;
 pub const BUFFER_LEN: usize = 32 * 1024;
 
 const HEADER_LEN: usize = 16;
+/// Most old answers that are thrown away before a question; each failure leaves one.
+const STALE_MAX: usize = 16;
 
 /// Opens a socket that hears what is said to these groups.
 pub fn open(groups: u32) -> io::Result<OwnedFd> {
@@ -35,6 +39,27 @@ pub fn open(groups: u32) -> io::Result<OwnedFd> {
     )?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
     Ok(fd)
+}
+
+/// Asks the kernel a question that has one answer, and returns that. An answer whose reading failed
+/// the last time is thrown away first, else every later question would get the one before it.
+pub fn ask<'a>(
+    socket: &OwnedFd,
+    kind: u16,
+    body: &[u8],
+    buffer: &'a mut [u8],
+) -> Result<Option<(u16, &'a [u8])>, Errno> {
+    for _ in 0..STALE_MAX {
+        match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            // What was lost for want of memory is told in place of an answer.
+            Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+            Err(_) => break,
+        }
+    }
+    tell(socket, kind, REQUEST, body)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let len = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+    Ok(messages(buffer.get(..len).unwrap_or_default()).next())
 }
 
 /// Sends one message to the kernel: struct nlmsghdr and a body.

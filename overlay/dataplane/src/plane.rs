@@ -125,7 +125,8 @@ pub(crate) struct Shared {
     drops: [AtomicU64; DropReason::ALL.len()],
     /// How many errors may still be sent.
     pub(crate) answers: Mutex<Budget>,
-    /// How many probes may still be answered.
+    /// How many senders may still be told that a parcel of theirs had no hop left; each peer has
+    /// its own number for probes.
     pub(crate) probes: Mutex<Budget>,
     epoch: Instant,
 }

@@ -21,6 +21,7 @@
 //! | [`fib`] | the next hop towards each node |
 //! | [`talk`] | Babel's datagrams inside a link |
 //! | [`transit`] | session datagrams that pass through us |
+//! | [`ecn`] | marks of congestion, carried through tunnels |
 //! | [`access`] | doors: who may open a flow, and that only flows are answered |
 //! | [`babel`] | routes: a Babel speaker |
 //! | [`probe`] | what engines ask each other about a way |

@@ -171,8 +171,6 @@ pub struct Tally {
 #[derive(Debug, Clone)]
 struct Record {
     standing: Standing,
-    /// Share of questions with an answer, of 65,536: an average over about sixteen.
-    success: u32,
     /// When the first question was sent that has no answer yet.
     open_since: Option<Moment>,
     unanswered_count: u32,
@@ -348,12 +346,6 @@ impl Paths {
     pub fn standing(&self, destination: &NodeId, via: &NodeId) -> Option<Standing> {
         let record = self.record(destination, via)?;
         Some(record.standing)
-    }
-
-    /// Returns how many questions in a thousand are answered, and what the way costs more.
-    pub fn success(&self, destination: &NodeId, via: &NodeId) -> Option<(u32, Metric)> {
-        let record = self.record(destination, via)?;
-        Some((record.success * 1000 / SUCCESS_FULL, record.penalty))
     }
 
     /// Returns the penalties of ways over a neighbour, for a speaker that has lost and found it.
@@ -585,9 +577,6 @@ impl Paths {
     }
 }
 
-/// A [`Record::success`] of one.
-const SUCCESS_FULL: u32 = 1 << 16;
-
 /// Answers may be late by so many questions and still be in a row.
 const LATE_COUNT: u32 = 3;
 
@@ -595,7 +584,6 @@ impl Record {
     fn new(now: Moment) -> Self {
         Self {
             standing: Standing::Trusted,
-            success: SUCCESS_FULL,
             open_since: None,
             unanswered_count: 0,
             asked: None,
@@ -613,9 +601,6 @@ impl Record {
     }
 
     fn ask(&mut self, now: Moment) {
-        if self.open_since.is_some() {
-            self.success -= self.success / 16;
-        }
         self.open_since.get_or_insert(now);
         self.unanswered_count = self.unanswered_count.saturating_add(1);
         if LATE_COUNT <= self.unanswered_count {
@@ -631,9 +616,7 @@ impl Record {
     }
 
     fn answer(&mut self, now: Moment) {
-        if self.open_since.take().is_some() {
-            self.success += (SUCCESS_FULL - self.success) / 16;
-        }
+        self.open_since = None;
         self.unanswered_count = 0;
         self.believe();
         self.answers_count = self.answers_count.saturating_add(1);

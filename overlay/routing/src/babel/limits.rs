@@ -75,6 +75,11 @@ pub const REQUEST_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// shorter; and little enough that fifteen such links in a row, drained from both ends, are a way.
 pub const DRAIN_COST: Metric = Metric(2048);
 
+/// What an uplink that reaches its own leaves only asks for what leads to everybody: more than any
+/// other uplink, a draining one too, and far from infinity, for to each other its leaves have no
+/// other way.
+pub const STRANDED_METRIC: Metric = Metric(8192);
+
 /// How often a request of ours is sent: for nine seconds in all.
 pub const REQUEST_TRIES: u8 = 8;
 

@@ -194,6 +194,14 @@ impl Requests {
         }
     }
 
+    /// Notes that a copy went to one more neighbour, for who joined: pauses and tries go on.
+    pub fn handle_copied(&mut self, about: (Prefix, RouterId), to: NeighbourId) {
+        self.handle_asked(about, to);
+        if let Some(request) = self.all.get_mut(&about) {
+            request.sent_to.insert(to);
+        }
+    }
+
     /// Notes that somebody new may answer: pauses begin anew.
     pub fn hasten(&mut self, about: (Prefix, RouterId), to: NeighbourId, now: Moment) {
         if let Some(request) = self.all.get_mut(&about) {

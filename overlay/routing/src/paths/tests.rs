@@ -206,8 +206,9 @@ fn lossy_and_honest_way_is_not_condemned() {
     let mut bench = Bench::new(5);
     bench.pass(3600, |bench, _| 30 <= bench.chance.index(100));
     assert_eq!((bench.changes, bench.alarms.len()), (0, 0));
-    let (success, _) = bench.paths.success(&node(100), &node(LIAR)).unwrap();
-    assert!((600..1000).contains(&success), "{success}");
+    let tally = bench.paths.tally();
+    let success = tally.answered * 1000 / tally.asked;
+    assert!((600..800).contains(&success), "{success}");
 }
 
 #[test]

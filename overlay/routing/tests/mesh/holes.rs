@@ -55,6 +55,32 @@ fn next_hop_that_asked_first_is_asked_for_who_joins() {
 }
 
 #[test]
+fn copy_for_who_joins_takes_no_try_from_our_own_request() {
+    let mut desk = Desk::with_tunnels(4);
+    desk.hear(3, 1, &[update(5, 4, 50)]);
+    desk.settle();
+    desk.hear(4, 1, &[update(5, 4, 140)]);
+    desk.hear(2, 1, &[update(5, 4, 150)]);
+    desk.settle();
+    // What is left is far away; a shorter way needs a newer number.
+    let now = desk.now;
+    desk.speaker.set_draining(LinkId(4), true, now);
+    desk.hear(3, 1, &[retraction(5)]);
+    assert_eq!(desk.link_to(5), Some(4));
+    let ours = request(5, 5, 64);
+    assert!(desk.said_on(2).contains(&ours));
+    desk.hear(1, 1, &[request(5, 5, 9)]);
+    let said = desk.silence(Duration::from_millis(500));
+    let times = |link: u32| {
+        let asked = said
+            .iter()
+            .filter(|(_, (on, _, tlvs))| *on == LinkId(link) && tlvs.contains(&ours));
+        asked.count()
+    };
+    assert_eq!((times(4), times(2)), (1, 2), "again after 100 and 300 ms");
+}
+
+#[test]
 fn way_that_comes_back_is_asked_although_its_neighbour_waits_too() {
     let mut desk = Desk::with_tunnels(2);
     desk.hear(2, 1, &[update(5, 3, 100)]);

@@ -7,7 +7,9 @@ use mesh_base::time::Moment;
 use mesh_routing::babel::count::Count;
 use mesh_routing::babel::event::{Alarm, Event, Reach};
 use mesh_routing::babel::filter::{Lawful, LinkFilter, Role, Rule};
-use mesh_routing::babel::limits::{PREFIXES_MAX, ROUTES_PER_PREFIX_MAX};
+use mesh_routing::babel::limits::{
+    DRAIN_COST, PREFIXES_MAX, ROUTES_PER_PREFIX_MAX, STRANDED_METRIC,
+};
 use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::wire::tlv::{Cast, Centis, Stamp, Tlv};
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
@@ -171,27 +173,72 @@ fn uplink_tells_its_leaf_two_aggregates_and_itself_and_its_peers_the_leaf() {
     assert!(!on(1).contains(&aggregates[0]));
 }
 
+/// Returns the metrics with which everybody is announced.
+fn asked_for_all(tlvs: &[Tlv]) -> Vec<Metric> {
+    let all = tlvs.iter().filter_map(|tlv| match tlv {
+        Tlv::Update { prefix, metric, .. } => (*prefix == Some(Prefix::NODES)).then_some(*metric),
+        _ => None,
+    });
+    all.collect()
+}
+
 #[test]
-fn uplink_that_leads_nowhere_takes_its_aggregates_back() {
+fn uplink_that_leads_nowhere_is_the_last_choice_of_its_leaves() {
     let mut desk = Desk::with_tunnels(1);
     desk.link(2, native(2, Role::Uplink));
     desk.meet(2, 1);
-    let aggregates = |tlvs: &[Tlv], finite: bool| {
-        let all = tlvs.iter().filter(|tlv| {
-            matches!(tlv, Tlv::Update { prefix: Some(prefix), metric, .. }
-                if *prefix == Prefix::NODES && metric.is_finite() == finite)
-        });
-        all.count()
-    };
     let now = desk.now;
     desk.speaker.set_stranded(true, now);
-    assert_eq!(aggregates(&desk.said_on(2), false), 1);
+    assert_eq!(asked_for_all(&desk.said_on(2)), [STRANDED_METRIC]);
     desk.settle();
     desk.hear(2, 1, &[Tlv::RouteRequest { prefix: None }]);
-    assert_eq!(aggregates(&desk.said_on(2), true), 0);
+    assert_eq!(asked_for_all(&desk.said_on(2)), [STRANDED_METRIC]);
     let now = desk.now;
     desk.speaker.set_stranded(false, now);
-    assert_eq!(aggregates(&desk.said_on(2), true), 1);
+    assert_eq!(asked_for_all(&desk.said_on(2)), [Metric::ZERO]);
+}
+
+#[test]
+fn two_leaves_of_a_lonely_uplink_keep_each_other() {
+    let mut desk = Desk::new();
+    for link in 1..=2 {
+        desk.link(link, native(link, Role::Uplink));
+        desk.meet(link, 1);
+    }
+    let now = desk.now;
+    desk.speaker.set_stranded(true, now);
+    for (link, node) in [(1, 5), (2, 6)] {
+        desk.hear(link, 1, &[update(node, 3, 0)]);
+        desk.settle();
+        desk.hear(link, 1, &[Tlv::RouteRequest { prefix: None }]);
+        let said = desk.said_on(link);
+        assert_eq!(asked_for_all(&said), [STRANDED_METRIC], "on {link}");
+        assert_eq!(desk.link_to(node), Some(link));
+    }
+}
+
+#[test]
+fn leaf_leaves_a_stranded_uplink_at_once_unless_it_is_the_last() {
+    let mut desk = Desk::new();
+    for link in 1..=2 {
+        desk.link(link, native(link, Role::Leaf));
+        desk.meet(link, 1);
+    }
+    let way = |desk: &Desk| match desk.speaker.reach(Prefix::NODES) {
+        Reach::Via(hop) => Some(hop.link.0),
+        Reach::Held | Reach::Gone => None,
+    };
+    let says =
+        |link: u32, metric: Metric| update_as(Prefix::NODES, id_of(4 + link as usize), 3, metric.0);
+    desk.hear(1, 1, &[says(1, Metric::ZERO)]);
+    desk.hear(1, 1, &[says(1, STRANDED_METRIC)]);
+    assert_eq!(way(&desk), Some(1), "the only one");
+    desk.hear(2, 1, &[says(2, DRAIN_COST)]);
+    assert_eq!(way(&desk), Some(2), "another, though it drains");
+    desk.hear(2, 1, &[says(2, Metric::INFINITY)]);
+    assert_eq!(way(&desk), Some(1), "the last");
+    desk.hear(1, 1, &[says(1, Metric::ZERO)]);
+    assert_eq!(way(&desk), Some(1), "as before");
 }
 
 #[test]

@@ -75,6 +75,12 @@ impl Places {
         role(self) == role(other)
     }
 
+    /// Returns the neighbours here that are none there, whether there was a link with them or not.
+    pub fn former<'a>(&'a self, next: &'a Self) -> impl Iterator<Item = &'a NodeId> {
+        let ours = self.neighbours.keys();
+        ours.filter(|node| !next.neighbours.contains_key(node))
+    }
+
     /// Returns whether the link with a node is to drain.
     pub fn drains(&self, node: &NodeId) -> bool {
         self.neighbours.get(node).is_some_and(|tie| tie.drains)
@@ -166,6 +172,16 @@ mod tests {
         assert!(before.agrees(&after, &node(1)));
         assert!(!before.drains(&node(1)) && after.drains(&node(1)));
         assert!(after.link_config(&node(1)).unwrap().drains);
+    }
+
+    #[test]
+    fn former_neighbours_are_those_that_the_next_plan_has_not() {
+        let near = |seed| (seed, Role::Neighbour, false);
+        let before = Places::of(&plan(false, &[near(1), near(2), near(3)]));
+        let after = Places::of(&plan(false, &[near(1), (2, Role::Far, false), near(4)]));
+        let former: BTreeSet<NodeId> = before.former(&after).copied().collect();
+        assert_eq!(former, BTreeSet::from([node(2), node(3)]));
+        assert_eq!(before.former(&before).count(), 0);
     }
 
     #[test]

@@ -349,9 +349,10 @@ impl Thread {
             .collect();
         for node in &gone {
             self.lower(*node, now);
-            if !places.neighbours.contains_key(node) {
-                self.ways.handle_unlinked(node);
-            }
+        }
+        // Whoever leaves the plan, though its cable was cut or its session never came up.
+        for node in self.places.former(&places) {
+            self.ways.handle_unlinked(node);
         }
         // A cut link is in `links` no more.
         self.cut

@@ -66,14 +66,23 @@ impl Proofs {
     }
 }
 
+/// What stands for a question without a session: a handshake, which goes where the forwarding table
+/// leads and nowhere else. Once there is a session, one has gone that way and come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Knock {
+    /// Handshakes went over this neighbour only; with the number of the newest question.
+    Over(NodeId, u64),
+    /// Another was asked over too: nobody can tell which way a handshake took.
+    Unclear,
+}
+
 /// The path records of this node.
 #[derive(Debug)]
 pub struct Ways {
     paths: Paths,
     proofs: Proofs,
-    /// Questions that could not be asked because there was no session, by destination: once there
-    /// is one, its handshake has gone that way and come back.
-    knocks: BTreeMap<NodeId, u64>,
+    /// By destination, what could not be asked because there was no session.
+    knocks: BTreeMap<NodeId, Knock>,
     uses_next: Moment,
 }
 
@@ -101,12 +110,12 @@ impl Ways {
                 self.paths.handle_heard(node, number, now);
             }
         }
-        self.knocks.retain(|node, number| {
+        self.knocks.retain(|node, knock| {
             let made = plane.has_session(*node);
-            if made {
-                self.paths.handle_heard(*node, *number, now);
+            if let (true, Knock::Over(_, number)) = (made, *knock) {
+                self.paths.handle_heard(*node, number, now);
             }
-            !made
+            !made && plane.address_of(*node).is_some()
         });
         if self.uses_next <= now {
             self.uses_next = now + USES_INTERVAL;
@@ -141,7 +150,8 @@ impl Ways {
                 let asked = plane.ask_over(destination, via, number, len);
                 // What could not be sent for another reason has no answer either.
                 if asked.is_err() && !plane.has_session(destination) {
-                    self.knocks.insert(destination, number);
+                    let leads = plane.next_hop(destination) == Some(via);
+                    self.knock(destination, (via, number), leads);
                 }
             }
             Event::Penalty {
@@ -162,6 +172,20 @@ impl Ways {
                 tracing::warn!(peer, over, "packets are lost over this neighbour");
             }
         }
+    }
+
+    /// Notes a question that only a handshake can answer; `leads` tells whether that goes this way.
+    fn knock(&mut self, destination: NodeId, (via, number): (NodeId, u64), leads: bool) {
+        match self.knocks.get(&destination) {
+            Some(Knock::Over(over, _)) if *over == via && leads => {}
+            Some(_) => {
+                self.knocks.insert(destination, Knock::Unclear);
+                return;
+            }
+            None if leads => {}
+            None => return,
+        }
+        self.knocks.insert(destination, Knock::Over(via, number));
     }
 
     /// Tells the speaker again what it forgot with a neighbour.
@@ -316,6 +340,36 @@ mod tests {
         let far = [0xfd, 0x6d, 0, 0, 0, 0, 0, 4];
         assert_eq!(plane.set_routes(&[(far, Some(node(2)))]), 0);
         (plane, host)
+    }
+
+    #[test]
+    fn handshake_answers_for_the_way_that_it_took_and_for_none_if_that_is_unclear() {
+        let (plane, _host) = alone();
+        let mut ways = Ways::new(Proofs::default());
+        let now = Moment(5_000_000);
+        let config = speaker::Config {
+            router_id: RouterId::from_bytes([0xfd, 0x6d, 0, 0, 0, 0, 0, 1]).unwrap(),
+            seqno: Seqno(1),
+            seed: 1,
+        };
+        let mut speaker = Speaker::new(config, now);
+        let mut ask = |ways: &mut Ways, via, number| {
+            let event = Event::Ask {
+                number,
+                destination: node(4),
+                via: node(via),
+                len: 100,
+            };
+            ways.act(event, &plane, &BTreeMap::new(), &mut speaker, now);
+            ways.knocks.get(&node(4)).copied()
+        };
+        assert_eq!(ask(&mut ways, 3, 1), None, "no handshake goes there");
+        for number in 2..4 {
+            let knock = ask(&mut ways, 2, number);
+            assert_eq!(knock, Some(Knock::Over(node(2), number)));
+        }
+        assert_eq!(ask(&mut ways, 3, 4), Some(Knock::Unclear));
+        assert_eq!(ask(&mut ways, 2, 5), Some(Knock::Unclear), "an older one");
     }
 
     #[test]

@@ -117,7 +117,10 @@ impl Speaker {
             (request.need != Need::Lost && unasked).then_some(next)
         });
         match next {
-            Some(next) => self.send_request_to(about, vec![next], now),
+            Some(next) => {
+                self.requests.handle_copied(about, next);
+                self.mail_request(about, next, now);
+            }
             None => self.count(Count::RequestRedundant),
         }
     }
@@ -248,10 +251,6 @@ impl Speaker {
         let Some(request) = self.requests.get(about) else {
             return;
         };
-        let asking = Asking {
-            seqno: request.seqno,
-            hop_count: request.hop_count,
-        };
         let need = request.need;
         self.requests.handle_sent(about, &to, now);
         if to.is_empty() {
@@ -261,15 +260,27 @@ impl Speaker {
             if need != Need::Lost {
                 self.requests.handle_asked(about, neighbour);
             }
-            let put = self
-                .mail_of(neighbour)
-                .map(|mail| mail.request(about, asking, now));
-            self.count(match put {
-                Some(Put::Refused) => Count::AnswersFull,
-                _ if need == Need::None => Count::RequestForwarded,
-                _ => Count::RequestSent,
-            });
+            self.mail_request(about, neighbour, now);
         }
+    }
+
+    fn mail_request(&mut self, about: (Prefix, RouterId), to: NeighbourId, now: Moment) {
+        let Some(request) = self.requests.get(about) else {
+            return;
+        };
+        let asking = Asking {
+            seqno: request.seqno,
+            hop_count: request.hop_count,
+        };
+        let need = request.need;
+        let put = self
+            .mail_of(to)
+            .map(|mail| mail.request(about, asking, now));
+        self.count(match put {
+            Some(Put::Refused) => Count::AnswersFull,
+            _ if need == Need::None => Count::RequestForwarded,
+            _ => Count::RequestSent,
+        });
     }
 
     /// Returns the neighbours that may have a route, or know somebody: first those who told of one,

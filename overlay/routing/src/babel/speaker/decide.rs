@@ -236,8 +236,9 @@ impl Speaker {
         }
     }
 
-    /// Takes back what leaves are told of everybody, because nobody but them is reached through us,
-    /// or tells it again. Who is stranded keeps no leaf from its other uplinks.
+    /// Makes what leaves are told of everybody the last choice, because nobody but them is reached
+    /// through us, or the first again. Who is stranded keeps no leaf from its other uplinks, and
+    /// still carries between its own leaves.
     pub fn set_stranded(&mut self, stranded: bool, now: Moment) {
         if self.stranded == stranded {
             return;

@@ -8,6 +8,7 @@ use mesh_base::time::Moment;
 use super::page::Page;
 use super::{Speaker, cost_to};
 use crate::babel::filter::{Provenance, Telling};
+use crate::babel::limits::STRANDED_METRIC;
 use crate::babel::link::{Link, LinkId, centis};
 use crate::babel::mail::Said;
 use crate::babel::route::{Entry, Selected};
@@ -41,10 +42,8 @@ impl Speaker {
             },
         };
         if link.config.filter.tells_aggregate(prefix) {
-            if self.stranded && link.config.filter.is_native() {
-                return Saying::Retraction;
-            }
-            return ours(Metric::ZERO);
+            let last = self.stranded && link.config.filter.is_native();
+            return ours(if last { STRANDED_METRIC } else { Metric::ZERO });
         }
         let entry = self.table.get(prefix);
         let told = entry.is_some_and(|entry| entry.told & link.bit() != 0);
