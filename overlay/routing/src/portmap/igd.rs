@@ -148,8 +148,8 @@ impl Igd {
         }
     }
 
-    /// Gone, restarted at another port, or no gateway: it is looked for again, at once at first. One
-    /// that answers searches and nothing else is as good as silent.
+    /// Gone, restarted at another port, or no gateway: it is looked for again, at once at first.
+    /// One that answers searches and nothing else is as good as silent.
     fn search_again(&mut self, now: Moment) {
         let due = match self.failures {
             0 => now,

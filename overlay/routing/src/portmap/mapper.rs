@@ -540,8 +540,8 @@ impl Mapper {
             .forgotten
             .map_or(now, |last| now.max(last + GLANCE_MIN));
         self.forgotten = Some(asked);
-        // It has forgotten, maybe its outer address too. What is held is asked for, and counts until
-        // it answers: the same port is likely.
+        // It has forgotten, maybe its outer address too. What is held is asked for, and counts
+        // until it answers: the same port is likely.
         for claim in self.claims.iter_mut().filter(|claim| claim.is_held()) {
             claim.ask_at(asked);
         }
