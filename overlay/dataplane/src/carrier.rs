@@ -21,30 +21,16 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::netlink::{BUFFER_LEN, DUMP, ERROR, REQUEST, append, ask, messages, number, open, tell};
+use crate::netlink::link::{self, DEL_LINK, GET_LINK, NEW_LINK};
+use crate::netlink::route::{INTERFACE, NEW_ROUTE, ROUTE_LEN, ask_way};
+use crate::netlink::{BUFFER_LEN, DUMP, ERROR, REQUEST, messages, number, open, refusal, tell};
 
 /// RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
-const NEW_LINK: u16 = 16;
-const DEL_LINK: u16 = 17;
-const GET_LINK: u16 = 18;
-const NEW_ROUTE: u16 = 24;
-const GET_ROUTE: u16 = 26;
-/// Attributes of a route: its destination and its interface.
-const ROUTE_DESTINATION: u16 = 1;
-const ROUTE_INTERFACE: u16 = 4;
-/// IFLA_EXT_MASK: what an answer about an interface is to leave out or to add.
-const LINK_WANTED: u16 = 29;
-/// RTEXT_FILTER_SKIP_STATS: counting packets may take a driver long.
-const WITHOUT_COUNTERS: u32 = 0x8;
 /// Most interfaces that are asked about each time; those with the lowest numbers.
 const USED_MAX: usize = 16;
-/// IFF_UP and IFF_LOWER_UP: switched on, and a carrier on the cable.
-const SOUND: u32 = 0x1 | 0x1_0000;
 /// Most messages taken at once; what is left is there the next time.
 const BURST_MAX: usize = 256;
-/// Length of struct rtmsg.
-const ROUTE_LEN: usize = 12;
 
 /// What the kernel says about interfaces.
 #[derive(Debug)]
@@ -135,7 +121,7 @@ impl Carrier {
     }
 
     fn note(&mut self, kind: u16, body: &[u8]) {
-        let Some((index, sound)) = state(body) else {
+        let Some((index, sound)) = link::state(body) else {
             return;
         };
         match kind {
@@ -150,21 +136,10 @@ impl Carrier {
     }
 
     fn interface_to(&self, address: IpAddr) -> Result<Option<u32>, Errno> {
-        let (family, bytes) = match address {
-            IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
-            IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
-        };
-        let (family, len) = (narrow(family), narrow(bytes.len()));
-        // struct rtmsg: family, destination bits, then ten bytes that a question leaves zero.
-        let mut body = vec![family, len.saturating_mul(8)];
-        body.extend_from_slice(&[0; 10]);
-        append(&mut body, ROUTE_DESTINATION, &bytes);
         let mut buffer = [0; 4096];
-        match ask(&self.questions, GET_ROUTE, &body, &mut buffer)? {
-            Some((NEW_ROUTE, body)) => Ok(number(body, ROUTE_LEN, ROUTE_INTERFACE)),
-            Some((ERROR, &[a, b, c, d, ..])) => Err(Errno::from_raw(
-                i32::from_ne_bytes([a, b, c, d]).saturating_neg(),
-            )),
+        match ask_way(&self.questions, address, &mut buffer)? {
+            Some((NEW_ROUTE, body)) => Ok(number(body, ROUTE_LEN, INTERFACE)),
+            Some((ERROR, body)) => refusal(body).map_or(Ok(None), Err),
             _ => Ok(None),
         }
     }
@@ -186,63 +161,18 @@ impl Watch {
     /// Returns whether each of some interfaces is sound now; waits while the kernel is busy. Leaves
     /// out of whom the kernel does not say it.
     pub fn look(&self, at: &[u32]) -> Vec<(u32, bool)> {
-        let seen = at
-            .iter()
-            .map(|index| Some((*index, self.is_sound(*index)?)));
-        seen.flatten().collect()
+        let is_sound = |index| link::is_sound(&self.0, index).ok().flatten();
+        at.iter()
+            .filter_map(|index| Some((*index, is_sound(*index)?)))
+            .collect()
     }
-
-    fn is_sound(&self, index: u32) -> Option<bool> {
-        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
-        let mut body = vec![0; 4];
-        body.extend_from_slice(&index.to_ne_bytes());
-        body.extend_from_slice(&[0; 8]);
-        append(&mut body, LINK_WANTED, &WITHOUT_COUNTERS.to_ne_bytes());
-        let mut buffer = [0; 8192];
-        match ask(&self.0, GET_LINK, &body, &mut buffer).ok()?? {
-            (NEW_LINK, body) => {
-                let (about, sound) = state(body)?;
-                (about == index).then_some(sound)
-            }
-            // A link that is gone; other errors say nothing about it.
-            (ERROR, &[a, b, c, d, ..]) => {
-                let code = i32::from_ne_bytes([a, b, c, d]).saturating_neg();
-                (code == libc::ENODEV).then_some(false)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Returns the number of the interface that a message is about, and whether it is sound.
-fn state(body: &[u8]) -> Option<(u32, bool)> {
-    // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
-    let &[_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = body else {
-        return None;
-    };
-    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-    Some((index, flags & SOUND == SOUND))
-}
-
-fn narrow(number: impl TryInto<u8>) -> u8 {
-    number.try_into().unwrap_or(u8::MAX)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
-
-    #[track_caller]
-    fn ip(words: &str) {
-        let status = Command::new("ip").args(words.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {words}");
-    }
+    use crate::netlink::alone::{alone, ip};
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
     /// Waits until the kernel's word makes `holds` true.
     #[track_caller]
@@ -257,14 +187,7 @@ mod tests {
 
     #[test]
     fn pulled_cable_is_told_on_both_ends() {
-        // The thread of this test gets a network of its own and keeps it until it ends.
-        let alone = std::thread::spawn(|| {
-            let root = nix::unistd::geteuid().is_root();
-            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
-                // A thread cannot enter a user namespace: without root, namespaces are for the
-                // tests of whole programs.
-                return;
-            }
+        alone(|| {
             ip("link add near type veth peer name far");
             ip("address add 192.0.2.1/24 dev near");
             ip("link set near up");
@@ -287,16 +210,11 @@ mod tests {
             ip("link del near");
             heard(&mut carrier, "it is gone", |it| it.is_cut(peer));
         });
-        alone.join().unwrap();
     }
 
     #[test]
     fn cable_that_was_pulled_is_seen_before_the_kernel_tells() {
-        let alone = std::thread::spawn(|| {
-            let root = nix::unistd::geteuid().is_root();
-            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
-                return;
-            }
+        alone(|| {
             ip("link add near type veth peer name far");
             ip("address add 192.0.2.1/24 dev near");
             ip("link set near up");
@@ -322,16 +240,11 @@ mod tests {
             ip("link del near");
             assert_eq!(watch.look(&[near]), [(near, false)]);
         });
-        alone.join().unwrap();
     }
 
     #[test]
     fn answer_that_was_not_read_is_not_taken_for_the_next() {
-        let alone = std::thread::spawn(|| {
-            let root = nix::unistd::geteuid().is_root();
-            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
-                return;
-            }
+        alone(|| {
             ip("link add near type veth peer name far");
             ip("link set near up");
             ip("link set far up");
@@ -346,7 +259,6 @@ mod tests {
             ip("link set far down");
             assert_eq!(watch.look(&[index]), [(index, false)]);
         });
-        alone.join().unwrap();
     }
 
     #[test]

@@ -6,16 +6,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use crate::netlink::{append, ask, attribute, open};
+use crate::netlink::route::{GATEWAY, NEW_ROUTE, ROUTE_LEN, SOURCE, ask_way};
+use crate::netlink::{attribute, open};
 
-const NEW_ROUTE: u16 = 24;
-const GET_ROUTE: u16 = 26;
-/// Attributes of a route: destination, gateway, preferred source.
-const DESTINATION: u16 = 1;
-const GATEWAY: u16 = 5;
-const SOURCE: u16 = 7;
-/// Length of struct rtmsg.
-const ROUTE_LEN: usize = 12;
 /// TEST-NET-3.
 const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
@@ -31,13 +24,9 @@ pub struct DefaultRoute {
 /// Asks for the default route over IPv4; none if there is none, or none through a router.
 pub fn default_route() -> io::Result<Option<DefaultRoute>> {
     let socket = open(0)?;
-    // struct rtmsg: family, destination bits, then ten bytes that a question leaves zero.
-    let mut body = vec![u8::try_from(libc::AF_INET).unwrap_or_default(), 32];
-    body.extend_from_slice(&[0; 10]);
-    append(&mut body, DESTINATION, &FAR_AWAY.octets());
     let mut buffer = [0; 4096];
     // "Unreachable" comes as an error message: there is no such route.
-    let Some((NEW_ROUTE, body)) = ask(&socket, GET_ROUTE, &body, &mut buffer)? else {
+    let Some((NEW_ROUTE, body)) = ask_way(&socket, FAR_AWAY.into(), &mut buffer)? else {
         return Ok(None);
     };
     let address = |kind| {
@@ -50,28 +39,12 @@ pub fn default_route() -> io::Result<Option<DefaultRoute>> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
-    use nix::sched::{CloneFlags, unshare};
-
     use super::*;
-
-    #[track_caller]
-    fn ip(words: &str) {
-        let status = Command::new("ip").args(words.split(' ')).status().unwrap();
-        assert!(status.success(), "ip {words}");
-    }
+    use crate::netlink::alone::{alone, ip};
 
     #[test]
     fn router_of_the_default_route_is_found() {
-        // The thread of this test gets a network of its own and keeps it until it ends.
-        let alone = std::thread::spawn(|| {
-            let root = nix::unistd::geteuid().is_root();
-            if !root || unshare(CloneFlags::CLONE_NEWNET).is_err() {
-                // A thread cannot enter a user namespace: without root, namespaces are for the
-                // tests of whole programs.
-                return;
-            }
+        alone(|| {
             assert_eq!(default_route().unwrap(), None);
             ip("link add near type veth peer name far");
             ip("address add 192.168.7.2/24 dev near");
@@ -87,6 +60,5 @@ mod tests {
             ip("route add default dev near");
             assert_eq!(default_route().unwrap(), None, "a cable is no router");
         });
-        alone.join().unwrap();
     }
 }

@@ -12,14 +12,10 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{MsgFlags, recv};
 
-use crate::netlink::{
-    BUFFER_LEN, DONE, DUMP, ERROR, REQUEST, attribute, messages, number, open, tell,
-};
+use crate::netlink::{BUFFER_LEN, ask_for_all, attribute, link, number, open};
 
 /// RTMGRP_LINK and RTMGRP_IPV6_IFADDR.
 const GROUPS: u32 = 0x1 | 0x100;
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
 const NEW_ADDRESS: u16 = 20;
 const GET_ADDRESS: u16 = 22;
 /// Attributes of an address: itself, and its flags in four bytes.
@@ -27,8 +23,6 @@ const ADDRESS: u16 = 1;
 const FLAGS: u16 = 8;
 /// IFA_F_TENTATIVE and IFA_F_DADFAILED.
 const UNSURE: u32 = 0x40 | 0x08;
-/// IFF_UP and IFF_LOWER_UP: switched on, and a carrier on the cable.
-const SOUND: u32 = 0x1 | 0x1_0000;
 /// Length of struct ifaddrmsg.
 const ADDRESS_LEN: usize = 8;
 /// Most batches taken at once, and most of one answer; a machine has some dozens of addresses.
@@ -97,19 +91,8 @@ impl Interfaces {
     }
 
     fn is_sound(&self, index: u32) -> io::Result<bool> {
-        // struct ifinfomsg: family, pad, type (2), index (4), flags (4), change mask (4).
-        let mut body = vec![0; 4];
-        body.extend_from_slice(&index.to_ne_bytes());
-        body.extend_from_slice(&[0; 8]);
-        tell(&self.questions, GET_LINK, REQUEST, &body)?;
-        let mut buffer = vec![0; BUFFER_LEN];
-        let len = recv(self.questions.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        let answer = messages(buffer.get(..len).unwrap_or_default()).next();
         // Anything else says that it went meanwhile.
-        let Some((NEW_LINK, &[_, _, _, _, _, _, _, _, f0, f1, f2, f3, ..])) = answer else {
-            return Ok(false);
-        };
-        Ok(u32::from_ne_bytes([f0, f1, f2, f3]) & SOUND == SOUND)
+        Ok(link::is_sound(&self.questions, index)?.unwrap_or(false))
     }
 
     /// Returns the least of the link-local addresses, so that the answer does not change by chance.
@@ -117,22 +100,14 @@ impl Interfaces {
         // struct ifaddrmsg: family, bits, flags, scope, index (4).
         let family = u8::try_from(libc::AF_INET6).unwrap_or_default();
         let body = [family, 0, 0, 0, 0, 0, 0, 0];
-        tell(&self.questions, GET_ADDRESS, REQUEST | DUMP, &body)?;
-        let mut buffer = vec![0; BUFFER_LEN];
         let mut least = None;
-        loop {
-            let len = recv(self.questions.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            for (kind, body) in messages(buffer.get(..len).unwrap_or_default()) {
-                match kind {
-                    NEW_ADDRESS => {
-                        let found = usable_address(body, index);
-                        least = least.into_iter().chain(found).min();
-                    }
-                    DONE | ERROR => return Ok(least),
-                    _ => {}
-                }
+        ask_for_all(&self.questions, GET_ADDRESS, &body, |kind, body| {
+            if kind == NEW_ADDRESS {
+                let found = usable_address(body, index);
+                least = least.into_iter().chain(found).min();
             }
-        }
+        })?;
+        Ok(least)
     }
 }
 

@@ -8,30 +8,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv6Addr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use mesh_routing::babel::words::Prefix;
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 
+use crate::netlink::route::{
+    DEL_ROUTE, DESTINATION, GATEWAY, GET_ROUTE, INTERFACE, NEW_ROUTE, PRIORITY, ROUTE_LEN,
+};
 use crate::netlink::{
-    ACKNOWLEDGE, BUFFER_LEN, DONE, DUMP, ERROR, REQUEST, append, attribute, messages, number, open,
-    tell,
+    self, ACKNOWLEDGE, ERROR, append, ask_for_all, attribute, number, open, refusal,
 };
 
-const NEW_ROUTE: u16 = 24;
-const DEL_ROUTE: u16 = 25;
-const GET_ROUTE: u16 = 26;
-/// Length of struct rtmsg.
-const ROUTE_LEN: usize = 12;
 /// NLM_F_REPLACE and NLM_F_CREATE.
 const REPLACE: u16 = 0x100;
 const CREATE: u16 = 0x400;
-/// Attributes of a route.
-const DESTINATION: u16 = 1;
-const INTERFACE: u16 = 4;
-const GATEWAY: u16 = 5;
-const PRIORITY: u16 = 6;
 /// RT_TABLE_MAIN, RTPROT_BABEL, RTN_UNICAST, RTN_UNREACHABLE.
 const MAIN: u8 = 254;
 const BABEL: u8 = 42;
@@ -122,32 +113,22 @@ impl Ways {
         if let Some(family) = body.first_mut() {
             *family = u8::try_from(libc::AF_INET6).unwrap_or_default();
         }
-        tell(&self.socket, GET_ROUTE, REQUEST | DUMP, &body)?;
-        let mut buffer = vec![0; BUFFER_LEN];
         let mut left = BTreeMap::new();
-        loop {
-            let len = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-            for (kind, body) in messages(buffer.get(..len).unwrap_or_default()) {
-                match kind {
-                    NEW_ROUTE => left.extend(own_route(body)),
-                    DONE | ERROR => return Ok(left),
-                    _ => {}
-                }
+        ask_for_all(&self.socket, GET_ROUTE, &body, |kind, body| {
+            if kind == NEW_ROUTE {
+                left.extend(own_route(body));
             }
-        }
+        })?;
+        Ok(left)
     }
 
     fn ask(&self, kind: u16, flags: u16, prefix: Prefix, way: Option<Way>) -> Result<(), Errno> {
         let body = message(prefix, way);
-        let errno = |error: io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO));
-        tell(&self.socket, kind, REQUEST | ACKNOWLEDGE | flags, &body).map_err(errno)?;
         let mut buffer = [0; 4096];
-        let len = recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
-        match messages(buffer.get(..len).unwrap_or_default()).next() {
+        let asked = (kind, ACKNOWLEDGE | flags);
+        match netlink::ask(&self.socket, asked, &body, &mut buffer)? {
             Some((ERROR, &[0, 0, 0, 0, ..])) => Ok(()),
-            Some((ERROR, &[a, b, c, d, ..])) => Err(Errno::from_raw(
-                i32::from_ne_bytes([a, b, c, d]).saturating_neg(),
-            )),
+            Some((ERROR, body)) => Err(refusal(body).unwrap_or(Errno::EPROTO)),
             _ => Err(Errno::EPROTO),
         }
     }

@@ -1,7 +1,17 @@
-//! Messages between us and the kernel's network tables (rtnetlink(7)): framing, nothing else.
+//! Messages between us and the kernel's network tables (rtnetlink(7)): framing, questions, answers.
 //!
-//! Knows no message; who uses it does. Invariant: whatever the kernel sends, reading it ends and
-//! reads nothing beyond it.
+//! | room | idea |
+//! |---|---|
+//! | [`link`] | messages about interfaces |
+//! | [`route`] | messages about routes |
+//!
+//! Decides nothing. Invariants: whatever the kernel sends, reading it ends and reads nothing beyond
+//! it; no answer is taken for that of another question.
+
+#[cfg(test)]
+pub mod alone;
+pub mod link;
+pub mod route;
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -41,14 +51,44 @@ pub fn open(groups: u32) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Asks the kernel a question that has one answer, and returns that. An answer whose reading failed
-/// the last time is thrown away first, else every later question would get the one before it.
+/// Asks the kernel a question that has one answer, and returns that.
 pub fn ask<'a>(
     socket: &OwnedFd,
-    kind: u16,
+    (kind, flags): (u16, u16),
     body: &[u8],
     buffer: &'a mut [u8],
 ) -> Result<Option<(u16, &'a [u8])>, Errno> {
+    forget(socket, buffer);
+    tell(socket, kind, REQUEST | flags, body)
+        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    let len = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
+    Ok(messages(buffer.get(..len).unwrap_or_default()).next())
+}
+
+/// Asks the kernel for all of a table, and hands on each entry's kind and body.
+pub fn ask_for_all(
+    socket: &OwnedFd,
+    kind: u16,
+    body: &[u8],
+    mut take: impl FnMut(u16, &[u8]),
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_LEN];
+    forget(socket, &mut buffer);
+    tell(socket, kind, REQUEST | DUMP, body)?;
+    loop {
+        let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        for (kind, body) in messages(buffer.get(..len).unwrap_or_default()) {
+            match kind {
+                DONE | ERROR => return Ok(()),
+                _ => take(kind, body),
+            }
+        }
+    }
+}
+
+/// Throws away answers whose reading failed the last time, else every later question would get the
+/// one before it.
+fn forget(socket: &OwnedFd, buffer: &mut [u8]) {
     for _ in 0..STALE_MAX {
         match recv(socket.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
             // What was lost for want of memory is told in place of an answer.
@@ -56,10 +96,13 @@ pub fn ask<'a>(
             Err(_) => break,
         }
     }
-    tell(socket, kind, REQUEST, body)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
-    let len = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
-    Ok(messages(buffer.get(..len).unwrap_or_default()).next())
+}
+
+/// Returns why the kernel did not do what it was asked, from the body of an [`ERROR`]; nothing if
+/// it did, or if the body is cut off.
+pub fn refusal(body: &[u8]) -> Option<Errno> {
+    let code = body.first_chunk().map(|code| i32::from_ne_bytes(*code))?;
+    (code != 0).then(|| Errno::from_raw(code.saturating_neg()))
 }
 
 /// Sends one message to the kernel: struct nlmsghdr and a body.
