@@ -6,23 +6,16 @@
 use std::io;
 use std::net::Ipv4Addr;
 
+use mesh_routing::portmap::Gateway;
+
 use crate::netlink::route::{GATEWAY, NEW_ROUTE, ROUTE_LEN, SOURCE, ask_way};
 use crate::netlink::{attribute, open};
 
 /// TEST-NET-3.
 const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 
-/// A router, and our own address on its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DefaultRoute {
-    /// The router.
-    pub router: Ipv4Addr,
-    /// Us.
-    pub own: Ipv4Addr,
-}
-
 /// Asks for the default route over IPv4; none if there is none, or none through a router.
-pub fn default_route() -> io::Result<Option<DefaultRoute>> {
+pub fn default_route() -> io::Result<Option<Gateway>> {
     let socket = open(0)?;
     let mut buffer = [0; 4096];
     // "Unreachable" comes as an error message: there is no such route.
@@ -34,7 +27,7 @@ pub fn default_route() -> io::Result<Option<DefaultRoute>> {
         Some(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?))
     };
     let found = address(GATEWAY).zip(address(SOURCE));
-    Ok(found.map(|(router, own)| DefaultRoute { router, own }))
+    Ok(found.map(|(router, own)| Gateway { router, own }))
 }
 
 #[cfg(test)]
@@ -51,7 +44,7 @@ mod tests {
             ip("link set near up");
             assert_eq!(default_route().unwrap(), None, "a network is no router");
             ip("route add default via 192.168.7.1");
-            let expect = DefaultRoute {
+            let expect = Gateway {
                 router: Ipv4Addr::new(192, 168, 7, 1),
                 own: Ipv4Addr::new(192, 168, 7, 2),
             };

@@ -19,7 +19,7 @@ use super::{Transport, Wish};
 
 /// How often one request is sent: 250 ms doubling is what NAT-PMP wants (RFC 6886, 3.1), but after
 /// 3.75 s the next way is of more use than its nine times and two minutes.
-pub const TRIES_MAX: u32 = 4;
+const TRIES_MAX: u32 = 4;
 /// The first pause between two of them.
 const RETRY: Duration = Duration::from_millis(250);
 /// Shortest time between two renewals, whatever lease a gateway grants.
@@ -28,7 +28,7 @@ const RENEW_MIN: Duration = Duration::from_secs(1);
 const LEASE_MAX: Duration = Duration::from_secs(86_400);
 /// Most outer ports that are tried where a gateway does not choose: all but one in a million tries
 /// end sooner if three of four ports are taken.
-pub const DRAWS_MAX: u32 = 48;
+const DRAWS_MAX: u32 = 48;
 /// Ports below are for services of the system.
 const PORT_MIN: u16 = 1024;
 
@@ -61,11 +61,7 @@ impl Claim {
     /// it is the same after a restart: a gateway would refuse to renew what another nonce began.
     pub fn new(wish: Wish, key: [u8; 32], now: Moment) -> Self {
         let digest = drawn(&key, wish, b"nonce", 0);
-        let mut nonce = Nonce::default();
-        nonce
-            .iter_mut()
-            .zip(digest.as_bytes())
-            .for_each(|(to, from)| *to = *from);
+        let nonce: Nonce = digest.as_bytes().first_chunk().copied().unwrap_or_default();
         Self {
             wish,
             external_port: wish.port,

@@ -105,7 +105,9 @@ impl Igd {
 
     /// Takes an answer to a search.
     pub fn handle_found(&mut self, bytes: &[u8]) {
-        if !matches!(self.stage, Stage::Searching { .. }) {
+        // After so many failures it is not believed before a round is over.
+        let is_vain = SEARCHES_MAX <= self.failures;
+        if is_vain || !matches!(self.stage, Stage::Searching { .. }) {
             return;
         }
         if let Some(place) = place_of_answer(bytes, self.gateway.router) {

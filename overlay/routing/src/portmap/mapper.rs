@@ -114,6 +114,8 @@ pub struct Mapper {
     forgotten: Option<Moment>,
     rest: Duration,
     refused: Option<Way>,
+    /// When the first way was taken last.
+    begun: Moment,
     /// Whether this way has mapped something since it was taken.
     has_held: bool,
     ticket: u32,
@@ -138,6 +140,7 @@ impl Mapper {
             forgotten: None,
             rest: REST_MIN,
             refused: None,
+            begun: Moment(0),
             has_held: false,
             ticket: 0,
             stop: None,
@@ -182,7 +185,7 @@ impl Mapper {
             (Phase::Active(_), None) => {
                 let dues = self.claims.iter().filter_map(|claim| claim.due);
                 let ends = self.claims.iter().filter_map(|claim| claim.until);
-                let glance = self.is_held().then_some(self.glance);
+                let glance = (self.is_held() && self.stop.is_none()).then_some(self.glance);
                 dues.chain(ends).chain(glance).min()
             }
         };
@@ -275,7 +278,7 @@ impl Mapper {
             return;
         };
         if index == 0 {
-            self.refused = None;
+            (self.refused, self.begun) = (None, now);
         }
         self.epoch = Epoch::default();
         self.phase = Phase::Active(index);
@@ -301,7 +304,10 @@ impl Mapper {
                 self.claims.iter_mut().for_each(Claim::give_up);
             }
             // What was lost is looked for from the beginning: the gateway may be another.
-            Phase::Active(_) if self.has_held => self.begin(0, now),
+            // But not as often as it grants and refuses.
+            Phase::Active(_) if self.has_held && GLANCE_MIN <= now.since(self.begun) => {
+                self.begin(0, now);
+            }
             Phase::Active(index) => self.begin(index + 1, now),
             Phase::Idle | Phase::Resting(_) => {}
         }
@@ -466,25 +472,36 @@ impl Mapper {
         else {
             return;
         };
-        let is_it = |claim: &&mut Claim| claim.wish == wish && claim.nonce == nonce;
-        let Some(claim) = self.claims.iter_mut().find(is_it) else {
+        let grant = Grant {
+            is_granted: answer.result == 0,
+            ip: Some(*external.ip()),
+            port: external.port(),
+            lifetime_s: answer.lifetime_s,
+        };
+        let is_it = |claim: &Claim| claim.wish == wish && claim.nonce == nonce;
+        self.answered(Way::Pcp, is_it, grant, now);
+    }
+
+    /// Takes what a gateway says of one claim.
+    fn answered(&mut self, way: Way, is_it: impl Fn(&Claim) -> bool, grant: Grant, now: Moment) {
+        let Some(claim) = self.claims.iter_mut().find(|claim| is_it(claim)) else {
             return;
         };
-        let is_granted = answer.result == 0 && is_usable(*external.ip()) && external.port() != 0;
         if self.stop.is_some() {
             // An answer from before the end was asked for is no answer to it.
-            if answer.lifetime_s == 0 || answer.result != 0 {
+            if grant.lifetime_s == 0 || !grant.is_granted {
                 claim.give_up();
             }
             return;
         }
-        if is_granted && 0 < answer.lifetime_s {
-            claim.external_port = external.port();
-            claim.external_ip = Some(*external.ip());
-            claim.hold(Some(seconds(answer.lifetime_s)), now);
+        let is_use = grant.port != 0 && 0 < grant.lifetime_s && grant.ip.is_none_or(is_usable);
+        if grant.is_granted && is_use {
+            claim.external_port = grant.port;
+            claim.external_ip = grant.ip;
+            claim.hold(Some(seconds(grant.lifetime_s)), now);
         } else {
             claim.give_up();
-            self.refused = Some(Way::Pcp);
+            self.refused = Some(way);
         }
     }
 
@@ -512,22 +529,14 @@ impl Mapper {
                 lifetime_s,
             } => (wish, external_port, lifetime_s),
         };
-        let Some(claim) = self.claims.iter_mut().find(|claim| claim.wish == wish) else {
-            return;
+        let grant = Grant {
+            is_granted: answer.result == 0,
+            // It tells that apart.
+            ip: None,
+            port: external_port,
+            lifetime_s,
         };
-        if self.stop.is_some() {
-            if lifetime_s == 0 || answer.result != 0 {
-                claim.give_up();
-            }
-            return;
-        }
-        if answer.result == 0 && external_port != 0 && 0 < lifetime_s {
-            claim.external_port = external_port;
-            claim.hold(Some(seconds(lifetime_s)), now);
-        } else {
-            claim.give_up();
-            self.refused = Some(Way::NatPmp);
-        }
+        self.answered(Way::NatPmp, |claim| claim.wish == wish, grant, now);
     }
 
     fn epoch_told(&mut self, epoch_s: u32, now: Moment) {
@@ -549,6 +558,14 @@ impl Mapper {
             self.glance = self.glance.min(asked);
         }
     }
+}
+
+/// What a gateway says of one claim.
+struct Grant {
+    is_granted: bool,
+    ip: Option<Ipv4Addr>,
+    port: u16,
+    lifetime_s: u32,
 }
 
 fn seconds(count: u32) -> Duration {

@@ -14,7 +14,7 @@ use super::{Transport, Wish};
 /// The port that gateways answer on, for PCP and for NAT-PMP.
 pub const PORT: u16 = 5351;
 /// The version of PCP.
-pub const VERSION: u8 = 2;
+const VERSION: u8 = 2;
 /// Longest answer (RFC 6887, 7).
 pub const ANSWER_LEN_MAX: usize = 1_100;
 

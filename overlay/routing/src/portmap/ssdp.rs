@@ -11,7 +11,7 @@ pub const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 255, 2
 /// Longest answer: it fits a datagram of an Ethernet.
 pub const ANSWER_LEN_MAX: usize = 1_500;
 /// Longest path: as long as one text of XML.
-pub const PATH_LEN_MAX: usize = super::xml::TEXT_LEN_MAX;
+const PATH_LEN_MAX: usize = super::xml::TEXT_LEN_MAX;
 
 /// What both versions of the gateway device answer to.
 const TARGETS: [&str; 2] = [

@@ -31,6 +31,10 @@ mod sockets;
 
 /// How often the default route is looked at, as the machine's addresses are.
 const GATEWAY_INTERVAL: Duration = Duration::from_secs(5);
+/// How many reports may follow each other at once; one more each time that the route is looked at.
+/// Each becomes a contact that every peer is told: a router that changes its mind all the time must
+/// not make us loud.
+const REPORTS_SPARE_MAX: u32 = 8;
 /// What keys are derived for.
 const PURPOSE: &[u8] = b"nonces of port mappings";
 
@@ -55,6 +59,7 @@ pub fn start(
         sockets: None,
         fetches: JoinSet::new(),
         last: None,
+        spare: REPORTS_SPARE_MAX,
         told,
         inputs,
     };
@@ -85,6 +90,8 @@ struct Reach {
     sockets: Option<(Gateway, Sockets)>,
     fetches: JoinSet<(u32, Option<String>)>,
     last: Option<Report>,
+    /// How many reports may be told now; the newest is told later.
+    spare: u32,
     told: watch::Sender<Vec<Mapping>>,
     inputs: mpsc::Sender<Input>,
 }
@@ -135,6 +142,7 @@ impl Reach {
         match woken {
             Woken::Stop => self.mapper.handle(Event::Stop, now),
             Woken::Beat => {
+                self.spare = (self.spare + 1).min(REPORTS_SPARE_MAX);
                 let gateway = self.look();
                 self.mapper.handle(Event::Gateway(gateway), now);
             }
@@ -156,11 +164,7 @@ impl Reach {
     /// Looks where the default route leads, and connects sockets to a new gateway.
     fn look(&mut self) -> Option<Gateway> {
         // Without an answer of the kernel there is no way to send either.
-        let route = mesh_dataplane::gateway::default_route().ok().flatten();
-        let gateway = route.map(|route| Gateway {
-            router: route.router,
-            own: route.own,
-        });
+        let gateway = mesh_dataplane::gateway::default_route().ok().flatten();
         let is_same = self.sockets.as_ref().map(|(known, _)| *known) == gateway;
         if !is_same {
             let opened = gateway.and_then(|gateway| {
@@ -204,9 +208,10 @@ impl Reach {
     /// Tells what is new; returns false if nobody listens any more.
     async fn report(&mut self) -> bool {
         let report = self.mapper.report();
-        if self.last.as_ref() == Some(&report) {
+        if self.last.as_ref() == Some(&report) || self.spare == 0 {
             return true;
         }
+        self.spare -= 1;
         tracing::info!(standing = ?report.standing, mapped = report.mappings.len(),
             "ports of the home's router");
         self.told.send_replace(report.mappings.clone());

@@ -247,6 +247,8 @@ struct World {
     sent_count: usize,
     /// Whether what is sent arrives nowhere.
     is_cut: bool,
+    /// Whether each grant is taken back at once, by the same answer as a refusal.
+    is_fickle: bool,
 }
 
 impl World {
@@ -266,6 +268,7 @@ impl World {
             now: Moment(0),
             sent_count: 0,
             is_cut: false,
+            is_fickle: false,
         };
         world.hear(Event::Gateway(Some(Gateway {
             router: ROUTER,
@@ -288,8 +291,12 @@ impl World {
         }
         match action {
             Action::Send(bytes) => {
-                if let Some(answer) = self.router.datagram(&bytes, self.now) {
+                if let Some(mut answer) = self.router.datagram(&bytes, self.now) {
                     self.hear(Event::Datagram(&answer));
+                    if self.is_fickle {
+                        answer[3] = 2;
+                        self.hear(Event::Datagram(&answer));
+                    }
                 }
             }
             Action::Search(_) => {
@@ -500,6 +507,29 @@ fn gateway_that_answers_no_more_behind_its_description_is_left() {
     world.pass(seconds(2 * 3_600));
     world.check(Standing::Silent, &[]);
     assert!(world.sent_count - before < 300, "{}", world.sent_count);
+}
+
+#[test]
+fn searches_answered_a_thousand_times_cost_three_requests() {
+    let mut world = World::of(Router::that_speaks(&[Way::Upnp]), &[UDP], &[Way::Upnp]);
+    world.router.is_facade = true;
+    let answer = world.router.search().unwrap();
+    for ticket in 0..1_000 {
+        world.hear(Event::Found(&answer));
+        world.hear(Event::Fetched(ticket, None));
+    }
+    // And two searches of two packets each.
+    assert!(world.sent_count < 16, "{}", world.sent_count);
+}
+
+#[test]
+fn gateway_that_grants_and_refuses_by_turns_is_asked_little() {
+    for way in [Way::Pcp, Way::NatPmp] {
+        let mut world = World::of(Router::that_speaks(&[way]), &[UDP], &[way]);
+        world.is_fickle = true;
+        world.pass(seconds(100));
+        assert!(world.sent_count < 40, "{way:?} {}", world.sent_count);
+    }
 }
 
 #[test]
