@@ -13,7 +13,7 @@ use mesh_routing::table::DropReason;
 use mesh_routing::transit;
 
 use crate::limits::{PARCEL_LEN_MAX, PARCELS_MAX};
-use crate::wire::Wire;
+use crate::wire::{Envelope, Wire};
 
 /// How a datagram travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +39,10 @@ pub enum Route {
 pub struct Exit<'a> {
     wire: &'a Wire,
     own: Ipv6Addr,
-    parcels: VecDeque<Vec<u8>>,
+    /// Each with whom it is for.
+    parcels: VecDeque<(Ipv6Addr, Vec<u8>)>,
     spare: Vec<Vec<u8>>,
+    envelope: Envelope,
 }
 
 impl<'a> Exit<'a> {
@@ -51,6 +53,7 @@ impl<'a> Exit<'a> {
             own: Ipv6Addr::UNSPECIFIED,
             parcels: VecDeque::new(),
             spare: Vec::new(),
+            envelope: Envelope::default(),
         }
     }
 
@@ -73,14 +76,19 @@ impl<'a> Exit<'a> {
         mark: Ecn,
     ) -> Result<(), DropReason> {
         match way {
-            Way::Direct(to) if self.wire.send_marked(datagram, to, mark) => Ok(()),
-            Way::Direct(_) => Err(DropReason::Congested),
+            Way::Direct(to) => {
+                let sent = self
+                    .wire
+                    .send_marked(datagram, (to, mark), &mut self.envelope);
+                sent.then_some(()).ok_or(DropReason::Congested)
+            }
             Way::Mesh => self.pack(datagram, address, mark),
         }
     }
 
-    /// Takes the parcel that waits longest; give its buffer back with [`Exit::recycle`].
-    pub fn take(&mut self) -> Option<Vec<u8>> {
+    /// Takes the parcel that waits longest, and whom it is for; give its buffer back with
+    /// [`Exit::recycle`].
+    pub fn take(&mut self) -> Option<(Ipv6Addr, Vec<u8>)> {
         self.parcels.pop_front()
     }
 
@@ -94,14 +102,14 @@ impl<'a> Exit<'a> {
             return Err(DropReason::Congested);
         }
         let mut parcel = self.spare.pop().unwrap_or_default();
-        parcel.resize(PARCEL_LEN_MAX, 0);
-        let Some(len) = transit::wrap(datagram, self.own, to, &mut parcel) else {
+        // What is too long does not fit.
+        parcel.resize(PARCEL_LEN_MAX.min(transit::OVERHEAD + datagram.len()), 0);
+        if transit::wrap(datagram, self.own, to, &mut parcel).is_none() {
             self.spare.push(parcel);
             return Err(DropReason::Malformed);
-        };
-        parcel.truncate(len);
+        }
         mark.write(&mut parcel);
-        self.parcels.push_back(parcel);
+        self.parcels.push_back((to, parcel));
         Ok(())
     }
 }
@@ -129,7 +137,7 @@ mod tests {
         let full = exit.send(&[4, 0, 0, 0, 7], Way::Mesh, FAR);
         assert_eq!(full, Err(DropReason::Congested));
         let mut count = 0;
-        while let Some(parcel) = exit.take() {
+        while let Some((_, parcel)) = exit.take() {
             let packet = Packet::parse(&parcel).unwrap();
             assert_eq!((packet.source(), packet.destination()), (OWN, FAR));
             assert_eq!(

@@ -178,6 +178,10 @@ impl<'a> Hands<'a> {
         now: Instant,
     ) -> Option<(&'live Arc<Peer>, usize)> {
         let found = self.find_peer(live, datagram, came, from);
+        let found = found.unwrap_or_else(|reason| {
+            self.shared.drop_packet(reason);
+            None
+        });
         let received = found.map(|peer| {
             let route = || live.route(peer);
             peer.receive(datagram, came, route, &mut self.exit, out, now)
@@ -185,9 +189,6 @@ impl<'a> Hands<'a> {
         // Also without a session: a cookie may have been made.
         let begins = datagram.first() == Some(&INITIATION);
         self.hand_on(live, back.filter(|_| begins), now);
-        if found.is_none() {
-            self.shared.drop_packet(DropReason::Stranger);
-        }
         let (peer, received) = (found?, received?);
         if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
             listener.handle_up(peer.node);
@@ -226,7 +227,7 @@ impl<'a> Hands<'a> {
         match transit::judge(&packet, from.node, live.own, &live.fib, is_member) {
             Transit::Drop(reason) => {
                 if reason == DropReason::HopLimit {
-                    self.tell_exceeded(live, bytes, now);
+                    self.tell_exceeded(live, (packet.source(), bytes), now);
                 }
                 Err(reason)
             }
@@ -320,9 +321,8 @@ impl<'a> Hands<'a> {
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever
     /// claims to be the sender has no part in that session unless it is.
-    fn tell_exceeded(&mut self, live: &Live, parcel: &[u8], now: Instant) {
-        let source = Packet::parse(parcel).map(|packet| packet.source());
-        let node = source.ok().and_then(|it| live.table.peer_at(&it));
+    fn tell_exceeded(&mut self, live: &Live, (source, parcel): (Ipv6Addr, &[u8]), now: Instant) {
+        let node = live.table.peer_at(&source);
         let Some(peer) = node.and_then(|node| live.peers.get(&node)) else {
             return;
         };
@@ -377,7 +377,7 @@ impl<'a> Hands<'a> {
         let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
         let over = live.peers.get(&via).ok_or(DropReason::Unreachable)?;
         let mut sent = peer.pack(packet, &mut self.exit, &mut self.sealed, now);
-        while let Some(parcel) = self.exit.take() {
+        while let Some((_, parcel)) = self.exit.take() {
             sent = over.say(&parcel, &mut self.exit, &mut self.sealed, now);
             self.exit.recycle(parcel);
         }
@@ -403,12 +403,9 @@ impl<'a> Hands<'a> {
     /// to somebody that routing may lead another way, or not at all, but who can be heard that way.
     /// Each counts once, whichever comes first.
     fn hand_on(&mut self, live: &Live, back: Option<NodeId>, now: Instant) {
-        while let Some(parcel) = self.exit.take() {
-            let next = Packet::parse(&parcel).map(|it| live.fib.next_hop(it.destination()));
-            let ways = [
-                next.ok().flatten(),
-                back.filter(|back| next != Ok(Some(*back))),
-            ];
+        while let Some((to, parcel)) = self.exit.take() {
+            let next = live.fib.next_hop(to);
+            let ways = [next, back.filter(|back| next != Some(*back))];
             let mut handed = Err(DropReason::Unreachable);
             for way in ways.into_iter().flatten() {
                 handed = handed.or(self.hand_over(live, &parcel, way, now));
@@ -439,31 +436,33 @@ impl<'a> Hands<'a> {
         self.hand_over(&live, parcel, next.ok_or(DropReason::Unreachable)?, now)
     }
 
-    /// Finds whose datagram it is. Answers strangers' handshakes with a cookie when there are too
-    /// many.
+    /// Finds whose datagram it is; nobody's if its sender was asked, with a cookie, to come again:
+    /// when there are too many handshakes.
     fn find_peer<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
         came: Way,
         from: IpAddr,
-    ) -> Option<&'live Arc<Peer>> {
-        let (&[kind, 0, 0, 0, a, b, c, d], _) = datagram.split_first_chunk::<8>()? else {
-            return None;
+    ) -> Result<Option<&'live Arc<Peer>>, DropReason> {
+        let nobody = DropReason::Stranger;
+        let Some((&[kind, 0, 0, 0, a, b, c, d], _)) = datagram.split_first_chunk::<8>() else {
+            return Err(nobody);
         };
         if kind == PAYLOAD || kind == COOKIE {
-            return live.by_index.get(&(u32::from_le_bytes([a, b, c, d]) >> 8));
+            let index = u32::from_le_bytes([a, b, c, d]) >> 8;
+            return live.by_index.get(&index).map(Some).ok_or(nobody);
         }
         let checked = self
             .shared
             .limiter
             .verify_packet(Some(from), datagram, &mut self.sealed);
-        match checked {
+        let found = match checked {
             Ok(Message::HandshakeInit(initiation)) => {
                 let local = &self.shared.local;
-                let half =
-                    parse_handshake_anon(local.secret(), local.public(), &initiation).ok()?;
-                live.by_key.get(&half.peer_static_public)
+                let half = parse_handshake_anon(local.secret(), local.public(), &initiation);
+                live.by_key
+                    .get(&half.map_err(|_| nobody)?.peer_static_public)
             }
             Ok(Message::HandshakeResponse(response)) => {
                 live.by_index.get(&(response.receiver_idx >> 8))
@@ -475,10 +474,11 @@ impl<'a> Hands<'a> {
                     IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
                 };
                 let _ = self.exit.send(cookie, came, address);
-                None
+                return Ok(None);
             }
             _ => None,
-        }
+        };
+        found.map(Some).ok_or(nobody)
     }
 
     fn carry(

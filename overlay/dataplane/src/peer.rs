@@ -475,8 +475,12 @@ impl Link {
 
     /// Returns whether its underlay has been silent for longer than a sound link is.
     fn is_silent(&self, now: Instant) -> bool {
-        let heard = self.heard_directly.unwrap_or(self.born);
-        SILENCE_MAX <= now.saturating_duration_since(heard)
+        SILENCE_MAX <= self.silence(now)
+    }
+
+    /// Returns for how long its underlay has been silent.
+    fn silence(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.heard_directly.unwrap_or(self.born))
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {
@@ -517,8 +521,7 @@ impl Link {
             let alone = now.saturating_duration_since(self.born);
             return grace <= alone || !self.waiting.is_empty();
         }
-        let silent = now.saturating_duration_since(self.heard_directly.unwrap_or(self.born));
-        SILENCE_MAX + grace <= silent || (turn == Turn::Lead && old)
+        SILENCE_MAX + grace <= self.silence(now) || (turn == Turn::Lead && old)
     }
 
     /// Begins a handshake with everybody who could be the peer; the first answer is the endpoint.

@@ -11,8 +11,8 @@ use mesh_routing::ecn::Ecn;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::socket::{
-    AddressFamily, CmsgIterator, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    SockaddrStorage, bind, recvmsg, sendmsg, setsockopt, socket, sockopt,
+    AddressFamily, CmsgIterator, ControlMessage, ControlMessageOwned, MsgFlags, MultiHeaders,
+    SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendmmsg, setsockopt, socket, sockopt,
 };
 
 use crate::limits::{SEND_WAIT_MS, SOCKET_BUFFER_LEN};
@@ -22,6 +22,16 @@ use crate::limits::{SEND_WAIT_MS, SOCKET_BUFFER_LEN};
 pub struct Wire {
     socket: UdpSocket,
     mapped: bool,
+}
+
+/// Room for the mark of one datagram at a time, used again for each; every thread has its own.
+#[derive(Debug)]
+pub struct Envelope(MultiHeaders<SockaddrStorage>);
+
+impl Default for Envelope {
+    fn default() -> Self {
+        Self(MultiHeaders::preallocate(1, Some(nix::cmsg_space!(i32))))
+    }
 }
 
 impl Wire {
@@ -74,15 +84,20 @@ impl Wire {
     /// Sends a datagram; waits a moment if the socket is full. Returns whether the kernel took it.
     #[cfg(test)]
     pub fn send(&self, datagram: &[u8], to: SocketAddr) -> bool {
-        self.send_marked(datagram, to, Ecn::NotEct)
+        self.send_marked(datagram, (to, Ecn::NotEct), &mut Envelope::default())
     }
 
     /// Sends a datagram with a mark; waits a moment if the socket is full. Returns whether the
     /// kernel took it.
-    pub fn send_marked(&self, datagram: &[u8], to: SocketAddr, mark: Ecn) -> bool {
-        let send = || match mark {
+    pub fn send_marked(
+        &self,
+        datagram: &[u8],
+        (to, mark): (SocketAddr, Ecn),
+        envelope: &mut Envelope,
+    ) -> bool {
+        let mut send = || match mark {
             Ecn::NotEct => self.socket.send_to(datagram, self.outward(to)).map(drop),
-            _ => self.send_class(datagram, to, mark),
+            _ => self.send_class(datagram, (to, mark), envelope),
         };
         match send() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -94,16 +109,22 @@ impl Wire {
         }
     }
 
-    fn send_class(&self, datagram: &[u8], to: SocketAddr, mark: Ecn) -> io::Result<()> {
+    fn send_class(
+        &self,
+        datagram: &[u8],
+        (to, mark): (SocketAddr, Ecn),
+        envelope: &mut Envelope,
+    ) -> io::Result<()> {
         let (four, six) = (mark.bits(), i32::from(mark.bits()));
         let class = match to {
             SocketAddr::V4(_) => ControlMessage::Ipv4Tos(&four),
             SocketAddr::V6(_) => ControlMessage::Ipv6TClass(&six),
         };
-        let to = SockaddrStorage::from(self.outward(to));
-        let parts = [IoSlice::new(datagram)];
+        let to = [Some(SockaddrStorage::from(self.outward(to)))];
+        let parts = [[IoSlice::new(datagram)]];
         let fd = self.socket.as_raw_fd();
-        sendmsg(fd, &parts, &[class], MsgFlags::empty(), Some(&to))?;
+        // Of one message; sendmsg(2) as nix offers it makes new room for the mark each time.
+        sendmmsg(fd, &mut envelope.0, &parts, to, [class], MsgFlags::empty())?;
         Ok(())
     }
 
@@ -207,14 +228,16 @@ mod tests {
             assert_eq!(poll(&mut fds, 5000u16), Ok(1));
             on.receive(&mut [0; 16]).unwrap()
         };
+        let mut envelope = Envelope::default();
         for address in ["127.0.0.1", "::1"] {
             let ip: IpAddr = address.parse().unwrap();
             let other = Wire::bind(SocketAddr::new(ip, 0)).unwrap();
             for mark in [Ecn::Ect0, Ecn::Ce, Ecn::NotEct, Ecn::Ect1] {
-                assert!(other.send_marked(b"there", SocketAddr::new(ip, port), mark));
+                let there = (SocketAddr::new(ip, port), mark);
+                assert!(other.send_marked(b"there", there, &mut envelope));
                 let (_, from, seen) = arrived(&wire);
                 assert_eq!(seen, mark, "from {address}");
-                assert!(wire.send_marked(b"back", from, mark));
+                assert!(wire.send_marked(b"back", (from, mark), &mut envelope));
                 assert_eq!(arrived(&other).2, mark, "to {address}");
             }
         }

@@ -59,8 +59,7 @@ pub fn ask<'a>(
     buffer: &'a mut [u8],
 ) -> Result<Option<(u16, &'a [u8])>, Errno> {
     forget(socket, buffer);
-    tell(socket, kind, REQUEST | flags, body)
-        .map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO)))?;
+    tell(socket, kind, REQUEST | flags, body)?;
     let len = recv(socket.as_raw_fd(), buffer, MsgFlags::empty())?;
     Ok(messages(buffer.get(..len).unwrap_or_default()).next())
 }
@@ -106,7 +105,7 @@ pub fn refusal(body: &[u8]) -> Option<Errno> {
 }
 
 /// Sends one message to the kernel: struct nlmsghdr and a body.
-pub fn tell(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+pub fn tell(socket: &OwnedFd, kind: u16, flags: u16, body: &[u8]) -> Result<(), Errno> {
     let len = u32::try_from(HEADER_LEN + body.len()).unwrap_or(u32::MAX);
     let mut message = Vec::with_capacity(HEADER_LEN + body.len());
     message.extend_from_slice(&len.to_ne_bytes());

@@ -32,15 +32,16 @@ pub fn ask_way<'a>(
     to: IpAddr,
     buffer: &'a mut [u8],
 ) -> Result<Option<(u16, &'a [u8])>, Errno> {
-    let (family, address) = match to {
-        IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
+    let (family, bits) = match to {
+        IpAddr::V4(_) => (libc::AF_INET, 32),
+        IpAddr::V6(_) => (libc::AF_INET6, 128),
     };
-    let narrow = |number: i64| u8::try_from(number).unwrap_or(u8::MAX);
-    let bits = if to.is_ipv4() { 32 } else { 128 };
     // struct rtmsg: family, destination bits, then ten bytes that a question leaves zero.
-    let mut body = vec![narrow(i64::from(family)), bits];
-    body.extend_from_slice(&[0; 10]);
-    append(&mut body, DESTINATION, &address);
+    let mut body = vec![u8::try_from(family).unwrap_or_default(), bits];
+    body.resize(ROUTE_LEN, 0);
+    match to {
+        IpAddr::V4(ip) => append(&mut body, DESTINATION, &ip.octets()),
+        IpAddr::V6(ip) => append(&mut body, DESTINATION, &ip.octets()),
+    }
     ask(socket, (GET_ROUTE, 0), &body, buffer)
 }

@@ -245,7 +245,7 @@ fn new_candidate_is_tried_without_waiting_for_the_next_retry() {
 /// Returns the types of the messages in the parcels that wait.
 fn parcels(mut exit: Exit<'_>) -> Vec<u8> {
     std::iter::from_fn(|| exit.take())
-        .map(|parcel| parcel[mesh_routing::transit::OVERHEAD])
+        .map(|(_, parcel)| parcel[mesh_routing::transit::OVERHEAD])
         .collect()
 }
 

@@ -147,16 +147,18 @@ fn relay_that_opens_its_links_sees_two_node_addresses_and_lengths() {
     assert!(2 * COUNT < lengths.values().sum());
 }
 
+/// Returns a parcel that may cross so many links.
+fn parcel(message: &[u8], from: Ipv6Addr, to: Ipv6Addr, hops: u8) -> Vec<u8> {
+    let mut out = vec![0; message.len() + transit::OVERHEAD];
+    transit::wrap(message, from, to, &mut out).unwrap();
+    transit::set_hops(&mut out, hops);
+    out
+}
+
 /// What a bad neighbour does, and what each of it is counted as.
 fn acts() -> Vec<(&'static str, DropReason, Vec<u8>)> {
     let (own, relay, far) = (address(4), address(2), address(3));
     let clear = |from, to| build::udp((from, 7), (to, 5432), b"read me if you can");
-    let parcel = |message: &[u8], from, to, hops| {
-        let mut out = vec![0; message.len() + transit::OVERHEAD];
-        transit::wrap(message, from, to, &mut out).unwrap();
-        transit::set_hops(&mut out, hops);
-        out
-    };
     let sealed = &[4, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0][..];
     let stranger = Ipv6Addr::new(0xfd6d, 9, 9, 9, 9, 9, 9, 9);
     let outside: Ipv6Addr = "2001:db8::1".parse().unwrap();
@@ -282,9 +284,7 @@ fn bad_neighbour_gets_nothing_through_and_each_try_is_counted() {
     ];
     for (reason, packet) in inner {
         let sealed = bad.seal(2, &packet).unwrap();
-        let mut parcel = vec![0; sealed.len() + transit::OVERHEAD];
-        transit::wrap(&sealed, address(4), address(2), &mut parcel).unwrap();
-        assert!(bad.send(2, &parcel));
+        assert!(bad.send(2, &parcel(&sealed, address(4), address(2), 64)));
         once(reason);
     }
     // A stranger's handshake, and noise.
