@@ -119,12 +119,12 @@ pub struct LostWay {
     pub now: Option<NodeId>,
 }
 
-/// What routing told us last.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RoutingKnown {
-    /// What it knows and counts, by word.
+/// What routing tells about itself, all of it from one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoutingKnown {
+    /// What it knows and counts, by word: a fixed set of words.
     pub counts: BTreeMap<&'static str, u64>,
-    /// Ways over which packets are lost.
+    /// The ways over which packets are lost.
     pub lost: Vec<LostWay>,
 }
 
