@@ -455,8 +455,21 @@ impl Roster {
     pub fn named(&self, org: &OrgId, name: &Name) -> Option<NodeId> {
         self.members_of(org)
             .filter(|(_, member)| member.body.name == *name)
-            .max_by_key(|(node, member)| (member.body.not_before, **node))
+            .max_by_key(|(node, member)| age(node, member))
             .map(|(node, _)| *node)
+    }
+
+    /// Returns who has which name, as [`Roster::named`] says of each.
+    pub fn newest(&self) -> BTreeMap<(OrgId, &Name), (&NodeId, &Member)> {
+        let mut newest = BTreeMap::new();
+        for (node, member) in self.members() {
+            let name = (member.body.org, &member.body.name);
+            let known = newest.entry(name).or_insert((node, member));
+            if age(known.0, known.1) < age(node, member) {
+                *known = (node, member);
+            }
+        }
+        newest
     }
 
     /// Returns the nodes that may act for an organisation, as far as its charter is known.
@@ -478,6 +491,11 @@ impl Roster {
     pub fn refusals(&self) -> &BTreeMap<RefusedBy, u64> {
         &self.refusals
     }
+}
+
+/// What is compared if two keys have had one name: the greatest has it.
+fn age(node: &NodeId, member: &Member) -> (Wall, NodeId) {
+    (member.body.not_before, *node)
 }
 
 #[cfg(test)]
@@ -699,7 +717,22 @@ mod tests {
             .admit(&id(5), &chain(5, 1, |body| body.not_before = Wall(20)), NOW)
             .unwrap();
         roster.admit(&id(6), &chain(6, 1, |_| {}), NOW).unwrap();
+        let oven = chain(7, 1, |body| body.name = name("oven"));
+        roster.admit(&id(7), &oven, NOW).unwrap();
         assert_eq!(roster.named(&org(1), &name("bakery-1")), Some(id(5)));
+        // Of two certified at one time, the greater key.
+        let equal = chain(8, 1, |body| body.not_before = Wall(20));
+        roster.admit(&id(8), &equal, NOW).unwrap();
+        assert_eq!(
+            roster.named(&org(1), &name("bakery-1")),
+            Some(id(5).max(id(8)))
+        );
+        let newest = roster.newest();
+        assert_eq!(newest.len(), 2);
+        for ((org, name), (node, member)) in newest {
+            assert_eq!(roster.named(&org, name), Some(*node), "{name}");
+            assert_eq!((member.body.node, &member.body.name), (*node, name));
+        }
     }
 
     #[test]

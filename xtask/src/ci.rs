@@ -247,8 +247,8 @@ fn last_slot() -> Command {
     simulated(&["run", "last-slot", "--seeds", "100"])
 }
 
-/// The speaker alone in every kind of weather: as many seeds as a gate has time for, and those that
-/// once failed. The bar asks for two hundred.
+/// The speaker alone in every kind of weather: as many seeds as the bar asks for, and those that
+/// once failed.
 fn loops() -> Command {
     simulated(&["run", "routing", "--seeds", "200"])
 }

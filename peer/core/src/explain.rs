@@ -26,7 +26,7 @@ use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
 use crate::limits::EXPLAIN_WAIT;
-use crate::names::ZONE;
+use crate::names::parts;
 use crate::node::Node;
 use crate::port::{CallId, Effect};
 use crate::report::health_row;
@@ -119,12 +119,12 @@ pub struct LostWay {
     pub now: Option<NodeId>,
 }
 
-/// What routing told us last.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct RoutingKnown {
-    /// What it knows and counts, by word.
+/// What routing tells about itself, all of it from one look.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoutingKnown {
+    /// What it knows and counts, by word: a fixed set of words.
     pub counts: BTreeMap<&'static str, u64>,
-    /// Ways over which packets are lost.
+    /// The ways over which packets are lost.
     pub lost: Vec<LostWay>,
 }
 
@@ -219,25 +219,19 @@ impl Node {
         if let Ok(address) = text.parse::<Ipv6Addr>() {
             return self.node_at(&address).ok_or_else(missing);
         }
-        let text = text.trim_end_matches('.').to_ascii_lowercase();
-        let whole = text.strip_suffix(&format!(".{ZONE}")).unwrap_or(&text);
-        let (name, org) = match whole.split_once('.') {
-            Some((name, org)) => (name, Some(org)),
-            None => (whole, None),
-        };
-        let own = [(self.id, &self.body)];
+        let (name, org) = parts(text);
+        let own = [(self.id, &self.body)].into_iter();
+        let own = own.filter(|(_, body)| body.name.as_str() == name);
         let members = self.roster.members();
         // If two keys have had the name, the one certified last has it, as everywhere.
         let newest = members.filter(|(node, member)| {
             let body = &member.body;
             body.name.as_str() == name && self.roster.named(&body.org, &body.name) == Some(**node)
         });
-        let all = own
-            .into_iter()
-            .chain(newest.map(|(node, member)| (*node, &member.body)));
+        let all = own.chain(newest.map(|(node, member)| (*node, &member.body)));
+        let is_meant = |of| org.as_ref().is_none_or(|org| self.org_name(of) == *org);
         let fit: BTreeSet<(bool, NodeId)> = all
-            .filter(|(_, body)| body.name.as_str() == name)
-            .filter(|(_, body)| org.is_none_or(|org| self.org_name(&body.org) == org))
+            .filter(|(_, body)| is_meant(&body.org))
             .map(|(node, body)| (body.org != self.body.org, node))
             .collect();
         // One of our own organisation is meant before others of the same name.

@@ -29,6 +29,17 @@ pub const SERVICES_ZONE: &str = "3.7.d.f.ip6.arpa";
 /// wait for old answers.
 pub const TTL_S: u32 = 5;
 
+/// Returns the name and what stands in its organisation's place in what somebody typed: whole or
+/// without the zone, in any case.
+pub(crate) fn parts(text: &str) -> (String, Option<String>) {
+    let text = text.trim_end_matches('.').to_ascii_lowercase();
+    let inside = text.strip_suffix(&format!(".{ZONE}")).unwrap_or(&text);
+    match inside.split_once('.') {
+        Some((name, org)) => (name.to_owned(), Some(org.to_owned())),
+        None => (inside.to_owned(), None),
+    }
+}
+
 /// What is asked about a name (RFC 1035, 3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -293,6 +304,20 @@ mod tests {
 
     fn address(text: &str) -> Answer {
         Answer::Address(text.parse().unwrap())
+    }
+
+    #[test]
+    fn name_is_the_same_with_the_zone_and_without_in_any_case() {
+        let whole = ("oven".to_owned(), Some("bakery".to_owned()));
+        for text in ["oven.bakery", "Oven.BAKERY.Mesh.Internal."] {
+            assert_eq!(parts(text), whole, "{text}");
+        }
+        for text in ["oven", "OVEN.", "oven.mesh.internal"] {
+            assert_eq!(parts(text), ("oven".to_owned(), None), "{text}");
+        }
+        // No organisation's name has a dot, so nobody is meant.
+        assert_eq!(parts("a.b.c"), ("a".to_owned(), Some("b.c".to_owned())));
+        assert_eq!(parts(""), (String::new(), None));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! that it knows from their orders. What is asked about is [`crate::names`]'.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use mesh_api::names::{Bearer as BearerWord, Resolved};
 use mesh_api::{ApiError, ErrorKind, Reply};
 use mesh_base::identity::OrgId;
 
-use crate::names::{Bearer, Entry, Names, TTL_S, ZONE};
+use crate::names::{Bearer, Entry, Names, TTL_S, ZONE, parts};
 use crate::node::Node;
 use crate::overlay::Live;
 use crate::port::Effect;
@@ -61,17 +61,7 @@ impl Node {
             );
         };
         node(own, &self.body.name, self.address, self.id);
-        // If two keys have had a name, the one certified last has it.
-        let mut newest = BTreeMap::new();
-        for (id, member) in self.roster.members() {
-            let place = newest.entry((member.body.org, &member.body.name));
-            let since = (member.body.not_before, id, member);
-            let known = place.or_insert(since);
-            if (known.0, known.1) < (since.0, since.1) {
-                *known = since;
-            }
-        }
-        for ((org, name), (_, id, member)) in newest {
+        for ((org, name), (id, member)) in self.roster.newest() {
             if self.in_standing(id) {
                 node(org, name, member.address.0, *id);
             }
@@ -134,19 +124,14 @@ impl Node {
     pub(crate) fn resolve(&self, asked: &str) -> Result<Reply, ApiError> {
         let names = self.names.as_ref().map(|(names, _)| Arc::clone(names));
         let names = names.unwrap_or_default();
-        let text = asked.trim_end_matches('.').to_ascii_lowercase();
-        let text = match text.parse() {
-            Ok(address) => names.name_of(&address).ok_or_else(|| unknown(asked))?,
-            Err(_) => text,
+        let (name, org) = match asked.trim_end_matches('.').parse() {
+            Ok(address) => parts(&names.name_of(&address).ok_or_else(|| unknown(asked))?),
+            Err(_) => parts(asked),
         };
-        let inside = text.strip_suffix(&format!(".{ZONE}")).unwrap_or(&text);
-        let (name, org) = match inside.split_once('.') {
-            Some((name, org)) => (name, org.to_owned()),
-            None => (inside, self.body.org.to_string()),
-        };
-        let Some((owner, entry)) = names.entry(&org, name) else {
+        let org = org.unwrap_or_else(|| self.body.org.to_string());
+        let Some((owner, entry)) = names.entry(&org, &name) else {
             return Err(match names.called(&org) {
-                called @ [_, _, ..] => shared(name, &org, called),
+                called @ [_, _, ..] => shared(&name, &org, called),
                 _ => unknown(asked),
             });
         };

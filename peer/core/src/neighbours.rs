@@ -11,7 +11,7 @@
 //! nothing is said but by leaves. Wishes are no promises: a lost one is repeated, a false one costs
 //! the room of one link.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use mesh_base::identity::NodeId;
 use mesh_routing::neighbours::{Action, Station, Verdict};
@@ -23,14 +23,12 @@ use crate::node::Node;
 impl Node {
     /// Tells the choice who may be chosen: members in standing whose addresses are known.
     pub(crate) fn know_neighbours(&mut self) {
+        let (mut cores, mut leaves) = (BTreeSet::new(), BTreeSet::new());
         let contacts = self.peers.contacts().map(|contact| &contact.contact);
-        let known = contacts.filter(|it| it.node != self.id && self.in_standing(&it.node));
-        let known: BTreeMap<NodeId, bool> = known.map(|it| (it.node, it.leaf)).collect();
-        let of = |leaf: bool| -> BTreeSet<NodeId> {
-            let some = known.iter().filter(|(_, is_leaf)| **is_leaf == leaf);
-            some.map(|(node, _)| *node).collect()
-        };
-        let (cores, leaves) = (of(false), of(true));
+        for it in contacts.filter(|it| it.node != self.id && self.in_standing(&it.node)) {
+            let kind = if it.leaf { &mut leaves } else { &mut cores };
+            kind.insert(it.node);
+        }
         if cores != self.eligible || leaves != self.leaves {
             self.neighbours.handle_all(&cores, &leaves, self.now.mono);
             self.eligible = cores;

@@ -314,8 +314,7 @@ impl Node {
                 self.links_seen();
             }
             Input::Dropped(counts) => self.dropped = counts,
-            Input::Routing(counts) => self.routing.counts = counts,
-            Input::LostWays(lost) => self.routing.lost = lost,
+            Input::Routing(known) => self.routing = known,
             Input::Explained { call, found } => self.explained(call, found),
         }
         self.settle();

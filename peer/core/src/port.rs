@@ -5,7 +5,6 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ use mesh_federation::members::Roster;
 use mesh_routing::portmap;
 use mesh_routing::table::DropReason;
 
-use crate::explain::{Explained, LostWay, Question};
+use crate::explain::{Explained, Question, RoutingKnown};
 use crate::message::{JoinReply, JoinRequest, Message};
 use crate::names::Names;
 use crate::refusal::Reason;
@@ -149,10 +148,8 @@ pub enum Input {
     Links(Vec<LinkSeen>),
     /// How many packets went nowhere since the start, by reason, when that changes.
     Dropped(Vec<(DropReason, u64)>),
-    /// What routing knows and counts, about once a second: a fixed set of words.
-    Routing(BTreeMap<&'static str, u64>),
-    /// The ways over which packets are lost, about once a second.
-    LostWays(Vec<LostWay>),
+    /// What routing knows and counts, about once a second.
+    Routing(RoutingKnown),
     /// What the shell found for [`Effect::Explain`].
     Explained {
         /// For which call.

@@ -5,7 +5,7 @@
 //! unknown key is an error that names the nearest known one. Decides nothing about what the values
 //! are used for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -556,8 +556,12 @@ fn ways(text: &str) -> Option<Vec<Way>> {
     let way = |word: &String| Way::ALL.into_iter().find(|way| way.word() == word);
     let words: Vec<String> = list(text)?;
     let ways: Vec<Way> = words.iter().map(way).collect::<Option<_>>()?;
-    let each_once: std::collections::BTreeSet<&Way> = ways.iter().collect();
-    (!ways.is_empty() && each_once.len() == ways.len()).then_some(ways)
+    (!ways.is_empty() && each_once(&ways)).then_some(ways)
+}
+
+fn each_once<T: Ord>(all: &[T]) -> bool {
+    let different: BTreeSet<&T> = all.iter().collect();
+    different.len() == all.len()
 }
 
 fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
@@ -572,8 +576,7 @@ fn list<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
 fn interfaces(text: &str) -> Option<Vec<String>> {
     let names: Vec<String> = list(text)?;
     let is_name = |name: &String| name.len() < 16 && !name.contains(['/', ' ']);
-    let each_once: std::collections::BTreeSet<&String> = names.iter().collect();
-    let lawful = names.iter().all(is_name) && each_once.len() == names.len();
+    let lawful = names.iter().all(is_name) && each_once(&names);
     (lawful && names.len() <= INTERFACES_MAX).then_some(names)
 }
 

@@ -10,7 +10,7 @@ use mesh_api::{ApiError, ErrorKind, Reply, Request};
 use mesh_base::address::NodeAddress;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
-use mesh_peer::explain::{Echo, Explained, LostWay, RouteSeen, SessionSeen, WaySeen};
+use mesh_peer::explain::{Echo, Explained, LostWay, RouteSeen, RoutingKnown, SessionSeen, WaySeen};
 use mesh_peer::port::Input;
 use mesh_routing::babel::explain::{RouteView, WayView};
 use mesh_routing::babel::link::LinkId;
@@ -335,11 +335,14 @@ fn lost_way_is_told_in_names_until_it_is_over() {
         ago_ms: 90_000,
         now: Some(now),
     };
-    let all = vec![
-        lost(id(&town, 2), id(&town, 3)),
-        lost(id(&town, 3), id(&town, 1)),
-    ];
-    town.feed(0, Input::LostWays(all));
+    let all = RoutingKnown {
+        lost: vec![
+            lost(id(&town, 2), id(&town, 3)),
+            lost(id(&town, 3), id(&town, 1)),
+        ],
+        ..RoutingKnown::default()
+    };
+    town.feed(0, Input::Routing(all));
     let status = town.status(0);
     let row = ways(&status);
     assert_eq!(row.verdict, Health::Warn);
@@ -362,7 +365,7 @@ fn lost_way_is_told_in_names_until_it_is_over() {
         "{row:?}"
     );
     assert_eq!(second.now.as_ref(), Some(&second.via), "there is no other");
-    town.feed(0, Input::LostWays(Vec::new()));
+    town.feed(0, Input::Routing(RoutingKnown::default()));
     assert_eq!(ways(&town.status(0)).verdict, Health::Ok);
 }
 

@@ -22,7 +22,9 @@ use mesh_base::time::Moment;
 use mesh_dataplane::peer::LinkStats;
 use mesh_dataplane::plane::Dataplane;
 use mesh_dataplane::probe::Heard;
-use mesh_peer::explain::{Echo, Explained, LostWay, Question, RouteSeen, SessionSeen, WaySeen};
+use mesh_peer::explain::{
+    Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
+};
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
 use mesh_routing::babel::link::LinkId;
@@ -36,6 +38,7 @@ use mesh_routing::transit::HOP_LIMIT;
 use tokio::sync::oneshot;
 
 use crate::keys;
+use crate::runtime::places::upper_half;
 use crate::runtime::routing::Input;
 use crate::runtime::ways::Ways;
 
@@ -306,7 +309,7 @@ impl Guide {
 
     /// Returns what routing knows and counts, and the ways over which packets are lost; none if it
     /// has no time now.
-    pub async fn counts(&self) -> Option<(BTreeMap<&'static str, u64>, Vec<LostWay>)> {
+    pub async fn counts(&self) -> Option<RoutingKnown> {
         let View {
             mut counts, lost, ..
         } = self.look(Glance::Counts).await?;
@@ -318,7 +321,10 @@ impl Guide {
             ago_ms,
             now: plane.next_hop(lost.destination),
         });
-        Some((counts, lost.collect()))
+        Some(RoutingKnown {
+            counts,
+            lost: lost.collect(),
+        })
     }
 
     async fn look(&self, what: Glance) -> Option<View> {
@@ -448,9 +454,7 @@ fn seen(view: View, links: &BTreeMap<[u8; 8], LinkStats>) -> Vec<RouteSeen> {
     let routes = view.routes.into_iter();
     routes
         .map(|(view, via, age_ms)| {
-            let octets = view.prefix.address().octets();
-            let half = octets.first_chunk::<8>();
-            let link = half.and_then(|half| links.get(half));
+            let link = links.get(&upper_half(view.prefix.address()));
             RouteSeen {
                 hops: link.and_then(|link| link.hops),
                 view,

@@ -12,8 +12,6 @@ use mesh_routing::babel::words::RouterId;
 use mesh_routing::plan::{PeerPlan, Plan, Role};
 use mesh_routing::talk::link_local;
 
-use crate::runtime::routing::upper_half;
-
 /// What a link is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tie {
@@ -104,6 +102,12 @@ impl Places {
         }
         Some(self.has_peers && !leads_past(&self.leaves))
     }
+}
+
+/// Returns the first 64 bits of an address.
+pub fn upper_half(address: Ipv6Addr) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = address.octets();
+    [a, b, c, d, e, f, g, h]
 }
 
 #[cfg(test)]

@@ -111,9 +111,8 @@ pub async fn links(overlay: Shared<Overlay>, inputs: mpsc::Sender<Input>) {
             return;
         }
         // A thread that has no time to count will have it in a second.
-        if let Some((counts, lost)) = guide.counts().await
-            && (inputs.send(Input::Routing(counts)).await.is_err()
-                || inputs.send(Input::LostWays(lost)).await.is_err())
+        if let Some(known) = guide.counts().await
+            && inputs.send(Input::Routing(known)).await.is_err()
         {
             return;
         }

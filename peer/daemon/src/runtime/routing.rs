@@ -36,7 +36,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::runtime::explain::{Ages, Guide, Look, Seen, Waiting};
 use crate::runtime::ordinary::{self, Links, News, Ordinary};
-use crate::runtime::places::Places;
+use crate::runtime::places::{Places, upper_half};
 use crate::runtime::ways::{Proofs, Ways};
 
 /// Events that wait for the thread: it takes them in microseconds, so a full queue means a flood.
@@ -195,12 +195,6 @@ impl Routing {
             self.told = places;
         }
     }
-}
-
-/// Returns the first 64 bits of an address.
-pub fn upper_half(address: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    [a, b, c, d, e, f, g, h]
 }
 
 type Cables = Option<Arc<Mutex<Carrier>>>;
@@ -523,12 +517,13 @@ impl Thread {
             }
             changes.extend(change(&self.by_link, event));
         }
+        // After every input, and nearly always as before; both are in the order of nodes.
         let links = self.links.iter();
         let open = links.filter(|(_, link)| !self.places.leaf && speaker.takes_transit(**link));
-        let open: BTreeSet<NodeId> = open.map(|(node, _)| *node).collect();
-        if open != self.transit {
-            plane.set_transit(open.clone());
-            self.transit = open;
+        let open = open.map(|(node, _)| *node);
+        if !open.clone().eq(self.transit.iter().copied()) {
+            self.transit = open.collect();
+            plane.set_transit(self.transit.clone());
         }
         // The table first: what is announced must be true when the neighbour acts on it.
         if !changes.is_empty() {

@@ -7,8 +7,9 @@
 //! ```
 //! A frame is its length in four bytes, then the bytes. A frame that was under way when a stream
 //! broke is lost; that it broke is told, so that the node repeats what matters at once and not when
-//! it next compares notes. Control never waits behind
-//! bulk: each lane has its own stream, queue and writer. Decides nothing about what frames mean.
+//! it next compares notes; a lane that breaks again and again is opened ever more rarely. Control
+//! never waits behind bulk: each lane has its own stream, queue and writer. Decides nothing about
+//! what frames mean.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +23,7 @@ use libp2p_stream::{AlreadyRegistered, Control};
 use mesh_base::identity::NodeId;
 use mesh_peer::message::{Lane, MESSAGE_LEN_MAX};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::swarm::identity;
 
@@ -33,8 +35,14 @@ const CONTROL_BYTES_MAX: usize = 1024 * 1024;
 const LEDGER_BYTES_MAX: usize = 8 * MESSAGE_LEN_MAX;
 /// Most incoming streams of one peer on one lane: the living one and one whose end is not seen yet.
 const STREAMS_MAX: usize = 3;
-/// Wait before a stream that could not be opened is tried again.
+/// Wait before a stream that could not be opened is tried again, and after the first break.
 const REOPEN_WAIT: Duration = Duration::from_millis(250);
+/// Longest wait after a break: a lane that never holds makes the node repeat itself twice a minute,
+/// and what is queued goes at most this much later once it holds.
+const REOPEN_WAIT_MAX: Duration = Duration::from_secs(30);
+/// A stream that lasted this long has worked, so its break counts as a first one: repeating
+/// everything this often is bearable, even if somebody breaks each stream on purpose.
+const STEADY: Duration = Duration::from_secs(10);
 
 /// Returns the libp2p protocol of a lane.
 pub fn protocol(lane: Lane) -> StreamProtocol {
@@ -172,6 +180,7 @@ struct Writer {
 
 impl Writer {
     async fn run(mut self) {
+        let mut wait = Duration::ZERO;
         // The queue is closed when the peer disconnects; then this task has nothing to do any more.
         while !self.frames.is_closed() {
             match self
@@ -179,22 +188,32 @@ impl Writer {
                 .open_stream(self.peer, protocol(self.lane))
                 .await
             {
-                Ok(stream) => self.write_until_broken(stream).await,
+                Ok(stream) => {
+                    let lasted = self.write_until_broken(stream).await;
+                    wait = wait_after(wait, lasted);
+                    tokio::time::sleep(wait).await;
+                }
+                // Nobody was told of anything, so there is nothing to brake.
                 Err(error) => {
                     tracing::debug!(peer = %self.peer, lane = ?self.lane, %error, "no lane yet");
+                    tokio::time::sleep(REOPEN_WAIT).await;
                 }
             }
-            tokio::time::sleep(REOPEN_WAIT).await;
         }
     }
 
-    /// Writes until the queue is closed, or until the stream breaks, which is told.
-    async fn write_until_broken<S: AsyncWrite + Unpin>(&mut self, stream: S) {
-        if let Err(error) = self.write_all(stream).await {
+    /// Writes until the queue is closed, or until the stream breaks, which is told. Returns how
+    /// long that was, without the wait for whoever is told.
+    async fn write_until_broken<S: AsyncWrite + Unpin>(&mut self, stream: S) -> Duration {
+        let opened = Instant::now();
+        let written = self.write_all(stream).await;
+        let lasted = opened.elapsed();
+        if let Err(error) = written {
             let (peer, lane) = (self.peer, self.lane);
             tracing::debug!(%peer, ?lane, %error, "a lane broke");
             let _ = self.broken.send(peer).await;
         }
+        lasted
     }
 
     /// Returns without error when the queue is closed.
@@ -207,6 +226,16 @@ impl Writer {
             }
         }
         stream.close().await
+    }
+}
+
+/// Returns how long to wait after a stream that `lasted`, if the wait before it was `before`: every
+/// break makes the node repeat much, which a stream that breaks at once must not do without end.
+fn wait_after(before: Duration, lasted: Duration) -> Duration {
+    if STEADY <= lasted {
+        REOPEN_WAIT
+    } else {
+        before.saturating_mul(2).clamp(REOPEN_WAIT, REOPEN_WAIT_MAX)
     }
 }
 
@@ -407,6 +436,20 @@ mod tests {
         drop(frames);
         writer.write_until_broken(Gone).await;
         assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn streams_that_do_not_last_are_opened_ever_more_rarely_until_one_does() {
+        let short = STEADY.saturating_sub(Duration::from_millis(1));
+        let mut waits = vec![wait_after(Duration::ZERO, short)];
+        while waits.len() < 10 {
+            waits.push(wait_after(*waits.last().unwrap(), short));
+        }
+        let millis: Vec<u128> = waits.iter().map(Duration::as_millis).collect();
+        let doubled = [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
+        assert_eq!(millis[..7], doubled);
+        assert_eq!(millis[7..], [30_000; 3]);
+        assert_eq!(wait_after(REOPEN_WAIT_MAX, STEADY), REOPEN_WAIT);
     }
 
     #[test]
