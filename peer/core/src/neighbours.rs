@@ -32,7 +32,7 @@ impl Node {
         };
         let (cores, leaves) = (of(false), of(true));
         if cores != self.eligible || leaves != self.leaves {
-            self.neighbours.handle_all(&cores, &leaves, self.now.mono);
+            self.neighbours.handle_known(&cores, &leaves, self.now.mono);
             self.eligible = cores;
             self.leaves = leaves;
             self.follow_neighbours();
