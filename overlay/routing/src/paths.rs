@@ -385,16 +385,6 @@ impl Paths {
         }
     }
 
-    /// Returns how many ways are watched.
-    pub fn len(&self) -> usize {
-        self.count
-    }
-
-    /// Returns whether nothing is watched.
-    pub fn is_empty(&self) -> bool {
-        self.goals.is_empty()
-    }
-
     /// Asks over the way in use, and over those with a penalty while there is use.
     fn ask_where_due(&mut self, destination: NodeId, now: Moment) {
         let Some(goal) = self.goals.get_mut(&destination) else {

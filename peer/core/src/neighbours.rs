@@ -30,7 +30,7 @@ impl Node {
             kind.insert(it.node);
         }
         if cores != self.eligible || leaves != self.leaves {
-            self.neighbours.handle_all(&cores, &leaves, self.now.mono);
+            self.neighbours.handle_known(&cores, &leaves, self.now.mono);
             self.eligible = cores;
             self.leaves = leaves;
             self.follow_neighbours();

@@ -134,13 +134,6 @@ impl Speaker {
         })
     }
 
-    /// Returns the neighbour at the other end of a tunnel.
-    pub fn neighbour_over(&self, link: LinkId) -> Option<NeighbourId> {
-        let mut all = self.all_neighbours();
-        all.find(|(_, neighbour)| neighbour.link == link)
-            .map(|(id, _)| id)
-    }
-
     /// Explains every prefix.
     pub fn routes(&self, now: Moment) -> Vec<RouteView> {
         self.routes_after(None, usize::MAX, now)

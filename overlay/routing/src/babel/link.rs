@@ -160,10 +160,11 @@ impl Link {
         1_u64.checked_shl(self.slot).unwrap_or_default()
     }
 
-    /// Returns whether time may have something to do here.
-    pub fn is_due(&self, now: Moment) -> bool {
-        let resend = self.resend_at.is_some_and(|due| due <= now);
-        self.hello_at <= now || self.dump_at <= now || resend
+    /// Returns when time has something to do here; what waits to be written is apart.
+    pub fn deadlines(&self) -> impl Iterator<Item = Moment> {
+        [self.hello_at, self.dump_at]
+            .into_iter()
+            .chain(self.resend_at)
     }
 
     /// Returns whether a neighbour gets the table because it asks for it, until that arrives,

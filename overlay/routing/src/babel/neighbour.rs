@@ -16,9 +16,7 @@ use std::time::Duration;
 use mesh_base::time::Moment;
 
 use crate::babel::cost::{self, Heard, Quality};
-use crate::babel::limits::{
-    EXPIRY_HALVES, RTT_PATIENCE_MAX, RTT_UNKNOWN, SILENCE_MAX, TABLE_TRIES,
-};
+use crate::babel::limits::{EXPIRY_HALVES, RTT_PATIENCE_MAX, RTT_UNKNOWN, TABLE_TRIES};
 use crate::babel::link::{LinkConfig, LinkId};
 use crate::babel::mail::Mail;
 use crate::babel::pace::{self, Bucket};
@@ -124,13 +122,13 @@ impl Neighbour {
         self.mail.probe = false;
     }
 
-    /// Returns whether time may have something to do here.
-    pub fn is_due(&self, now: Moment) -> bool {
+    /// Returns when time has something to do here; what waits to be written is apart, and silence,
+    /// which only some links mind.
+    pub fn deadlines(&self) -> impl Iterator<Item = Moment> {
         let txcost = self.txcost.map(|(_, until)| until);
-        let silence = Some(self.alive_at + SILENCE_MAX);
         let heard = [self.heard.multicast.due(), self.heard.unicast.due()];
-        let dues = heard.into_iter().chain([txcost, self.table_at, silence]);
-        dues.flatten().any(|due| due <= now)
+        let dues = heard.into_iter().chain([txcost, self.table_at]);
+        dues.flatten()
     }
 
     /// Forgets what is too old. Returns whether anything was.

@@ -206,11 +206,8 @@ impl Requests {
     pub fn hasten(&mut self, about: (Prefix, RouterId), to: NeighbourId, now: Moment) {
         if let Some(request) = self.all.get_mut(&about) {
             request.tries = 0;
-            let sent_to = std::mem::take(&mut request.sent_to);
-            self.handle_sent(about, &[to], now);
-            if let Some(request) = self.all.get_mut(&about) {
-                request.sent_to.extend(sent_to);
-            }
+            let sent_to: Vec<_> = request.sent_to.iter().copied().chain([to]).collect();
+            self.handle_sent(about, &sent_to, now);
         }
     }
 

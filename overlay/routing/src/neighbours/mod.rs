@@ -208,13 +208,16 @@ impl Neighbours {
         }
     }
 
-    /// Replaces everybody whom we may choose; a link with anybody else ends at once.
-    pub fn handle_known(&mut self, nodes: &BTreeSet<NodeId>, now: Moment) {
-        self.handle_all(nodes, &BTreeSet::new(), now);
-    }
-
-    /// Does the same, with leaves that may choose us. No node may be both.
-    pub fn handle_all(&mut self, nodes: &BTreeSet<NodeId>, leaves: &BTreeSet<NodeId>, now: Moment) {
+    /// Replaces everybody whom we may choose, and the leaves that may choose us.
+    ///
+    /// No node may be both. A link with anybody else ends at once; with who is a leaf now it stays
+    /// if that one wants it.
+    pub fn handle_known(
+        &mut self,
+        nodes: &BTreeSet<NodeId>,
+        leaves: &BTreeSet<NodeId>,
+        now: Moment,
+    ) {
         self.sample.handle_known(nodes, self.own, &mut self.chance);
         self.leaves = leaves.iter().take(KNOWN_MAX).copied().collect();
         let sample = &self.sample;
@@ -430,17 +433,13 @@ impl Neighbours {
 
     fn schedule(&mut self, now: Moment) {
         let small = self.is_small();
-        let mut next = (!small).then_some(self.turn_next);
-        for due in self.links.values().flat_map(Link::deadlines) {
-            // What is overdue could not be done, and is looked at again.
-            let due = if due <= now { now + LOOK_AGAIN } else { due };
-            next = Some(next.map_or(due, |next| next.min(due)));
-        }
-        if !small && self.has_gap() {
-            let due = self.fill_next.max(now + LOOK_AGAIN);
-            next = Some(next.map_or(due, |next| next.min(due)));
-        }
-        self.timeout = next;
+        let again = now + LOOK_AGAIN;
+        // What is overdue could not be done, and is looked at again.
+        let later = |due| if due <= now { again } else { due };
+        let links = self.links.values().flat_map(Link::deadlines).map(later);
+        let turn = (!small).then_some(self.turn_next);
+        let fill = (!small && self.has_gap()).then(|| self.fill_next.max(again));
+        self.timeout = links.chain(turn).chain(fill).min();
     }
 
     /// Gives everybody who is down as long to come up as if it had gone down now.

@@ -50,7 +50,8 @@ impl Bench {
     }
 
     fn know(&mut self, count: u64) {
-        self.machine.handle_known(&nodes(0..count + 1), self.now);
+        self.machine
+            .handle_known(&nodes(0..count + 1), &BTreeSet::new(), self.now);
         self.drain();
     }
 
@@ -279,7 +280,7 @@ fn leaves_are_chosen_by_nobody_and_taken_in_within_the_limit() {
         let leaves = nodes(100..104);
         bench
             .machine
-            .handle_all(&nodes(0..known + 1), &leaves, bench.now);
+            .handle_known(&nodes(0..known + 1), &leaves, bench.now);
         bench.drain();
         bench.pass(TURN * 20);
         assert!(bench.machine.wanted().all(|node| !leaves.contains(node)));
@@ -310,7 +311,7 @@ fn neighbour_that_becomes_a_leaf_stays_if_it_wants_us() {
     let mut bench = Bench::new(8);
     bench.machine.handle_inbound(node(3), bench.now);
     let rest: BTreeSet<NodeId> = nodes(0..9).difference(&nodes(2..4)).copied().collect();
-    bench.machine.handle_all(&rest, &nodes(2..4), bench.now);
+    bench.machine.handle_known(&rest, &nodes(2..4), bench.now);
     bench.drain();
     assert_eq!(bench.machine.role(&node(2)), None);
     assert_eq!(bench.machine.role(&node(3)), Some(Place::Inbound));
@@ -542,7 +543,9 @@ fn who_is_no_longer_known_loses_its_link_at_once() {
     let mut known = nodes(1..101);
     known.remove(&gone);
     bench.done.clear();
-    bench.machine.handle_known(&known, bench.now);
+    bench
+        .machine
+        .handle_known(&known, &BTreeSet::new(), bench.now);
     bench.drain();
     assert_eq!(bench.done[0], Action::Unlink(gone));
     assert_eq!(bench.counts(), (4, 6));
@@ -563,7 +566,7 @@ fn fresh_node_changes_sooner_than_an_old_one() {
 fn one_seed_is_one_choice() {
     let wanted = |seed: u64| {
         let mut machine = Neighbours::new(node(0), seed);
-        machine.handle_known(&nodes(1..300), Moment(0));
+        machine.handle_known(&nodes(1..300), &BTreeSet::new(), Moment(0));
         machine.wanted().copied().collect::<Vec<_>>()
     };
     assert_eq!(wanted(5), wanted(5));
@@ -631,11 +634,13 @@ proptest! {
         let mut linked = BTreeSet::new();
         for event in events {
             match event {
-                Event::Known(from, to) => machine.handle_known(&nodes(from..to.max(from)), now),
+                Event::Known(from, to) => {
+                    machine.handle_known(&nodes(from..to.max(from)), &BTreeSet::new(), now);
+                }
                 Event::Leaves(from, to) => {
                     let leaves = nodes(from.max(1)..to.max(1));
                     let cores = nodes(0..40).difference(&leaves).copied().collect();
-                    machine.handle_all(&cores, &leaves, now);
+                    machine.handle_known(&cores, &leaves, now);
                     for leaf in &leaves {
                         let place = machine.role(leaf);
                         prop_assert!(matches!(place, None | Some(Place::Inbound)));

@@ -75,7 +75,7 @@ impl World {
         if !nodes.is_subset(&self.known[at]) {
             self.known[at].extend(nodes.iter().copied());
             let known = &self.known[at];
-            self.machines[at].handle_known(known, self.now);
+            self.machines[at].handle_known(known, &BTreeSet::new(), self.now);
             self.drain(at);
         }
     }
@@ -138,7 +138,7 @@ impl World {
     fn know_later(&mut self, at: usize, nodes: BTreeSet<NodeId>) {
         if !nodes.is_subset(&self.known[at]) {
             self.known[at].extend(nodes);
-            self.machines[at].handle_known(&self.known[at], self.now);
+            self.machines[at].handle_known(&self.known[at], &BTreeSet::new(), self.now);
         }
     }
 

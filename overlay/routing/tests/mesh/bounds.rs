@@ -1,5 +1,6 @@
 //! How long a mesh may take: to start, and to heal.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use mesh_routing::babel::count::Count;
@@ -24,6 +25,13 @@ fn ring(count: usize, seed: u64) -> Net {
     let mut net = line(count, seed);
     net.wire(count - 1, 0, ms(5));
     net
+}
+
+/// Returns how often some nodes have lost a prefix.
+fn lost(net: &Net, nodes: Range<usize>) -> u64 {
+    nodes
+        .map(|node| net.speaker(node).counters().of(Count::Lost))
+        .sum()
 }
 
 /// Breaks a link of a ring with `cut` in twenty ways and returns how long healing takes, sorted.
@@ -113,15 +121,14 @@ fn longer_path_upstream_costs_no_packet() {
     // A line whose first link gets slower: all behind it see an update that is not feasible.
     let mut net = line(5, 9);
     net.run(ms(10_000));
-    let lost = |net: &Net| net.speaker(4).counters().of(Count::Lost);
-    assert_eq!(lost(&net), 0);
+    assert_eq!(lost(&net, 4..5), 0);
     net.wires[0].delay = ms(100);
     let longer = |net: &Net| {
         let route = net.speaker(4).route(prefix_of(0), net.now).unwrap();
         Metric(4 * 96 + 50) < route.ways[0].metric && route.ways[0].claimed == route.ways[0].proven
     };
     net.run_until(ms(60_000), "told everywhere, with a new number", longer);
-    assert_eq!(lost(&net), 0);
+    assert_eq!(lost(&net, 4..5), 0);
 }
 
 #[test]
@@ -157,12 +164,7 @@ fn link_that_drains_is_left_by_both_ends_and_loses_nothing() {
         net.wire(node, (node + 1) % 4, ms(2));
     }
     net.run_until(ms(10_000), "whole", Net::is_whole);
-    let lost = |net: &Net| {
-        (0..4)
-            .map(|at| net.speaker(at).counters().of(Count::Lost))
-            .sum::<u64>()
-    };
-    let before = lost(&net);
+    let before = lost(&net, 0..4);
     net.with(0, |speaker, now| speaker.set_draining(LinkId(0), true, now));
     net.run_until(ms(5_000), "left", |net| {
         net.path(0, 1) == [0, 3, 2, 1] && net.path(1, 0) == [1, 2, 3, 0]
@@ -171,19 +173,14 @@ fn link_that_drains_is_left_by_both_ends_and_loses_nothing() {
     net.lower(0);
     net.run(ms(2_000));
     assert!(net.is_whole(), "giving it up costs nothing");
-    assert_eq!(lost(&net), before);
+    assert_eq!(lost(&net, 0..4), before);
 }
 
 #[test]
 fn only_way_carries_everything_while_it_drains() {
     let mut net = line(3, 7);
     net.run(ms(10_000));
-    let lost = |net: &Net| {
-        (0..3)
-            .map(|at| net.speaker(at).counters().of(Count::Lost))
-            .sum::<u64>()
-    };
-    let before = lost(&net);
+    let before = lost(&net, 0..3);
     for node in 0..2 {
         net.with(node, |speaker, now| {
             speaker.set_draining(LinkId(0), true, now)
@@ -194,7 +191,7 @@ fn only_way_carries_everything_while_it_drains() {
         assert!(net.is_whole());
     }
     assert_eq!(net.path(0, 2), [0, 1, 2]);
-    assert_eq!(lost(&net), before);
+    assert_eq!(lost(&net, 0..3), before);
     net.with(0, |speaker, now| {
         speaker.set_draining(LinkId(0), false, now)
     });

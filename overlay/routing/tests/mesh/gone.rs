@@ -6,7 +6,7 @@ use mesh_routing::babel::count::Count;
 use mesh_routing::babel::event::Reach;
 use mesh_routing::babel::link::LinkId;
 use mesh_routing::babel::wire::tlv::Tlv;
-use mesh_routing::babel::words::Seqno;
+use mesh_routing::babel::words::{Prefix, Seqno};
 use mesh_routing::chance::Chance;
 
 use crate::desk::{Desk, Said, request, retraction, update};
@@ -16,9 +16,16 @@ fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
+/// Returns which prefix is retracted.
+fn retracted(tlv: &Tlv) -> Option<Prefix> {
+    match tlv {
+        Tlv::Update { metric, prefix, .. } if !metric.is_finite() => *prefix,
+        _ => None,
+    }
+}
+
 fn is_retraction(tlv: &Tlv) -> bool {
-    matches!(tlv, Tlv::Update { metric, prefix, .. }
-        if !metric.is_finite() && *prefix == Some(prefix_of(5)))
+    retracted(tlv) == Some(prefix_of(5))
 }
 
 /// Returns what is to be acknowledged of what was said over a link.
@@ -104,6 +111,27 @@ fn retraction_waits_while_too_many_packets_wait_for_acknowledgements() {
     desk.hear(1, 1, &[Tlv::Ack { opaque: waiting[0] }]);
     let then: Vec<_> = desk.silence(ms(15)).into_iter().map(|(_, it)| it).collect();
     assert_eq!((retractions(&then, 1), opaques(&then, 1).len()), (1, 1));
+}
+
+#[test]
+fn retractions_that_do_not_fit_into_a_packet_go_with_the_next_ones() {
+    let mut desk = Desk::with_tunnels(2);
+    let lost: Vec<_> = (1..100).map(prefix_of).collect();
+    let updates: Vec<_> = (1..100).map(|node| update(node, 3, 100)).collect();
+    desk.hear(2, 1, &updates);
+    desk.settle();
+    desk.speaker.handle_link_down(LinkId(2), desk.now);
+    let said = desk.said();
+    let packets: Vec<Vec<_>> = said
+        .iter()
+        .filter(|(link, ..)| *link == LinkId(1))
+        .map(|(.., tlvs)| tlvs.iter().filter_map(retracted).collect())
+        .collect();
+    let full: Vec<_> = packets.iter().filter(|packet| !packet.is_empty()).collect();
+    assert!(1 < full.len(), "all fit into one packet");
+    let mut all = packets.concat();
+    all.sort_unstable();
+    assert_eq!(all, lost, "each of them once");
 }
 
 #[test]

@@ -193,11 +193,8 @@ impl Net {
 
     /// Takes both links of a wire down; both nodes know at once.
     pub fn lower(&mut self, wire: usize) {
-        self.wires[wire].up = false;
-        for node in self.wires[wire].ends {
-            let id = LinkId(wire as u32);
-            self.nodes[node].speaker.handle_link_down(id, self.now);
-            self.drain(node);
+        for end in 0..2 {
+            self.lower_end(wire, end);
         }
     }
 

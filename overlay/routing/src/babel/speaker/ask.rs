@@ -212,18 +212,10 @@ impl Speaker {
         let request = self.requests.get(about).filter(|request| {
             starved && request.need == Need::Lost && !request.waiting.contains(&to)
         });
-        let Some(request) = request else {
-            return;
-        };
-        let asking = Asking {
-            seqno: request.seqno,
-            hop_count: request.hop_count,
-        };
-        if let Some(mail) = self.mail_of(to) {
-            mail.request(about, asking, now);
+        if request.is_some() {
+            self.requests.hasten(about, to, now);
+            self.mail_request(about, to, now);
         }
-        self.requests.hasten(about, to, now);
-        self.count(Count::RequestSent);
     }
 
     fn ask(&mut self, about: (Prefix, RouterId), seqno: Seqno, need: Need, now: Moment) {
@@ -239,19 +231,12 @@ impl Speaker {
         let Some(request) = self.requests.get(about) else {
             return;
         };
-        let to = match request.need {
+        let need = request.need;
+        let to = match need {
             Need::Better(neighbour) => vec![neighbour],
             Need::Lost => self.whom_to_ask(about, request.tries),
             Need::None => self.whom_to_pass_on(about).into_iter().collect(),
         };
-        self.send_request_to(about, to, now);
-    }
-
-    fn send_request_to(&mut self, about: (Prefix, RouterId), to: Vec<NeighbourId>, now: Moment) {
-        let Some(request) = self.requests.get(about) else {
-            return;
-        };
-        let need = request.need;
         self.requests.handle_sent(about, &to, now);
         if to.is_empty() {
             self.count(Count::RequestDied);

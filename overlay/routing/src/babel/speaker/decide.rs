@@ -247,11 +247,8 @@ impl Speaker {
         let links = &self.links;
         for neighbour in self.neighbours.values_mut().filter(|n| n.greeted) {
             let filter = links.get(&neighbour.link).map(|link| &link.config.filter);
-            let told = filter.filter(|filter| filter.is_native());
-            for aggregate in [Prefix::NODES, Prefix::SERVICES] {
-                if told.is_some_and(|filter| filter.tells_aggregate(aggregate)) {
-                    neighbour.mail.update(aggregate, Waiting::default(), now);
-                }
+            if let Some(filter) = filter.filter(|filter| filter.is_native()) {
+                tell_aggregates(&mut neighbour.mail, filter, now);
             }
         }
     }
@@ -267,6 +264,11 @@ impl Speaker {
 /// Begins a dump, with the aggregates that are in no table.
 fn dump(mail: &mut Mail, filter: &LinkFilter, now: Moment) {
     mail.dump(now);
+    tell_aggregates(mail, filter, now);
+}
+
+/// Lets the aggregates wait that a link's filter tells.
+fn tell_aggregates(mail: &mut Mail, filter: &LinkFilter, now: Moment) {
     for aggregate in [Prefix::NODES, Prefix::SERVICES] {
         if filter.tells_aggregate(aggregate) {
             mail.update(aggregate, Waiting::default(), now);

@@ -1,5 +1,6 @@
 //! Packets, hellos, IHUs and acknowledgements: who is a neighbour and what the way to it costs.
 
+use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
 
 use mesh_base::time::Moment;
@@ -9,7 +10,7 @@ use crate::babel::count::Count;
 use crate::babel::event::Parting;
 use crate::babel::history::Heard;
 use crate::babel::link::{LinkId, duration};
-use crate::babel::mail::{Put, Said, Waiting};
+use crate::babel::mail::{Put, Said, Unacked, UnackedQueue, Waiting};
 use crate::babel::neighbour::NeighbourId;
 use crate::babel::route::Selected;
 use crate::babel::rtt::Trip;
@@ -267,9 +268,8 @@ impl Speaker {
             return;
         };
         let bit = link.bit();
-        let ours = |packet: &crate::babel::mail::Unacked| {
-            packet.opaque == Some(opaque) && packet.awaiting.contains(&from)
-        };
+        let ours =
+            |packet: &Unacked| packet.opaque == Some(opaque) && packet.awaiting.contains(&from);
         let Some(at) = link.unacked.iter().position(ours) else {
             return;
         };
@@ -280,9 +280,12 @@ impl Speaker {
         if !packet.awaiting.is_empty() {
             return;
         }
-        let said = link.unacked.remove(at).map(|packet| packet.said);
-        for said in said.into_iter().flatten() {
-            self.handle_said_acked(id, from, bit, said, now);
+        let Some(packet) = link.unacked.remove(at) else {
+            return;
+        };
+        let in_flight = retracted_in_flight(&packet, &link.unacked);
+        for said in packet.said {
+            self.handle_said_acked((id, from), bit, said, &in_flight, now);
         }
     }
 
@@ -290,10 +293,10 @@ impl Speaker {
     /// something newer is on its way may have overwritten that.
     fn handle_said_acked(
         &mut self,
-        id: LinkId,
-        from: NeighbourId,
+        (id, from): (LinkId, NeighbourId),
         bit: u64,
         said: Said,
+        in_flight: &BTreeSet<Prefix>,
         now: Moment,
     ) {
         let Some(entry) = self.table.get(said.prefix) else {
@@ -303,7 +306,7 @@ impl Speaker {
         let is_newest = said.version == version;
         if is_newest && !said.doubtful {
             // Something older may still come behind it: that is told until it is acknowledged.
-            if said.retraction && !self.is_in_flight(id, said.prefix) {
+            if said.retraction && !in_flight.contains(&said.prefix) {
                 self.handle_retraction_acked(said.prefix, version, bit);
             }
             return;
@@ -322,13 +325,6 @@ impl Speaker {
         }
     }
 
-    /// Returns whether anything about a prefix waits for acknowledgements on a link.
-    fn is_in_flight(&self, id: LinkId, prefix: Prefix) -> bool {
-        let unacked = self.links.get(&id).into_iter().flat_map(|it| &it.unacked);
-        let mut said = unacked.flat_map(|packet| &packet.said);
-        said.any(|said| said.prefix == prefix)
-    }
-
     /// Returns whether a version of an announcement waits for acknowledgements on a link; if it is
     /// a retraction it is said again then.
     fn doubt(&mut self, id: LinkId, prefix: Prefix, version: u32) -> bool {
@@ -341,4 +337,17 @@ impl Speaker {
             true
         })
     }
+}
+
+/// Returns which prefixes that a packet retracted are in others that wait for acknowledgements.
+fn retracted_in_flight(packet: &Unacked, others: &UnackedQueue) -> BTreeSet<Prefix> {
+    let retracted = packet.said.iter().filter(|said| said.retraction);
+    let retracted: BTreeSet<Prefix> = retracted.map(|said| said.prefix).collect();
+    if retracted.is_empty() {
+        return retracted;
+    }
+    let said = others.iter().flat_map(|packet| &packet.said);
+    said.map(|said| said.prefix)
+        .filter(|prefix| retracted.contains(prefix))
+        .collect()
 }

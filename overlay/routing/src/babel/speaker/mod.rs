@@ -308,6 +308,11 @@ impl Speaker {
         neighbours.any(|id| self.neighbours.get(id).is_some_and(|n| n.greeted))
     }
 
+    /// Returns the neighbour at the other end of a tunnel.
+    pub fn neighbour_over(&self, link: LinkId) -> Option<NeighbourId> {
+        self.links.get(&link)?.neighbours.first().copied()
+    }
+
     /// Returns the way to an address by the longest prefix, with that prefix. None if the address
     /// is ours or there is no way.
     pub fn lookup(&self, address: Ipv6Addr) -> Option<(Prefix, Reach)> {

@@ -243,9 +243,13 @@ impl Speaker {
             waiting.forced || entry.is_none_or(|entry| entry.selected == Selected::None)
         };
         let first: Vec<_> = mail.updates.extract_if(.., lost).collect();
-        for (prefix, waiting) in first {
-            self.write_update(id, page, mail, (prefix, waiting), &mut said, now);
+        let mut first = first.into_iter();
+        while !page.is_full
+            && let Some(next) = first.next()
+        {
+            self.write_update(id, page, mail, next, &mut said, now);
         }
+        mail.updates.extend(first);
         while !page.is_full
             && let Some(next) = mail.updates.pop_first()
         {

@@ -26,11 +26,14 @@ const HELLOS_PER_IHU: u8 = 3;
 impl Speaker {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Moment) {
-        let links = self.links.iter().filter(|(_, link)| link.is_due(now));
+        let is_due = |due| due <= now;
+        let links = self.links.iter();
+        let links = links.filter(|(_, link)| link.deadlines().any(is_due));
         for id in links.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tick_link(id, now);
         }
-        let neighbours = self.neighbours.iter().filter(|(_, it)| it.is_due(now));
+        let neighbours = self.neighbours.iter();
+        let neighbours = neighbours.filter(|(_, it)| self.deadlines_of(it).any(is_due));
         for id in neighbours.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.tick_neighbour(id, now);
         }
@@ -64,30 +67,26 @@ impl Speaker {
 
     pub(super) fn next_timeout(&self) -> Option<Moment> {
         let links = self.links.values().flat_map(|link| {
-            let hello = if link.beacon.hello {
-                Some(Moment(0))
-            } else {
-                Some(link.hello_at)
-            };
-            [hello, Some(link.dump_at), link.mail.due(), link.resend_at]
+            let beacon = link.beacon.hello.then_some(Moment(0));
+            link.deadlines().chain(beacon).chain(link.mail.due())
         });
-        let neighbours = self.neighbours.values().flat_map(|neighbour| {
-            [
-                neighbour.heard.multicast.due(),
-                neighbour.heard.unicast.due(),
-                neighbour.txcost.map(|(_, until)| until),
-                neighbour.mail.due(),
-                neighbour.table_at,
-                self.silence_at(neighbour),
-            ]
-        });
+        let neighbours = self.neighbours.values();
+        let neighbours = neighbours.flat_map(|it| self.deadlines_of(it).chain(it.mail.due()));
         let others = [
             self.requests.quiet_until(),
             self.challenges.first().map(|(due, _)| *due),
             self.wishes.first().map(|(due, _)| *due),
             (!self.table.is_empty()).then_some(self.sweep_at),
         ];
-        links.chain(neighbours).chain(others).flatten().min()
+        links
+            .chain(neighbours)
+            .chain(others.into_iter().flatten())
+            .min()
+    }
+
+    /// Returns when [`Self::tick_neighbour`] has something to do.
+    fn deadlines_of(&self, neighbour: &Neighbour) -> impl Iterator<Item = Moment> {
+        neighbour.deadlines().chain(self.silence_at(neighbour))
     }
 
     fn tick_link(&mut self, id: LinkId, now: Moment) {
