@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use mesh_tests::ground::Ground;
-use mesh_tests::home::Home;
+use mesh_tests::home::{Home, links_between};
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
-use mesh_tests::nat_mesh::{self, PUBLIC, links_between};
+use mesh_tests::nat_mesh::{self, PUBLIC};
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::{self, Place, Test};
 use mesh_tests::transcript::{found_org, join};

@@ -301,6 +301,23 @@ impl Home {
         address.map(str::to_owned).context("a node has an address")
     }
 
+    /// Returns the path of one of the node's keys, as a command's word.
+    pub fn key(&self, name: &str) -> String {
+        let path = self.folder.join("keys").join(name);
+        path.to_string_lossy().into_owned()
+    }
+
+    /// Returns a port that the node chose.
+    ///
+    /// # Errors
+    /// It has chosen none for this.
+    pub fn port(&self, of: &str) -> anyhow::Result<i64> {
+        let text = fs::read_to_string(self.folder.join("ports.toml"))?;
+        let ports: toml::Table = text.parse()?;
+        let port = ports.get(of).and_then(toml::Value::as_integer);
+        port.with_context(|| format!("no {of} port"))
+    }
+
     /// Returns the daemon's log.
     pub fn log(&self) -> String {
         let log = fs::read(self.folder.join("meshnode.log")).unwrap_or_default();
@@ -413,6 +430,33 @@ pub fn sees(home: &Home, peers: &[&str], limit: Duration) -> anyhow::Result<()> 
         };
         Ok(peers.iter().all(|peer| is_connected(peer)).then_some(()))
     })
+}
+
+/// Waits until each of some nodes sees all others of them connected.
+///
+/// # Errors
+/// One does not within the limit, which each has for itself.
+pub fn see_each_other(homes: &[&Home], limit: Duration) -> anyhow::Result<()> {
+    homes.iter().try_for_each(|home| {
+        let others = homes.iter().filter(|other| other.name != home.name);
+        let names: Vec<&str> = others.map(|other| other.name.as_str()).collect();
+        sees(home, &names, limit)
+    })
+}
+
+/// Returns over how many links a node reaches another: one is directly. None if it does not answer
+/// or its packets came by links that are not known.
+///
+/// # Errors
+/// The command cannot be run.
+pub fn links_between(from: &Home, to: &str) -> anyhow::Result<Option<u64>> {
+    let words = ["ping", to, "--count", "1", "--json"];
+    let ping = from.quietly().meshnode(&words)?;
+    if ping.code != 0 {
+        return Ok(None);
+    }
+    let ping = ping.json()?;
+    Ok(ping.get("hops_there").and_then(serde_json::Value::as_u64))
 }
 
 #[cfg(test)]

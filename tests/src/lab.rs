@@ -169,7 +169,7 @@ impl Lab {
         self.behind.push(at);
         let machine = self.holder(new)?;
         let router = self.routers.get_mut(at).context("a home has a router")?;
-        router.admit(machine).map(drop)
+        router.admit(machine)
     }
 
     /// Gives the home of `name` another public address. Returns it.

@@ -16,7 +16,7 @@
 //! | [`nat_look`] | what such a router does, seen from both sides of it (RFC 5780) |
 //! | [`link`], [`too_big`] | what a slow, lossy, narrow line does to packets |
 //! | [`mod@line`], [`tunnel`] | such a line between two namespaces |
-//! | [`inside`] | work done in another namespace by the test itself |
+//! | [`inside`] | work done in another namespace, by the test itself or by a program |
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`tap`] | hears every frame at a home, and looks for what must not be seen |
 //! | [`ground`] | which namespaces and which user a test runs under |

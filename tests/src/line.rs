@@ -20,9 +20,9 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use nix::unistd::Pid;
 
-use crate::inside::inside;
+use crate::inside::{inside, shell};
 use crate::link::{Fate, Fates, Habits, Link, TooBig};
-use crate::nat_router::{Router, shell};
+use crate::nat_router::Router;
 use crate::too_big::too_big;
 use crate::tunnel::Tunnel;
 
@@ -77,7 +77,7 @@ impl Line {
     ///
     /// # Errors
     /// A pipe cannot be made.
-    pub fn between(
+    fn between(
         tunnels: [Tunnel; 2],
         [there, back]: [Habits; 2],
         seed: u64,

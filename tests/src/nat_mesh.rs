@@ -3,7 +3,6 @@
 
 use anyhow::ensure;
 
-use crate::home::Home;
 use crate::lab::Lab;
 use crate::nat::NatKind;
 use crate::runner::Place;
@@ -29,19 +28,4 @@ pub fn raise(place: &Place, homes: &[(&str, NatKind)]) -> anyhow::Result<Lab> {
         join(lab.home(PUBLIC)?, lab.home(name)?)?;
     }
     Ok(lab)
-}
-
-/// Returns over how many links a node reaches another: one is directly. None if it does not answer
-/// or its packets came by links that are not known.
-///
-/// # Errors
-/// The command cannot be run.
-pub fn links_between(from: &Home, to: &str) -> anyhow::Result<Option<u64>> {
-    let words = ["ping", to, "--count", "1", "--json"];
-    let ping = from.quietly().meshnode(&words)?;
-    if ping.code != 0 {
-        return Ok(None);
-    }
-    let ping = ping.json()?;
-    Ok(ping.get("hops_there").and_then(serde_json::Value::as_u64))
 }

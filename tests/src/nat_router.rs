@@ -14,11 +14,11 @@
 //! take it for no Internet. No IPv6 but link-local.
 
 use std::net::Ipv4Addr;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 use nix::unistd::Pid;
 
+use crate::inside::shell;
 use crate::lab::{Holder, Kind};
 use crate::nat::{Ports, Traits};
 use crate::nat_rules::rules;
@@ -87,11 +87,11 @@ impl Router {
         Ok(router)
     }
 
-    /// Puts another machine, a process in its network, into the home. Returns its address there.
+    /// Puts another machine, a process in its network, into the home.
     ///
     /// # Errors
     /// There is no home, only a machine in the open.
-    pub fn admit(&mut self, machine: Pid) -> anyhow::Result<Ipv4Addr> {
+    pub fn admit(&mut self, machine: Pid) -> anyhow::Result<()> {
         let innermost = self
             .boxes
             .first()
@@ -102,8 +102,7 @@ impl Router {
         let join = format!("ip link set {port} master lan");
         shell(Some(innermost.pid), &join)?;
         let host = FIRST + self.machines - 1;
-        settle((machine, "eth0"), self.net(0), host)?;
-        Ok(with_host(self.net(0), host).into())
+        settle((machine, "eth0"), self.net(0), host)
     }
 
     /// Gives the home another public address, as providers do at night: all mappings are gone.
@@ -141,12 +140,6 @@ impl Router {
     pub fn outermost(&self) -> (Pid, &'static str) {
         let name = if self.boxes.is_empty() { "eth0" } else { "wan" };
         (self.outermost, name)
-    }
-
-    /// Returns a process of each box, from the home outwards: for whoever adds rules, or a daemon
-    /// that maps ports.
-    pub fn boxes(&self) -> impl Iterator<Item = Pid> {
-        self.boxes.iter().map(|holder| holder.pid)
     }
 
     /// Returns the network before a box, or before the Internet behind the last one.
@@ -240,24 +233,4 @@ fn settle((pid, device): (Pid, &str), net: [u8; 3], host: u8) -> anyhow::Result<
             ip route replace default via {gateway} dev {device}"
         ),
     )
-}
-
-/// Runs lines of a shell in the network of a process, or in the test's own.
-pub(crate) fn shell(pid: Option<Pid>, lines: &str) -> anyhow::Result<()> {
-    let mut command = match pid {
-        Some(pid) => {
-            let mut command = Command::new("nsenter");
-            command.args(["-t", &pid.to_string(), "-n", "--", "sh"]);
-            command
-        }
-        None => Command::new("sh"),
-    };
-    let output = command
-        .args(["-ec", lines])
-        .stdin(Stdio::null())
-        .output()
-        .context("cannot run sh")?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{lines}: {}", said.trim());
-    Ok(())
 }

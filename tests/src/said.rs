@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
 
 use crate::until::until;
 
@@ -58,7 +59,7 @@ impl Said {
     ///
     /// # Errors
     /// It failed, or printed something else.
-    pub fn json(self) -> anyhow::Result<serde_json::Value> {
+    pub fn json(self) -> anyhow::Result<Value> {
         let said = self.ok()?;
         serde_json::from_str(&said.stdout).with_context(|| format!("no JSON:\n{said}"))
     }
@@ -102,6 +103,16 @@ impl fmt::Display for Said {
         }
         Ok(())
     }
+}
+
+/// Returns a field of an answer; null if there is none.
+pub fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
+    value.get(field).unwrap_or(&Value::Null)
+}
+
+/// Returns the rows in a field of an answer; none if it holds no rows.
+pub fn array<'a>(value: &'a Value, field: &str) -> &'a [Value] {
+    at(value, field).as_array().map_or(&[], Vec::as_slice)
 }
 
 /// A command that is running.

@@ -5,7 +5,7 @@
 //! whole: it has as many frames of each interface as the kernel counted.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use anyhow::{Context as _, ensure};
 use nix::errno::Errno;
 use nix::net::if_::if_indextoname;
 use nix::poll::{PollFd, PollFlags, poll};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket,
     sockopt,
 };
 use nix::unistd::Pid;
 
+use crate::inside::inside;
 use crate::lab::Lab;
 
 /// Room for frames between two looks: tens of thousands of full ones.
@@ -113,10 +113,12 @@ impl Tap {
         let (ready, is_ready) = std::sync::mpsc::channel();
         let until = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
-            let socket = enter_and_open(holder)?;
-            // The one who waits for it is the one who holds this thread.
-            let _ = ready.send(());
-            listen(&socket, &until)
+            inside(holder, move || {
+                let socket = open_socket()?;
+                // The one who waits for it is the one who holds this thread.
+                let _ = ready.send(());
+                listen(&socket, &until)
+            })
         });
         if is_ready.recv().is_err() {
             let ended = thread.join();
@@ -155,10 +157,8 @@ impl Tap {
     }
 }
 
-/// Goes into the namespace, with this thread only, and listens there.
-fn enter_and_open(holder: Pid) -> anyhow::Result<OwnedFd> {
-    let space = File::open(format!("/proc/{holder}/ns/net")).context("the home is gone")?;
-    setns(&space, CloneFlags::CLONE_NEWNET).context("cannot enter the home's network")?;
+/// Begins to listen on all interfaces of this thread's network.
+fn open_socket() -> anyhow::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(
         AddressFamily::Packet,

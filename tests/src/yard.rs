@@ -9,13 +9,14 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use nix::unistd::Pid;
 
 use crate::home::Home;
+use crate::inside;
 use crate::lab::{Holder, Kind};
 use crate::runner::Place;
 use crate::until::until;
@@ -105,10 +106,7 @@ impl Yard {
     /// An interface cannot be made.
     pub fn cable(&self, near: (&str, &str), far: (&str, &str)) -> anyhow::Result<()> {
         let (a, b) = (near.1, far.1);
-        let holder = match far.0 {
-            HERE => Pid::this(),
-            plot => self.holder(plot)?,
-        };
+        let holder = self.network(far.0)?.unwrap_or_else(Pid::this);
         self.shell(
             near.0,
             &format!("ip link add name {a} type veth peer name {b} netns {holder}"),
@@ -154,16 +152,7 @@ impl Yard {
     /// # Errors
     /// One of them fails.
     pub fn ask(&self, plot: &str, lines: &str) -> anyhow::Result<String> {
-        let output = self
-            .command(plot, "sh")?
-            .args(["-ec", lines])
-            .output()
-            .context("cannot run sh")?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("on {plot}: {lines}: {}", said.trim());
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        inside::ask(self.network(plot)?, lines).with_context(|| format!("on {plot}"))
     }
 
     /// Starts a program on a plot; what it prints besides its standard output goes to a log.
@@ -174,7 +163,7 @@ impl Yard {
         let name = program.rsplit('/').next().unwrap_or(program);
         let path = self.file(&format!("{plot}-{name}.log"));
         let log = File::options().create(true).append(true).open(path)?;
-        let mut command = self.command(plot, program)?;
+        let mut command = inside::command(self.network(plot)?, program);
         command.args(words).stderr(log);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         command
@@ -188,8 +177,7 @@ impl Yard {
     /// `ping` cannot be run.
     pub fn reaches(&self, from: &str, to: &str) -> anyhow::Result<bool> {
         let (from_address, to_address) = (self.address(from)?, self.address(to)?);
-        let output = self
-            .command(from, "ping")?
+        let output = inside::command(self.network(from)?, "ping")
             .args(["-n", "-c1", "-W1", "-I", &from_address, &to_address])
             .output()
             .context("cannot run ping")?;
@@ -222,14 +210,12 @@ impl Yard {
         Ok(said.lines().filter(is_learned).count())
     }
 
-    fn command(&self, plot: &str, program: &str) -> anyhow::Result<Command> {
-        if plot == HERE {
-            return Ok(Command::new(program));
+    /// Returns a process in a plot's network; none for the test's own.
+    fn network(&self, plot: &str) -> anyhow::Result<Option<Pid>> {
+        match plot {
+            HERE => Ok(None),
+            plot => self.holder(plot).map(Some),
         }
-        let mut command = Command::new("nsenter");
-        let holder = self.holder(plot)?.to_string();
-        command.args(["-t", &holder, "-n", "--", program]);
-        Ok(command)
     }
 
     fn holder(&self, plot: &str) -> anyhow::Result<Pid> {

@@ -73,8 +73,9 @@ pub(crate) fn error(
     Some(error)
 }
 
-/// RFC 8200, 8.1: over a pseudo-header and the message, whose own field is zero.
-fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
+/// Returns the checksum of an ICMPv6 message whose own field is zero (RFC 8200, 8.1): it covers a
+/// pseudo-header too.
+pub fn checksum(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> u16 {
     let words = |bytes: &[u8]| -> u64 {
         let pairs = bytes.chunks(2);
         let word = |pair: &[u8]| match *pair {

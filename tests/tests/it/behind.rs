@@ -12,10 +12,10 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use mesh_tests::home::sees;
+use mesh_tests::home::{links_between, see_each_other};
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
-use mesh_tests::nat_mesh::{self, PUBLIC, links_between};
+use mesh_tests::nat_mesh::{self, PUBLIC};
 use mesh_tests::runner::Place;
 use mesh_tests::transcript::{Cast, play_raised, raise_mesh};
 use mesh_tests::until::until;
@@ -84,11 +84,7 @@ fn transcript(place: &Place, customer: NatKind, provider: NatKind) -> anyhow::Re
         library: raised.library_2,
         library_2: raised.library,
     };
-    for home in cast.all() {
-        let others = cast.all().map(|other| other.name.as_str());
-        let others: Vec<&str> = others.into_iter().filter(|it| *it != home.name).collect();
-        sees(home, &others, SOON)?;
-    }
+    see_each_other(&cast.all(), SOON)?;
     let to = cast.library.overlay_address()?;
     until("the provider answers the customer", SOON, || {
         let ping = cast.bakery.quietly().run("ping", &["-c1", "-W1", &to])?;

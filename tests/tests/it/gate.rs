@@ -206,12 +206,10 @@ fn rogue_is_refused(
 ) -> anyhow::Result<()> {
     let before = counted(leader, word)?;
     let rogue = place.programs.join("rogue");
-    let key = |name: &str| {
-        let path = leader.folder.join("keys").join(name);
-        path.to_string_lossy().into_owned()
-    };
-    let address = control_address(leader)?;
-    let arguments = [case, &key("org-root.key"), &key("node.key"), &address];
+    // Where its control network listens, seen from the street.
+    let address = format!("10.77.0.1:{}", leader.port("control")?);
+    let (root, node) = (leader.key("org-root.key"), leader.key("node.key"));
+    let arguments = [case, &root, &node, &address];
     let said = stranger.run(&rogue.to_string_lossy(), &arguments)?;
     said.clone().ok().context("the rogue was not refused")?;
     let heard = format!("{}{}", said.stdout, said.stderr);
@@ -223,15 +221,6 @@ fn rogue_is_refused(
         Ok((before < counted(leader, word)?).then_some(()))
     })?;
     in_log(leader, sentence)
-}
-
-/// Returns where a node's control network listens, seen from the street.
-fn control_address(home: &Home) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(home.folder.join("ports.toml"))?;
-    let ports: toml::Table = text.parse()?;
-    let port = ports.get("control").and_then(toml::Value::as_integer);
-    let port = port.context("no control port")?;
-    Ok(format!("10.77.0.1:{port}"))
 }
 
 /// Returns the heads of both nodes' ledgers, once both have the same and it rests.

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use mesh_tests::cables::Cables;
 use mesh_tests::figures::Figure;
 use mesh_tests::hand::{Hand, Hello, router_id, update};
-use mesh_tests::home::{Home, sees};
+use mesh_tests::home::{Home, links_between, see_each_other};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
@@ -90,14 +90,7 @@ fn raise_line<'a>(lab: &'a Lab, homes: [&Home; 3]) -> anyhow::Result<Cables<'a>>
     found_org("bakery", relay)?;
     join(relay, near)?;
     join(relay, far)?;
-    let all_see_all = || {
-        homes.into_iter().try_for_each(|home| {
-            let others = homes.into_iter().filter(|other| other.name != home.name);
-            let names: Vec<&str> = others.map(|other| other.name.as_str()).collect();
-            sees(home, &names, SOON)
-        })
-    };
-    all_see_all()?;
+    see_each_other(&homes, SOON)?;
     let cables = Cables::lay(lab, &LINE)?;
     relay.ip("link set eth0 up")?;
     relay.ip(&format!(
@@ -105,15 +98,9 @@ fn raise_line<'a>(lab: &'a Lab, homes: [&Home; 3]) -> anyhow::Result<Cables<'a>>
         lab.address("bakery-1")?
     ))?;
     until("the ends reach each other through the middle", SOON, || {
-        let words = ["ping", "bakery-3.bakery", "--count", "1", "--json"];
-        let said = near.quietly().meshnode(&words)?;
-        if said.code != 0 {
-            return Ok(None);
-        }
-        let hops = said.json()?.get("hops_there").cloned();
-        Ok((hops == Some(2.into())).then_some(()))
+        Ok(links_between(near, "bakery-3.bakery")?.filter(|links| *links == 2))
     })?;
-    all_see_all()?;
+    see_each_other(&homes, SOON)?;
     Ok(cables)
 }
 
@@ -134,13 +121,9 @@ fn misbehave(
     honest: [&Home; 2],
 ) -> anyhow::Result<(Vec<Act>, Asked)> {
     let rogue = place.programs.join("rogue");
-    let key = |name: &str| {
-        let path = relay.folder.join("keys").join(name);
-        path.to_string_lossy().into_owned()
-    };
-    let (root, node) = (key("org-root.key"), key("node.key"));
+    let (root, node) = (relay.key("org-root.key"), relay.key("node.key"));
     let at = lab.address("bakery-1")?;
-    let [control, tunnels] = ["control", "wireguard"].map(|of| port(relay, of));
+    let [control, tunnels] = ["control", "wireguard"].map(|of| relay.port(of));
     let (control, tunnels) = (format!("{at}:{}", control?), format!("{at}:{}", tunnels?));
     let [one, other] = honest.map(Home::overlay_address);
     let (one, other) = (one?, other?);
@@ -174,14 +157,6 @@ fn read_acts(said: &str) -> anyhow::Result<Vec<Act>> {
         })
     };
     rows.map(act).collect()
-}
-
-/// Returns a port that a node chose.
-fn port(home: &Home, of: &str) -> anyhow::Result<i64> {
-    let text = std::fs::read_to_string(home.folder.join("ports.toml"))?;
-    let ports: toml::Table = text.parse()?;
-    let port = ports.get(of).and_then(toml::Value::as_integer);
-    port.with_context(|| format!("no {of} port"))
 }
 
 type Counts = BTreeMap<String, u64>;

@@ -12,10 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use mesh_tests::cables::{Cables, Silence};
-use mesh_tests::home::{Home, sees};
+use mesh_tests::home::{Home, see_each_other, sees};
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
+use mesh_tests::said::{array, at};
 use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 use serde_json::Value;
@@ -60,10 +61,7 @@ pub fn leaf_lives_on_two_uplinks(place: &Place) -> anyhow::Result<()> {
     let [up_1, _, mid, far, leaf] = homes[..] else {
         anyhow::bail!("five homes");
     };
-    for home in &homes {
-        let others: Vec<&str> = FIVE.into_iter().filter(|it| *it != home.name).collect();
-        sees(home, &others, SOON)?;
-    }
+    see_each_other(&homes, SOON)?;
     let cables = Cables::lay(
         &lab,
         &[
@@ -339,11 +337,7 @@ fn usable(all: &[Value]) -> Vec<String> {
 
 /// Returns the nodes that a table has a way to, in order, without the node itself.
 fn reached(home: &Home) -> anyhow::Result<Vec<String>> {
-    let answer = home.quietly().meshnode(&["routes", "--json"])?.json()?;
-    let rows = at(&answer, "routes")
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let rows = routes(home)?;
     let there = rows
         .iter()
         .filter(|row| at(row, "state") == "selected" && at(row, "node").is_string());
@@ -354,11 +348,7 @@ fn reached(home: &Home) -> anyhow::Result<Vec<String>> {
 
 /// Returns the uplink through which a leaf reaches everybody that its table does not name.
 fn default_way(leaf: &Home) -> anyhow::Result<Option<String>> {
-    let answer = leaf.quietly().meshnode(&["routes", "--json"])?.json()?;
-    let rows = at(&answer, "routes")
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let rows = routes(leaf)?;
     let row = rows.iter().find(|row| at(row, "prefix") == "fd6d::/16");
     let next = row
         .map(|row| at(row, "next_hop"))
@@ -366,9 +356,14 @@ fn default_way(leaf: &Home) -> anyhow::Result<Option<String>> {
     Ok(next.map(short))
 }
 
+fn routes(home: &Home) -> anyhow::Result<Vec<Value>> {
+    let answer = home.quietly().meshnode(&["routes", "--json"])?.json()?;
+    Ok(array(&answer, "routes").to_vec())
+}
+
 fn links(home: &Home) -> anyhow::Result<Vec<Value>> {
     let answer = home.quietly().meshnode(&["peers", "--json"])?.json()?;
-    Ok(at(&answer, "links").as_array().cloned().unwrap_or_default())
+    Ok(array(&answer, "links").to_vec())
 }
 
 fn link(home: &Home, name: &str) -> anyhow::Result<Option<Value>> {
@@ -380,9 +375,4 @@ fn link(home: &Home, name: &str) -> anyhow::Result<Option<Value>> {
 fn short(name: &Value) -> String {
     let name = name.as_str().unwrap_or_default();
     name.split('.').next().unwrap_or_default().to_owned()
-}
-
-/// Returns a field; null if there is none.
-fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
-    value.get(field).unwrap_or(&Value::Null)
 }

@@ -15,6 +15,7 @@ use mesh_tests::home::Home;
 use mesh_tests::lab::Lab;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
+use mesh_tests::said::{array, at};
 use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 use serde_json::Value;
@@ -169,8 +170,7 @@ fn in_use(home: &Home, neighbour: &str) -> anyhow::Result<Option<()>> {
         return Ok(None);
     }
     let answer = said.json()?;
-    let routes = at(&answer, "routes").as_array();
-    let route = routes.and_then(|routes| routes.first());
+    let route = array(&answer, "routes").first();
     let route = route.context("a route to the far end")?;
     Ok((at(route, "next_hop") == neighbour).then_some(()))
 }
@@ -181,11 +181,5 @@ fn alarm(home: &Home) -> anyhow::Result<Option<Value>> {
 
 fn alarms(home: &Home) -> anyhow::Result<Vec<Value>> {
     let status = home.status()?;
-    let alarms = at(&status, "lost_ways").as_array();
-    Ok(alarms.cloned().unwrap_or_default())
-}
-
-/// Returns a field; null if there is none.
-fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
-    value.get(field).unwrap_or(&Value::Null)
+    Ok(array(&status, "lost_ways").to_vec())
 }

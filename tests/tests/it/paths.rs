@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use mesh_tests::cables::Cables;
-use mesh_tests::home::{Home, sees};
+use mesh_tests::home::{Home, see_each_other};
 use mesh_tests::runner::Place;
+use mesh_tests::said::{array, at};
 use mesh_tests::transcript::Cast;
 use mesh_tests::until::until;
 use serde_json::Value;
@@ -33,13 +34,7 @@ const NOT_FOUND: i32 = 5;
 pub fn ways_are_explained(place: &Place) -> anyhow::Result<()> {
     let street = Street::raise(place, |_| Ok(()))?;
     let [bakery, bakery_2, library, library_2] = Cast::NAMES;
-    for home in street.cast.all() {
-        let others: Vec<&str> = Cast::NAMES
-            .into_iter()
-            .filter(|it| *it != home.name)
-            .collect();
-        sees(home, &others, SOON)?;
-    }
+    see_each_other(&street.cast.all(), SOON)?;
     let ring = [
         (bakery, bakery_2),
         (bakery_2, library_2),
@@ -259,15 +254,6 @@ fn one_route(home: &Home, name: &str) -> anyhow::Result<Option<Value>> {
     Ok(array(&answer, "routes").first().cloned())
 }
 
-fn array<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    at(value, field).as_array().map_or(&[], Vec::as_slice)
-}
-
 fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     at(value, field).as_str().unwrap_or_default()
-}
-
-/// Returns a field; null if there is none.
-fn at<'a>(value: &'a Value, field: &str) -> &'a Value {
-    value.get(field).unwrap_or(&Value::Null)
 }

@@ -14,7 +14,7 @@ use anyhow::{bail, ensure};
 use mesh_tests::cables::Cables;
 use mesh_tests::chance::Chance;
 use mesh_tests::figures::Figure;
-use mesh_tests::home::{Home, sees};
+use mesh_tests::home::{Home, links_between, see_each_other};
 use mesh_tests::lab::Lab;
 use mesh_tests::runner::Place;
 use mesh_tests::tap::{Capture, Frame, Secrets, Tap};
@@ -98,24 +98,12 @@ fn raise_line<'a>(lab: &'a Lab, homes: [&Home; 3]) -> anyhow::Result<Cables<'a>>
     found_org("bakery", relay)?;
     join(relay, customer)?;
     join(relay, provider)?;
-    let all_see_all = || {
-        homes.into_iter().try_for_each(|home| {
-            let others = NAMES.into_iter().filter(|name| *name != home.name);
-            sees(home, &others.collect::<Vec<_>>(), SOON)
-        })
-    };
-    all_see_all()?;
+    see_each_other(&homes, SOON)?;
     let cables = Cables::lay(lab, &LINE)?;
     until("the ends reach each other through the relay", SOON, || {
-        let words = ["ping", "bakery-2.bakery", "--count", "1", "--json"];
-        let said = customer.quietly().meshnode(&words)?;
-        if said.code != 0 {
-            return Ok(None);
-        }
-        let hops = said.json()?.get("hops_there").cloned();
-        Ok((hops == Some(2.into())).then_some(()))
+        Ok(links_between(customer, "bakery-2.bakery")?.filter(|links| *links == 2))
     })?;
-    all_see_all()?;
+    see_each_other(&homes, SOON)?;
     Ok(cables)
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use mesh_base::address::NodeAddress;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_dataplane::session::{Local, Opened, Session as _, WireGuard};
+use mesh_routing::answer::checksum;
 use mesh_routing::packet::{Packet, Transport, build};
 use mesh_routing::talk::{self, BABEL_GROUP, Talk, link_local};
 use mesh_routing::transit;
@@ -62,6 +63,18 @@ struct Act {
     word: &'static str,
     name: &'static str,
     packet: Vec<u8>,
+}
+
+impl Act {
+    /// A packet that the node counts as dropped.
+    fn dropped(word: &'static str, name: &'static str, packet: Vec<u8>) -> Self {
+        Self {
+            list: DROPPED,
+            word,
+            name,
+            packet,
+        }
+    }
 }
 
 /// Plays the bad neighbour; returns what went wrong, if the node does not do its part.
@@ -151,56 +164,34 @@ fn packets(meeting: &Meeting<'_>) -> Vec<Act> {
     let nobody = Ipv6Addr::new(0xfd6d, 9, 9, 9, 9, 9, 9, 9);
     let service = Ipv6Addr::new(0xfd73, 1, 2, 3, 4, 5, 6, 7);
     let outside = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-    let drop = |word, name, packet| Act {
-        list: DROPPED,
-        word,
-        name,
-        packet,
-    };
     let clear = |from, to| build::udp((from, 4321), (to, 5432), MARK);
     let echo = |from, to| build::icmp(from, to, 128, 7, MARK);
     let sealed = &[4, 0, 0, 0, 9, 9, 9, 9, 0, 0, 0, 0, 0, 0, 0, 0][..];
-    let parcel = |message: &[u8], from, to| wrapped(message, from, to);
-    let mut last_hop = parcel(sealed, own, near);
+    let parcel = |from, to| wrapped(sealed, from, to);
+    let mut last_hop = parcel(own, near);
     transit::set_hops(&mut last_hop, 1);
     vec![
-        drop("transit", "clear text for another", clear(own, near)),
-        drop("transit", "a clear ping for another", echo(own, far)),
-        drop("unreachable", "clear text for nobody", clear(own, nobody)),
-        drop("source", "clear text as another", clear(near, host)),
-        drop("source", "a ping as another", echo(far, host)),
-        drop("source", "a ping as a service", echo(service, host)),
-        drop("source", "clear text as the node itself", clear(host, near)),
-        drop("foreign", "a ping from elsewhere", echo(outside, host)),
-        drop("foreign", "a ping to elsewhere", echo(own, outside)),
-        drop("source", "a parcel of nobody", parcel(sealed, nobody, near)),
-        drop(
-            "source",
-            "a parcel of a service",
-            parcel(sealed, service, near),
-        ),
-        drop(
-            "source",
-            "a parcel of the node itself",
-            parcel(sealed, host, near),
-        ),
-        drop(
+        Act::dropped("transit", "clear text for another", clear(own, near)),
+        Act::dropped("transit", "a clear ping for another", echo(own, far)),
+        Act::dropped("unreachable", "clear text for nobody", clear(own, nobody)),
+        Act::dropped("source", "clear text as another", clear(near, host)),
+        Act::dropped("source", "a ping as another", echo(far, host)),
+        Act::dropped("source", "a ping as a service", echo(service, host)),
+        Act::dropped("source", "clear text as the node itself", clear(host, near)),
+        Act::dropped("foreign", "a ping from elsewhere", echo(outside, host)),
+        Act::dropped("foreign", "a ping to elsewhere", echo(own, outside)),
+        Act::dropped("source", "a parcel of nobody", parcel(nobody, near)),
+        Act::dropped("source", "a parcel of a service", parcel(service, near)),
+        Act::dropped("source", "a parcel of the node itself", parcel(host, near)),
+        Act::dropped(
             "malformed",
             "clear text as a parcel",
-            parcel(MARK, own, near),
+            wrapped(MARK, own, near),
         ),
-        drop(
-            "unreachable",
-            "a parcel to nobody",
-            parcel(sealed, own, nobody),
-        ),
-        drop(
-            "loop",
-            "a parcel that comes back",
-            parcel(sealed, near, own),
-        ),
-        drop("hop_limit", "a parcel at its last hop", last_hop),
-        drop(
+        Act::dropped("unreachable", "a parcel to nobody", parcel(own, nobody)),
+        Act::dropped("loop", "a parcel that comes back", parcel(near, own)),
+        Act::dropped("hop_limit", "a parcel at its last hop", last_hop),
+        Act::dropped(
             "source",
             "talk as another",
             talk_from(link_local(near), &[]),
@@ -213,16 +204,10 @@ fn enclosed(meeting: &Meeting<'_>) -> Vec<Act> {
     let (own, _) = addresses(meeting);
     let [near, _] = meeting.honest;
     let hello = [4, 6, 0, 0, 0, 1, 0, 100];
-    let drop = |word, name, packet| Act {
-        list: DROPPED,
-        word,
-        name,
-        packet,
-    };
     let parcel = wrapped(&[4, 0, 0, 0], own, near);
     vec![
-        drop("relayed", "talk in a parcel", talk_of(own, &hello)),
-        drop("transit", "a parcel in a parcel", parcel),
+        Act::dropped("relayed", "talk in a parcel", talk_of(own, &hello)),
+        Act::dropped("transit", "a parcel in a parcel", parcel),
     ]
 }
 
@@ -458,16 +443,7 @@ impl Link {
 /// Returns an echo request that a kernel answers: with its checksum (RFC 8200, §8.1).
 fn checked_echo(from: Ipv6Addr, to: Ipv6Addr, identifier: u16, words: &[u8]) -> Vec<u8> {
     let mut packet = build::icmp(from, to, 128, identifier, words);
-    let body = packet.get(40..).unwrap_or_default();
-    let len = u32::try_from(body.len()).unwrap_or(0).to_be_bytes();
-    let covered = [&from.octets()[..], &to.octets(), &len, &[0, 0, 0, 58], body].concat();
-    let sum = covered.chunks(2).fold(0_u32, |sum, pair| {
-        let [high, low] = [pair.first(), pair.get(1)].map(|byte| u32::from(*byte.unwrap_or(&0)));
-        sum + (high << 8) + low
-    });
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let folded = (folded & 0xffff) + (folded >> 16);
-    let checksum = !u16::try_from(folded).unwrap_or(0);
-    packet.splice(42..44, checksum.to_be_bytes());
+    let sum = checksum(from, to, packet.get(40..).unwrap_or_default());
+    packet.splice(42..44, sum.to_be_bytes());
     packet
 }
