@@ -33,7 +33,7 @@ use crate::trail::{Trail, Voice};
 use crate::weather::Weather;
 
 /// Longest time between two ticks, as the shell promises to the core.
-const TICK_MAX: Duration = Duration::from_millis(250);
+const TICK_MAX: Duration = Duration::from_secs(1);
 
 /// Longest word for a message: a line of a report.
 const WORD_LEN_MAX: usize = 100;

@@ -73,14 +73,16 @@ impl<'a> Hands<'a> {
         self.exit.set_own(self.live.own);
     }
 
-    /// Lets time pass for every link.
-    pub fn drive(&mut self, now: Instant) {
+    /// Lets time pass for every link; returns whether one of them waits for something.
+    pub fn drive(&mut self, now: Instant) -> bool {
         let live = Arc::clone(&self.live);
+        let mut restless = false;
         for peer in live.peers.values() {
             let route = || live.route(peer);
-            peer.drive(route, &mut self.exit, &mut self.sealed, now);
+            restless |= peer.drive(route, &mut self.exit, &mut self.sealed, now);
             self.hand_on(&live, None, now);
         }
+        restless
     }
 
     /// Takes a datagram from the underlay, with the mark that queues there gave it.
@@ -192,6 +194,9 @@ impl<'a> Hands<'a> {
         let (peer, received) = (found?, received?);
         if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
             listener.handle_up(peer.node);
+        }
+        if peer.is_restless() {
+            self.shared.unsettle();
         }
         Some((peer, received.packet_len?))
     }
@@ -362,6 +367,9 @@ impl<'a> Hands<'a> {
     ) -> Result<(), DropReason> {
         let sent = peer.send(packet, route, &mut self.exit, &mut self.sealed, now);
         self.hand_on(live, back, now);
+        if peer.is_restless() {
+            self.shared.unsettle();
+        }
         sent
     }
 

@@ -36,10 +36,15 @@ pub const BURST_COUNT_MAX: usize = 64;
 /// sees more; cookies cost those one round trip.
 pub const HANDSHAKES_PER_SECOND: u64 = 100;
 
-/// The timer thread's step; boringtun's clock stands still between ticks and must not lag 250 ms.
+/// The timer thread's step while a session is being made or something waits for one.
 pub const TICK: Duration = Duration::from_millis(100);
 
-/// A session that was not ticked for this long is ticked before it is fed.
+/// Its step while every link is up: each wakes a thread of an idle machine, and no deadline of a
+/// link that is up is sharper.
+pub const TICK_CALM: Duration = Duration::from_millis(400);
+
+/// A session that was not ticked for this long is ticked before it is fed: boringtun's clock stands
+/// still between ticks and must not lag more.
 pub const TICK_AGE_MAX: Duration = Duration::from_millis(250);
 
 /// An idle link says something this often, in both directions, so that silence means something.

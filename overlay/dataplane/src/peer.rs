@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mesh_base::identity::NodeId;
@@ -62,6 +62,9 @@ pub struct LinkStats {
 /// second comes a second after the first.
 const ATTEMPTS_UNTOLD: u32 = 1;
 
+/// Handshakes without an answer after which the pause to the next is its longest.
+const ATTEMPTS_RESTLESS: u32 = 4;
+
 /// Which side begins handshakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
@@ -92,6 +95,8 @@ pub struct Peer {
     longest: AtomicU16,
     /// How many of its probes may still be answered.
     answers: Mutex<Budget>,
+    /// Whether a session is being made or something waits for one.
+    restless: AtomicBool,
 }
 
 /// What came of a datagram.
@@ -163,6 +168,7 @@ impl Peer {
             hops: AtomicU8::new(0),
             longest: AtomicU16::new(0),
             answers: Mutex::default(),
+            restless: AtomicBool::new(true),
         }
     }
 
@@ -190,6 +196,11 @@ impl Peer {
     /// Returns whether one more of its probes may be answered.
     pub fn may_be_answered(&self, now: Moment) -> bool {
         lock(&self.answers).take(now)
+    }
+
+    /// Returns whether it waits for a session, so that time should pass in short steps.
+    pub fn is_restless(&self) -> bool {
+        self.restless.load(Ordering::Relaxed)
     }
 
     /// Returns whether packets for it can be sealed.
@@ -241,6 +252,7 @@ impl Peer {
         let mut link = lock(&self.link);
         link.tick_if_stale(|| route, exit, out, now);
         if !link.session.ready() {
+            self.restless.store(true, Ordering::Relaxed);
             // Nobody has answered for a second and no neighbour knows a way: what waits already
             // keeps the handshakes going, and whoever sends should know.
             let waits = if route == Route::Unknown && ATTEMPTS_UNTOLD < link.attempt_count {
@@ -335,14 +347,15 @@ impl Peer {
         }
     }
 
-    /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent.
+    /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent. Returns
+    /// whether it waits for a session.
     pub fn drive(
         &self,
         route: impl Fn() -> Route,
         exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
-    ) {
+    ) -> bool {
         let mut link = lock(&self.link);
         link.tick(&route, exit, out, now);
         if link.session.ready() {
@@ -356,6 +369,9 @@ impl Peer {
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
             link.attempt(route(), exit, out, now);
         }
+        let restless = link.is_restless();
+        self.restless.store(restless, Ordering::Relaxed);
+        restless
     }
 
     /// Returns what the link has seen.
@@ -481,6 +497,13 @@ impl Link {
     /// Returns for how long its underlay has been silent.
     fn silence(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.heard_directly.unwrap_or(self.born))
+    }
+
+    /// Returns whether somebody waits for its session. A neighbour that did not answer for long is
+    /// looked for in long steps.
+    fn is_restless(&self) -> bool {
+        let wanted = self.role == Role::Neighbour && !self.session.ready();
+        (wanted && self.attempt_count <= ATTEMPTS_RESTLESS) || !self.waiting.is_empty()
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {

@@ -117,6 +117,8 @@ pub(crate) struct Shared {
     pub(crate) host_door: Option<Mutex<Access>>,
     pub(crate) listener: Option<Box<dyn Listener>>,
     pub(crate) stopping: AtomicBool,
+    /// Whether the timer takes short steps now.
+    pub(crate) restless: AtomicBool,
     /// One for each thread: receiver, reader, timer.
     pub(crate) wakers: [Waker; 3],
     live: RwLock<Arc<Live>>,
@@ -201,6 +203,7 @@ impl Dataplane {
             },
             listener: config.listener,
             stopping: AtomicBool::new(false),
+            restless: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
             live: RwLock::new(Arc::new(Live::empty(&plan))),
             generation: AtomicU64::new(0),
@@ -451,6 +454,14 @@ impl Shared {
     pub(crate) fn renew(&self, live: &mut Arc<Live>) {
         if live.generation != self.generation.load(Ordering::Acquire) {
             *live = self.live();
+        }
+    }
+
+    /// Lets the timer take short steps, for somebody waits.
+    pub(crate) fn unsettle(&self) {
+        if !self.restless.swap(true, Ordering::SeqCst) {
+            let [_, _, timer] = &self.wakers;
+            timer.wake();
         }
     }
 

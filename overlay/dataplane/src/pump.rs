@@ -12,7 +12,7 @@ use mesh_routing::table::Origin;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::hands::Hands;
-use crate::limits::{BURST_COUNT_MAX, OUTER_LEN_MAX, PACKET_LEN_MAX, TICK};
+use crate::limits::{BURST_COUNT_MAX, OUTER_LEN_MAX, PACKET_LEN_MAX, TICK, TICK_CALM};
 use crate::plane::{Live, Shared};
 use crate::tun::Device;
 
@@ -66,16 +66,24 @@ pub fn read(shared: &Shared) {
     }
 }
 
-/// Lets time pass for every link until the data plane stops.
+/// Lets time pass for every link until the data plane stops; in long steps while all is calm.
 pub fn tick(shared: &Shared) {
     let [_, _, waker] = &shared.wakers;
     let mut hands = Hands::new(shared);
-    let step = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
+    let step = |step| PollTimeout::try_from(step).unwrap_or(PollTimeout::ZERO);
     while !shared.stopping.load(Ordering::Relaxed) {
         shared.limiter.reset_count();
         hands.renew();
-        hands.drive(Instant::now());
-        let _ = poll(&mut [readable(waker)], step);
+        // Said first: who begins to wait while we look wakes us.
+        shared.restless.store(false, Ordering::SeqCst);
+        let restless = hands.drive(Instant::now());
+        if restless {
+            shared.restless.store(true, Ordering::SeqCst);
+        }
+        let _ = poll(
+            &mut [readable(waker)],
+            step(if restless { TICK } else { TICK_CALM }),
+        );
         waker.clear();
     }
 }

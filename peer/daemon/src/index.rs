@@ -25,6 +25,9 @@ use sled::{Db, Tree};
 
 /// Memory that sled may use for its cache.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
+/// How often sled writes to the disk, also when nothing is new: what a power cut takes is indexed
+/// again from the journal at the next start.
+const FLUSH_INTERVAL_MS: u64 = 30_000;
 /// Where the last indexed position stands.
 const POSITION: &[u8] = b"position";
 /// Where the digest of the first journal entry stands: another journal needs another index.
@@ -94,6 +97,7 @@ impl Index {
         let db = sled::Config::new()
             .path(path)
             .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(Some(FLUSH_INTERVAL_MS))
             .open()?;
         Ok(Self {
             records: db.open_tree("records")?,

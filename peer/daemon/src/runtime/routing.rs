@@ -44,8 +44,9 @@ const EVENTS_MAX: usize = 1024;
 /// How often a link whose cable was pulled is looked at; a new cable is told by the kernel, what
 /// comes over it is not.
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the kernel is asked for the cables of links: it may tell of them a second late.
-const CABLES_STEP: Duration = Duration::from_millis(50);
+/// How often the kernel is asked for the cables of links: it may tell of them a second late. Each
+/// time wakes a thread, so more often would be most of what an idle node costs.
+const CABLES_STEP: Duration = Duration::from_millis(100);
 /// How often it is asked which interfaces those are, if it says nothing itself.
 const CABLES_USED_STEP: Duration = Duration::from_secs(1);
 /// A link that was silent longer has lost more than a cable, or waits for one.
@@ -224,8 +225,8 @@ fn watch(
     let pause = PollTimeout::try_from(CABLES_STEP).unwrap_or(PollTimeout::NONE);
     let mut noted_at = None;
     while 0 < plane.strong_count() {
-        let _ = poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], pause);
-        let mut changed = lock(carrier).drain();
+        let news = poll(&mut [PollFd::new(news.as_fd(), PollFlags::POLLIN)], pause);
+        let mut changed = news != Ok(0) && lock(carrier).drain();
         let now = Instant::now();
         let old = noted_at.is_none_or(|at| CABLES_USED_STEP <= now.duration_since(at));
         if changed || old {

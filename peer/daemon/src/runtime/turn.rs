@@ -22,7 +22,7 @@ use crate::journal::Writer;
 use crate::runtime::hands::Hands;
 
 /// Longest time between two ticks.
-const TICK_MAX: Duration = Duration::from_millis(250);
+const TICK_MAX: Duration = Duration::from_secs(1);
 /// Shortest time between two ticks, so that a deadline that stays in the past keeps no input
 /// waiting.
 const TICK_MIN: Duration = Duration::from_millis(1);
