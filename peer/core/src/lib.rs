@@ -19,6 +19,7 @@
 //! | [`refusal`] | what refusals are counted by |
 //! | `overlay`, `guests` | the data plane's plan; who may reach a service |
 //! | `neighbours` | whom we keep links with |
+//! | `clients` | stock WireGuard devices that come in through us |
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
@@ -29,6 +30,7 @@
 mod admission;
 mod api;
 mod calls;
+mod clients;
 mod customer;
 pub mod entry;
 pub mod explain;
