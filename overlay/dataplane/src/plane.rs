@@ -32,7 +32,7 @@ use crate::limits::{CLIENTS_MAX, HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
-use crate::session::{Local, WireGuard};
+use crate::session::{Local, WireGuard, is_weak};
 use crate::sys::{Waker, lock, scatter};
 use crate::tun::Device;
 use crate::wire::Wire;
@@ -271,7 +271,9 @@ impl Dataplane {
     /// left out. Who stays keeps its session; who is gone has none from this moment.
     pub fn set_clients(&self, clients: &BTreeMap<Ipv6Addr, [u8; 32]>) {
         let mut control = lock(&self.control);
-        let kept = clients.iter().take(CLIENTS_MAX);
+        // Whom anybody could be is not let in.
+        let safe = clients.iter().filter(|(_, key)| !is_weak(key));
+        let kept = safe.take(CLIENTS_MAX);
         control.clients = kept.map(|(address, key)| (*address, *key)).collect();
         self.publish(&mut control);
     }

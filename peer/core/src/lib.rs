@@ -23,6 +23,7 @@
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
+//! | [`places`] | from where an address of the underlay is reached |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -49,6 +50,7 @@ pub mod node;
 mod outbox;
 mod overlay;
 pub mod peers;
+pub mod places;
 mod planning;
 pub mod port;
 mod provider;

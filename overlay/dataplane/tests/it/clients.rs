@@ -279,6 +279,15 @@ fn session_of_a_client_outlives_new_plans_and_other_clients() {
 }
 
 #[test]
+fn key_without_a_secret_half_lets_nobody_in() {
+    let node = start(1, HostAccess::AnswersOnly);
+    node.plane.apply(&mesh_plan(1, &[], &[]));
+    let weak = BTreeMap::from([(of_client(PHONE), [0; 32])]);
+    node.plane.set_clients(&weak);
+    assert_eq!(node.plane.clients(), []);
+}
+
+#[test]
 fn clients_have_a_limit() {
     let node = start(1, HostAccess::AnswersOnly);
     node.plane.apply(&mesh_plan(1, &[], &[]));
