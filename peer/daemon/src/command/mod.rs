@@ -19,6 +19,7 @@ mod init;
 mod join;
 mod keys;
 mod man;
+mod netcheck;
 mod peers;
 mod ping;
 mod resolve;
@@ -59,6 +60,7 @@ enum Command {
     Routes(routes::Routes),
     Ping(ping::Ping),
     Trace(trace::Trace),
+    Netcheck(netcheck::Netcheck),
     #[command(subcommand)]
     Wg(wg::Wg),
     #[command(subcommand)]
@@ -98,6 +100,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Routes(routes) => routes.run(&home),
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
+        Command::Netcheck(netcheck) => netcheck.run(&home),
         Command::Wg(wg) => wg.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),

@@ -25,6 +25,7 @@ use mesh_dataplane::probe::Heard;
 use mesh_peer::explain::{
     ClientSeen, Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
 };
+use mesh_peer::netcheck::{Mapping, NetSeen};
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
 use mesh_routing::babel::link::LinkId;
@@ -41,6 +42,7 @@ use crate::keys;
 use crate::runtime::places::upper_half;
 use crate::runtime::routing::Input;
 use crate::runtime::ways::Ways;
+use crate::underlay;
 
 /// Prefixes explained at once: twenty ways each are some milliseconds.
 const PAGE: usize = 256;
@@ -301,6 +303,10 @@ impl Guide {
                 view.map(|view| Explained::Routes(seen(view, &links)))
             }
             Question::Links => self.links().await.map(Explained::Links),
+            Question::Netcheck => {
+                let found = self.network().await;
+                found.map(|found| Explained::Netcheck(Box::new(found)))
+            }
             Question::Clients => self.clients().map(Explained::Clients),
             Question::Ping { to, path } => Some(Explained::Way(self.way(to, path, false).await)),
             Question::Trace { to } => Some(Explained::Way(self.way(to, true, true).await)),
@@ -374,6 +380,17 @@ impl Guide {
             }
         });
         Some(links.collect())
+    }
+
+    async fn network(&self) -> Option<NetSeen> {
+        Some(NetSeen {
+            sessions: self.links().await?,
+            routes: self.routes().await?,
+            ipv6: underlay::ipv6_source(),
+            // Nobody is asked for these yet: what is not known is told as unknown.
+            seen: Vec::new(),
+            mapping: Mapping::Unknown,
+        })
     }
 
     fn clients(&self) -> Option<Vec<ClientSeen>> {
