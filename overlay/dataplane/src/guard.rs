@@ -1,21 +1,21 @@
 //! Looks at handshake messages before anybody opens them, the cheapest test first.
 //!
 //! ```text
-//!   shape ─► mac1: does it know our key? ─► mac2: a cookie of ours? ─► Knocks ─► open
-//!    ns          a hash                         two more                     └─► a cookie, or nothing
+//!   shape ─► mac1: does it know our key? ─► mac2: our cookie? ─► Handshakes ─┬► open
+//!    ns        0.3 µs                        none: ns; else 2 µs             └► cookie or nothing
 //! ```
-//! Opening takes a key exchange, a hundred times as much as all that stands before it. How much of
-//! what may be opened or answered is decided by [`Knocks`]; here are the hashes, which are boringtun's:
-//! one of its rate limiters never asks for a cookie and so looks at mac1 only, another always asks
-//! and so looks at both. Its own counting is of no use to us: a hundred of anybody's junk in a
-//! second, and everybody has to prove himself, and every piece of junk is answered.
+//! Opening takes a key exchange, 40 µs and more. How much may be opened or answered is decided by
+//! [`Handshakes`]; here are the hashes, which are boringtun's: one of its rate limiters never asks
+//! for a cookie and so looks at mac1 only, another always asks and so looks at both. Its own
+//! counting is of no use to us: after a hundred of anybody's junk in a second, everybody has to
+//! prove himself, and all the junk is answered, at 2 µs and a datagram each.
 
 use std::net::IpAddr;
 
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::time::Moment;
-use mesh_routing::knocks::{Knock, Knocks, Proof, Reply, Standing};
+use mesh_routing::handshakes::{Handshake, Handshakes, Proof, Reply, Standing};
 use mesh_routing::table::DropReason;
 
 use crate::session::Local;
@@ -36,7 +36,7 @@ pub enum Looked<'datagram, 'out> {
 pub struct Guard {
     mac1: RateLimiter,
     both: RateLimiter,
-    knocks: Knocks,
+    handshakes: Handshakes,
 }
 
 impl Guard {
@@ -45,13 +45,13 @@ impl Guard {
         Self {
             mac1: local.limiter(u64::MAX),
             both: local.limiter(0),
-            knocks: Knocks::new(scatter()),
+            handshakes: Handshakes::new(scatter()),
         }
     }
 
     /// Notes that something came from there that only a peer can make.
     pub fn note_peer(&mut self, address: IpAddr) {
-        self.knocks.handle_proven(address);
+        self.handshakes.handle_proven(address);
     }
 
     /// Looks at an initiation or a response. Whether a peer is expected at `from` is asked only of
@@ -71,12 +71,12 @@ impl Guard {
             true => Standing::Known,
             false => Standing::Stranger,
         };
-        let knock = Knock {
+        let handshake = Handshake {
             address: from,
             standing,
             proof: self.proof(datagram, from, out),
         };
-        match self.knocks.handle_knock(knock, now) {
+        match self.handshakes.handle_handshake(handshake, now) {
             Reply::Open => Ok(Looked::Open(message)),
             Reply::Ignore => Err(DropReason::Congested),
             Reply::Prove => match self.both.verify_packet(Some(from), datagram, out) {
@@ -100,7 +100,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use mesh_routing::limits::KNOCKS_PER_PLACE;
+    use mesh_routing::limits::HANDSHAKES_PER_PLACE;
 
     use super::*;
     use crate::session::{INITIATION_LEN, Opened, Session as _, WireGuard};
@@ -133,7 +133,7 @@ mod tests {
         }
     }
 
-    /// Knocks until it is not opened any more; returns the cookie that came then.
+    /// Repeats one until it is not opened any more; returns the cookie that came then.
     fn exhaust(guard: &mut Guard, datagram: &[u8], from: IpAddr) -> Vec<u8> {
         let cookie = (0..1000).find_map(|_| look(guard, datagram, from).unwrap());
         cookie.expect("it does not open whatever comes")
@@ -176,6 +176,6 @@ mod tests {
             assert_ne!(looked, Ok(None), "it is not opened");
             answered += u64::from(looked.is_ok());
         }
-        assert!(answered <= KNOCKS_PER_PLACE, "{answered}");
+        assert!(answered <= HANDSHAKES_PER_PLACE, "{answered}");
     }
 }

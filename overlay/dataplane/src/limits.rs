@@ -67,9 +67,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(8);
 /// Socket buffers asked for; the kernel gives what it allows.
 pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 
-/// The same for the socket of handshake initiations: what it cannot hold is dropped, and a flood
-/// of 50,000 a second fills it in 20 ms or more.
-pub const PORCH_BUFFER_LEN: usize = 512 << 10;
+/// The same for the socket of handshake initiations: what it cannot hold is dropped, so it bridges
+/// the 50 ms in which a busy machine may give us no turn, at 50,000 a second.
+pub const PORCH_BUFFER_LEN: usize = 1 << 20;
 
 /// Initiations taken before the next packets have their turn: junk costs a microsecond each.
 pub const PORCH_TURN: usize = 64;

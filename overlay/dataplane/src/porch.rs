@@ -91,7 +91,9 @@ impl Porch {
         if address.is_ipv6() {
             setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
         }
-        let _ = setsockopt(&fd, sockopt::RcvBuf, &PORCH_BUFFER_LEN);
+        // Who may, asks for more than the kernel gives to all; with less, it works as well.
+        let _ = setsockopt(&fd, sockopt::RcvBufForce, &PORCH_BUFFER_LEN)
+            .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &PORCH_BUFFER_LEN));
         setsockopt(&fd, sockopt::ReusePort, &true)?;
         setsockopt(first, sockopt::ReusePort, &true)?;
         let at = SocketAddr::new(address.ip(), first.local_addr()?.port());

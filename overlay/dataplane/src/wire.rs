@@ -1,5 +1,5 @@
 //! The one UDP port: dual stack where the kernel has IPv6, plain IPv4 where it has not. Handshake
-//! initiations wait apart from all else, on the [`Porch`].
+//! initiations wait apart from all else, on the `porch`.
 //!
 //! Decides only how bytes get in and out, with the marks of RFC 3168 on them. Addresses outside are
 //! always in their natural family; the mapped form `::ffff:a.b.c.d` exists only inside this file.

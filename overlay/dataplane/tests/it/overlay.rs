@@ -16,7 +16,7 @@ use mesh_base::identity::NodeId;
 use mesh_dataplane::session::{Local, Session, WireGuard};
 use mesh_dataplane::{Config, Dataplane, Forwards, HostAccess, Namespace};
 use mesh_routing::answer::answer;
-use mesh_routing::limits::KNOCKS_PER_PLACE;
+use mesh_routing::limits::HANDSHAKES_PER_PLACE;
 use mesh_routing::packet::build;
 use mesh_routing::plan::{InstancePlan, Plan};
 use mesh_routing::table::DropReason;
@@ -81,8 +81,8 @@ fn machine_itself_is_closed_unless_it_asked() {
         start(2, HostAccess::AnswersOnly),
     );
     introduce(&alice, &bob, (1, 2));
-    let knock = build::tcp((bob.address, 40_000), (alice.address, 22), 0x02);
-    bob.host.put(&knock);
+    let handshake = build::tcp((bob.address, 40_000), (alice.address, 22), 0x02);
+    bob.host.put(&handshake);
     expect_drop(&alice.plane, DropReason::Unasked);
     let ask = build::udp((alice.address, 5), (bob.address, 6), b"?");
     alice.host.put(&ask);
@@ -430,7 +430,7 @@ fn flood_of_handshakes_is_answered_with_cookies_and_friends_still_come_in() {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut buffer = [0; 256];
-    for _ in 0..10 * KNOCKS_PER_PLACE {
+    for _ in 0..10 * HANDSHAKES_PER_PLACE {
         let len = session.initiate(&mut buffer).unwrap();
         socket
             .send_to(&buffer[..len], (Ipv4Addr::LOCALHOST, port))

@@ -1,16 +1,16 @@
 //! Which handshakes of others are opened, which must prove where they come from, which are dropped.
 //!
 //! ```text
-//!   knock (its mac1 is right) ─► how well do we know its address, and does a cookie prove it?
+//!   handshake (its mac1 is right) ─► do we know its address, does a cookie prove it?
 //!      room for its place and for its kind ─► open       a key exchange: the dear part
-//!      no room, nothing proven             ─► prove      a cookie goes there: cheap, and counted too
+//!      no room, nothing proven             ─► prove      a cookie goes there: cheap, and counted
 //!      no room for that either             ─► ignore     costs what it cost to get here
 //! ```
-//! This is section 5.3 of the WireGuard paper with a limit on every arrow. A knock whose source may
-//! be forged counts for its network, /24 or /64, and all such together have little room: they are
-//! what a flood is made of. Those from addresses where a peer is expected or was heard, and those
-//! with a cookie, have room of their own, so the flood takes none of it. Leaves to the caller what a
-//! cookie is and where peers are expected.
+//! This is section 5.3 of the WireGuard paper with a limit on every arrow. What comes from an
+//! address that may be forged counts for its network, /24 or /64, and all such together have little
+//! room: a flood is made of it. What comes from where a peer is expected or was heard, and what
+//! brings a cookie, has room of its own, of which the flood takes nothing. Leaves to the caller
+//! what a cookie is and where peers are expected.
 //!
 //! Invariant: what is remembered has a fixed size, however many sources there are. Places that
 //! fall into the same row share its room; whoever does not know the seed cannot aim at one.
@@ -20,8 +20,8 @@ use std::net::IpAddr;
 use mesh_base::time::Moment;
 
 use crate::limits::{
-    COOKIES_PER_SECOND, KNOCK_ROWS, KNOCKS_KNOWN_PER_SECOND, KNOCKS_PER_PLACE,
-    KNOCKS_PROVEN_PER_SECOND, KNOCKS_STRANGE_PER_SECOND,
+    COOKIES_PER_SECOND, HANDSHAKE_ROWS, HANDSHAKES_KNOWN_PER_SECOND, HANDSHAKES_PER_PLACE,
+    HANDSHAKES_PROVEN_PER_SECOND, HANDSHAKES_STRANGE_PER_SECOND,
 };
 
 /// How well we know an address.
@@ -33,7 +33,7 @@ pub enum Standing {
     Known,
 }
 
-/// What a knock shows of where it comes from.
+/// What a handshake shows of where it comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// Nothing: the address may be forged.
@@ -44,7 +44,7 @@ pub enum Proof {
 
 /// A handshake message of somebody, not opened yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Knock {
+pub struct Handshake {
     /// Where it claims to come from.
     pub address: IpAddr,
     /// Whether a peer is expected there.
@@ -53,7 +53,7 @@ pub struct Knock {
     pub proof: Proof,
 }
 
-/// What to do with a knock.
+/// What to do with a handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reply {
     /// Open it: it is worth a key exchange.
@@ -64,10 +64,10 @@ pub enum Reply {
     Ignore,
 }
 
-/// Counts knocks. Feed it each knock with [`Knocks::handle_knock`] and each address from which
-/// something came that only a peer can make with [`Knocks::handle_proven`].
+/// Counts handshakes. Feed it each one with [`Handshakes::handle_handshake`], and each address from
+/// which something came that only a peer can make with [`Handshakes::handle_proven`].
 #[derive(Debug)]
-pub struct Knocks {
+pub struct Handshakes {
     seed: u64,
     /// Without proof: from strangers, from known addresses.
     strange: Lane,
@@ -81,18 +81,18 @@ pub struct Knocks {
     heard: Box<[Option<IpAddr>]>,
 }
 
-impl Knocks {
+impl Handshakes {
     /// Begins to count; `seed` is drawn once and told to nobody.
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            strange: Lane::new(KNOCKS_STRANGE_PER_SECOND),
-            known: Lane::new(KNOCKS_KNOWN_PER_SECOND),
-            strange_proven: Lane::new(KNOCKS_PROVEN_PER_SECOND),
-            known_proven: Lane::new(KNOCKS_PROVEN_PER_SECOND),
+            strange: Lane::new(HANDSHAKES_STRANGE_PER_SECOND),
+            known: Lane::new(HANDSHAKES_KNOWN_PER_SECOND),
+            strange_proven: Lane::new(HANDSHAKES_PROVEN_PER_SECOND),
+            known_proven: Lane::new(HANDSHAKES_PROVEN_PER_SECOND),
             cookies_strange: Lane::new(COOKIES_PER_SECOND),
             cookies_known: Lane::new(COOKIES_PER_SECOND),
-            heard: vec![None; KNOCK_ROWS].into(),
+            heard: vec![None; HANDSHAKE_ROWS].into(),
         }
     }
 
@@ -106,15 +106,15 @@ impl Knocks {
         }
     }
 
-    /// Decides about a knock.
-    pub fn handle_knock(&mut self, knock: Knock, now: Moment) -> Reply {
-        let is_known = knock.standing == Standing::Known || self.has_heard(knock.address);
-        let place = match (is_known, knock.proof) {
-            (false, Proof::Nothing) => network_of(knock.address),
-            _ => place_of(knock.address),
+    /// Decides about a handshake.
+    pub fn handle_handshake(&mut self, handshake: Handshake, now: Moment) -> Reply {
+        let is_known = handshake.standing == Standing::Known || self.has_heard(handshake.address);
+        let place = match (is_known, handshake.proof) {
+            (false, Proof::Nothing) => network_of(handshake.address),
+            _ => place_of(handshake.address),
         };
         let row = self.row(place);
-        let (lane, cookies) = match (is_known, knock.proof) {
+        let (lane, cookies) = match (is_known, handshake.proof) {
             (false, Proof::Nothing) => (&mut self.strange, Some(&mut self.cookies_strange)),
             (true, Proof::Nothing) => (&mut self.known, Some(&mut self.cookies_known)),
             (false, Proof::Cookie) => (&mut self.strange_proven, None),
@@ -136,10 +136,10 @@ impl Knocks {
     }
 
     fn row(&self, place: u128) -> usize {
-        // Both halves of an address, each scattered: a peer's row says nothing to who lacks the seed.
+        // Each half of an address is scattered: without the seed, a row says nothing of another.
         let (high, low) = ((place >> 64) as u64, place as u64);
         let mixed = scattered(low ^ scattered(high ^ self.seed));
-        (mixed % KNOCK_ROWS as u64) as usize
+        (mixed % HANDSHAKE_ROWS as u64) as usize
     }
 }
 
@@ -154,7 +154,7 @@ struct Lane {
 impl Lane {
     fn new(per_second: u64) -> Self {
         Self {
-            rows: vec![Meter::default(); KNOCK_ROWS].into(),
+            rows: vec![Meter::default(); HANDSHAKE_ROWS].into(),
             all: Meter::default(),
             all_interval_us: SECOND_US / per_second,
         }
@@ -165,7 +165,7 @@ impl Lane {
         let Some(row) = self.rows.get_mut(row) else {
             return false;
         };
-        let row_after = row.after(SECOND_US / KNOCKS_PER_PLACE, now);
+        let row_after = row.after(SECOND_US / HANDSHAKES_PER_PLACE, now);
         let all_after = self.all.after(self.all_interval_us, now);
         let (Some(row_after), Some(all_after)) = (row_after, all_after) else {
             return false;
@@ -226,8 +226,8 @@ mod tests {
         IpAddr::V4(Ipv4Addr::from_bits(bits))
     }
 
-    fn knock(address: IpAddr) -> Knock {
-        Knock {
+    fn handshake(address: IpAddr) -> Handshake {
+        Handshake {
             address,
             standing: Standing::Stranger,
             proof: Proof::Nothing,
@@ -236,12 +236,12 @@ mod tests {
 
     /// Floods for a second with forged addresses in a different network each, 50,000 of them.
     /// Returns how many were opened, asked to prove and ignored.
-    fn flood(knocks: &mut Knocks, base: Knock) -> [u64; 3] {
+    fn flood(handshakes: &mut Handshakes, base: Handshake) -> [u64; 3] {
         let mut counts = [0; 3];
         for number in 0..50_000_u32 {
             let address = four(0x0a00_0000 + number.wrapping_mul(2_654_435_761) % (1 << 24));
             let now = START + Duration::from_micros(u64::from(number) * 20);
-            let reply = knocks.handle_knock(Knock { address, ..base }, now);
+            let reply = handshakes.handle_handshake(Handshake { address, ..base }, now);
             counts[reply as usize] += 1;
         }
         counts
@@ -249,11 +249,11 @@ mod tests {
 
     #[test]
     fn flood_from_everywhere_opens_and_is_answered_a_fixed_number_of_times() {
-        let mut knocks = Knocks::new(7);
-        let [opened, asked, ignored] = flood(&mut knocks, knock(four(0)));
+        let mut handshakes = Handshakes::new(7);
+        let [opened, asked, ignored] = flood(&mut handshakes, handshake(four(0)));
         // A burst, and what comes back within the second.
         assert!(
-            (100..=2 * KNOCKS_STRANGE_PER_SECOND).contains(&opened),
+            (100..=2 * HANDSHAKES_STRANGE_PER_SECOND).contains(&opened),
             "{opened}"
         );
         assert!(asked <= 2 * COOKIES_PER_SECOND, "{asked}");
@@ -262,45 +262,54 @@ mod tests {
 
     #[test]
     fn flood_from_one_network_leaves_room_for_others() {
-        let mut knocks = Knocks::new(7);
+        let mut handshakes = Handshakes::new(7);
         let mut opened = 0;
         for number in 0..50_000_u32 {
-            let junk = knock(four(0x0a00_0000 + number % 256));
-            opened += u64::from(knocks.handle_knock(junk, START) == Reply::Open);
+            let junk = handshake(four(0x0a00_0000 + number % 256));
+            opened += u64::from(handshakes.handle_handshake(junk, START) == Reply::Open);
         }
-        assert_eq!(opened, KNOCKS_PER_PLACE, "one network's");
-        assert_eq!(knocks.handle_knock(knock(four(1)), START), Reply::Open);
+        assert_eq!(opened, HANDSHAKES_PER_PLACE, "one network's");
+        assert_eq!(
+            handshakes.handle_handshake(handshake(four(1)), START),
+            Reply::Open
+        );
         let six = |bits: u128| IpAddr::V6(Ipv6Addr::from_bits(0x2001_0db8 << 96 | bits));
         let mut opened = 0;
         for number in 0..1000 {
-            opened += u64::from(knocks.handle_knock(knock(six(number)), START) == Reply::Open);
+            opened += u64::from(
+                handshakes.handle_handshake(handshake(six(number)), START) == Reply::Open,
+            );
         }
-        assert_eq!(opened, KNOCKS_PER_PLACE, "of a /64");
+        assert_eq!(opened, HANDSHAKES_PER_PLACE, "of a /64");
     }
 
     #[test]
     fn flood_of_strangers_takes_nothing_from_known_addresses_and_from_who_has_a_cookie() {
-        let mut knocks = Knocks::new(7);
-        flood(&mut knocks, knock(four(0)));
+        let mut handshakes = Handshakes::new(7);
+        flood(&mut handshakes, handshake(four(0)));
         // With the last of them.
         let at = START + Duration::from_micros(999_980);
-        let honest = knock(four(0x0a00_0001));
-        assert_ne!(knocks.handle_knock(honest, at), Reply::Open);
+        let honest = handshake(four(0x0a00_0001));
+        assert_ne!(handshakes.handle_handshake(honest, at), Reply::Open);
         for (standing, proof) in [
             (Standing::Known, Proof::Nothing),
             (Standing::Known, Proof::Cookie),
             (Standing::Stranger, Proof::Cookie),
         ] {
-            let told = Knock {
+            let told = Handshake {
                 standing,
                 proof,
                 ..honest
             };
-            assert_eq!(knocks.handle_knock(told, at), Reply::Open, "{told:?}");
+            assert_eq!(
+                handshakes.handle_handshake(told, at),
+                Reply::Open,
+                "{told:?}"
+            );
         }
-        knocks.handle_proven(honest.address);
+        handshakes.handle_proven(honest.address);
         assert_eq!(
-            knocks.handle_knock(honest, at),
+            handshakes.handle_handshake(honest, at),
             Reply::Open,
             "a peer was heard there"
         );
@@ -308,46 +317,46 @@ mod tests {
 
     #[test]
     fn flood_that_forges_known_addresses_leaves_who_has_a_cookie_its_room() {
-        let mut knocks = Knocks::new(7);
-        let forged = Knock {
+        let mut handshakes = Handshakes::new(7);
+        let forged = Handshake {
             standing: Standing::Known,
-            ..knock(four(0))
+            ..handshake(four(0))
         };
-        let [opened, ..] = flood(&mut knocks, forged);
-        assert!(opened <= 2 * KNOCKS_KNOWN_PER_SECOND, "{opened}");
+        let [opened, ..] = flood(&mut handshakes, forged);
+        assert!(opened <= 2 * HANDSHAKES_KNOWN_PER_SECOND, "{opened}");
         let at = START + Duration::from_secs(1);
-        let proven = Knock {
+        let proven = Handshake {
             proof: Proof::Cookie,
             ..forged
         };
-        assert_eq!(knocks.handle_knock(proven, at), Reply::Open);
+        assert_eq!(handshakes.handle_handshake(proven, at), Reply::Open);
     }
 
     #[test]
     fn who_has_a_cookie_is_never_asked_for_another_and_has_a_limit() {
-        let mut knocks = Knocks::new(7);
-        let proven = Knock {
+        let mut handshakes = Handshakes::new(7);
+        let proven = Handshake {
             proof: Proof::Cookie,
-            ..knock(four(5))
+            ..handshake(four(5))
         };
         let replies: Vec<Reply> = (0..100)
-            .map(|_| knocks.handle_knock(proven, START))
+            .map(|_| handshakes.handle_handshake(proven, START))
             .collect();
-        let (opened, rest) = replies.split_at(KNOCKS_PER_PLACE as usize);
+        let (opened, rest) = replies.split_at(HANDSHAKES_PER_PLACE as usize);
         assert!(opened.iter().all(|reply| *reply == Reply::Open));
         assert!(rest.iter().all(|reply| *reply == Reply::Ignore));
         let later = START + Duration::from_millis(60);
-        assert_eq!(knocks.handle_knock(proven, later), Reply::Open);
+        assert_eq!(handshakes.handle_handshake(proven, later), Reply::Open);
     }
 
     #[test]
     fn proven_addresses_have_a_limit_and_the_newest_are_kept() {
-        let mut knocks = Knocks::new(7);
+        let mut handshakes = Handshakes::new(7);
         for number in 0..100_000 {
-            knocks.handle_proven(four(number));
+            handshakes.handle_proven(four(number));
         }
-        assert!(knocks.has_heard(four(99_999)));
-        let kept = (0..100_000).filter(|number| knocks.has_heard(four(*number)));
-        assert!(kept.count() <= KNOCK_ROWS);
+        assert!(handshakes.has_heard(four(99_999)));
+        let kept = (0..100_000).filter(|number| handshakes.has_heard(four(*number)));
+        assert!(kept.count() <= HANDSHAKE_ROWS);
     }
 }
