@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use boringtun::noise::Packet as Message;
 use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
@@ -30,11 +30,12 @@ use mesh_routing::talk;
 use mesh_routing::transit::{self, Transit};
 
 use crate::exit::{Exit, Route, Way};
+use crate::guard::Looked;
 use crate::limits::OUTER_LEN_MAX;
 use crate::peer::Peer;
 use crate::plane::{Instance, Live, Shared, Spoken};
 use crate::probe::Heard;
-use crate::session::{COOKIE, INITIATION, PAYLOAD};
+use crate::session::{COOKIE, INITIATION, PAYLOAD, RESPONSE};
 use crate::sys::lock;
 use crate::tun::Device;
 
@@ -98,9 +99,11 @@ impl<'a> Hands<'a> {
         if let Some((peer, len)) =
             self.open(&live, datagram, (came, None), from.ip(), &mut plain, now)
             && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now)
         {
-            self.shared.drop_packet(reason);
+            lock(&self.shared.guard).note_peer(from.ip());
+            if let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now) {
+                self.shared.drop_packet(reason);
+            }
         }
         self.plain = plain;
     }
@@ -179,7 +182,7 @@ impl<'a> Hands<'a> {
         out: &mut [u8],
         now: Instant,
     ) -> Option<(&'live Arc<Peer>, usize)> {
-        let found = self.find_peer(live, datagram, came, from);
+        let found = self.find_peer(live, datagram, came, from, now);
         let found = found.unwrap_or_else(|reason| {
             self.shared.drop_packet(reason);
             None
@@ -445,48 +448,49 @@ impl<'a> Hands<'a> {
     }
 
     /// Finds whose datagram it is; nobody's if its sender was asked, with a cookie, to come again:
-    /// when there are too many handshakes.
+    /// when there are too many handshakes. All but an initiation must name a session of ours.
     fn find_peer<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
         came: Way,
         from: IpAddr,
+        now: Instant,
     ) -> Result<Option<&'live Arc<Peer>>, DropReason> {
         let nobody = DropReason::Stranger;
-        let Some((&[kind, 0, 0, 0, a, b, c, d], _)) = datagram.split_first_chunk::<8>() else {
+        let Some((&[kind, 0, 0, 0, a, b, c, d, e, f, g, h], _)) = datagram.split_first_chunk()
+        else {
             return Err(nobody);
         };
-        if kind == PAYLOAD || kind == COOKIE {
-            let index = u32::from_le_bytes([a, b, c, d]) >> 8;
-            return live.by_index.get(&index).map(Some).ok_or(nobody);
-        }
-        let checked = self
-            .shared
-            .limiter
-            .verify_packet(Some(from), datagram, &mut self.sealed);
-        let found = match checked {
-            Ok(Message::HandshakeInit(initiation)) => {
+        let named = |bytes| live.by_index.get(&(u32::from_le_bytes(bytes) >> 8));
+        let answered = match kind {
+            PAYLOAD | COOKIE => return named([a, b, c, d]).map(Some).ok_or(nobody),
+            RESPONSE => Some(named([e, f, g, h]).ok_or(nobody)?),
+            _ => None,
+        };
+        // Parcels come from members only, and who answers us names what we alone have chosen.
+        let is_expected =
+            || came == Way::Mesh || answered.is_some() || live.expected.contains(&from);
+        let moment = self.shared.moment(now);
+        let mut guard = lock(&self.shared.guard);
+        match guard.look(datagram, from, is_expected, &mut self.sealed, moment)? {
+            Looked::Open(Message::HandshakeInit(initiation)) => {
                 let local = &self.shared.local;
                 let half = parse_handshake_anon(local.secret(), local.public(), &initiation);
-                live.by_key
-                    .get(&half.map_err(|_| nobody)?.peer_static_public)
+                let key = half.map_err(|_| nobody)?.peer_static_public;
+                live.by_key.get(&key).map(Some).ok_or(nobody)
             }
-            Ok(Message::HandshakeResponse(response)) => {
-                live.by_index.get(&(response.receiver_idx >> 8))
-            }
-            Err(TunnResult::WriteToNetwork(cookie)) => {
+            Looked::Open(_) => answered.map(Some).ok_or(nobody),
+            Looked::Cookie(cookie) => {
                 // Only parcels need it; a datagram on the underlay goes back to where it came from.
                 let address = match from {
                     IpAddr::V6(address) => address,
                     IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
                 };
                 let _ = self.exit.send(cookie, came, address);
-                return Ok(None);
+                Ok(None)
             }
-            _ => None,
-        };
-        found.map(Some).ok_or(nobody)
+        }
     }
 
     fn carry(

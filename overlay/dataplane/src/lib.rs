@@ -23,6 +23,8 @@
 //! | [`plane`] | the handle: start, apply a plan, attach TUNs, statistics |
 //! | `pump` | the three threads |
 //! | `hands` | what each does with a packet |
+//! | `guard` | which handshakes are opened, and which are asked for a cookie |
+//! | `porch` | the socket where initiations wait, apart from packets |
 //! | `exit` | the ways out: underlay or parcel |
 //! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
@@ -41,6 +43,7 @@ pub mod carrier;
 mod exit;
 pub mod forward;
 pub mod gateway;
+mod guard;
 mod hands;
 mod ioctl;
 pub mod lan;
@@ -49,6 +52,7 @@ mod netlink;
 pub mod netns;
 pub mod peer;
 pub mod plane;
+mod porch;
 pub mod probe;
 mod pump;
 mod scm;

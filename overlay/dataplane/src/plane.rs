@@ -6,16 +6,15 @@
 //! their instance stays. Decides nothing about packets: that is `mesh-routing`; nothing about
 //! links: that is [`crate::peer`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use boringtun::noise::rate_limiter::RateLimiter;
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
@@ -27,7 +26,8 @@ use mesh_routing::table::{DropReason, Table};
 use mesh_routing::talk::{self, Talk};
 
 use crate::exit::{Exit, Route};
-use crate::limits::{HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
+use crate::guard::Guard;
+use crate::limits::{CANDIDATES_MAX, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
@@ -110,8 +110,8 @@ struct Control {
 pub(crate) struct Shared {
     pub(crate) wire: Wire,
     pub(crate) local: Local,
-    /// Asks for cookies when strangers shake too many hands.
-    pub(crate) limiter: RateLimiter,
+    /// Looks at handshakes before they are opened.
+    pub(crate) guard: Mutex<Guard>,
     pub(crate) host: Device,
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
@@ -145,6 +145,8 @@ pub(crate) struct Live {
     pub(crate) peers: Arc<BTreeMap<NodeId, Arc<Peer>>>,
     pub(crate) by_index: Arc<HashMap<u32, Arc<Peer>>>,
     pub(crate) by_key: Arc<HashMap<[u8; 32], Arc<Peer>>>,
+    /// Where peers are expected, as the plan says.
+    pub(crate) expected: Arc<HashSet<IpAddr>>,
     pub(crate) instances: Arc<BTreeMap<Digest, Arc<Instance>>>,
 }
 
@@ -194,7 +196,7 @@ impl Dataplane {
         let local = Local::new(config.secret_x25519);
         let shared = Arc::new(Shared {
             wire,
-            limiter: local.limiter(HANDSHAKES_PER_SECOND),
+            guard: Mutex::new(Guard::new(&local)),
             local,
             host: Device::new(config.host_tun).map_err(PlaneError::Start)?,
             host_door: match config.host_access {
@@ -489,6 +491,7 @@ impl Live {
             peers: Arc::default(),
             by_index: Arc::default(),
             by_key: Arc::default(),
+            expected: Arc::default(),
             instances: Arc::default(),
         }
     }
@@ -501,6 +504,7 @@ impl Live {
             fib: Arc::clone(&before.fib),
             by_index: Arc::new(by().map(|peer| (peer.index, peer)).collect()),
             by_key: Arc::new(by().map(|peer| (peer.key, peer)).collect()),
+            expected: Arc::new(expected(&control.plan)),
             instances: Arc::new(build_instances(control, before)),
             peers: Arc::new(peers),
             ..Self::empty(&control.plan)
@@ -537,6 +541,13 @@ fn build_peers(control: &mut Control, before: &Live, local: &Local) -> BTreeMap<
         peers.insert(*node, peer);
     }
     peers
+}
+
+/// Returns the addresses at which peers may be, as far as their own limit goes.
+fn expected(plan: &Plan) -> HashSet<IpAddr> {
+    let peers = plan.peers.values();
+    let places = peers.flat_map(|peer| peer.endpoints.iter().take(CANDIDATES_MAX));
+    places.map(|place| place.ip().to_canonical()).collect()
 }
 
 fn build_instances(control: &Control, before: &Live) -> BTreeMap<Digest, Arc<Instance>> {

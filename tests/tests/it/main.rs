@@ -22,6 +22,7 @@ mod order_hot;
 mod packets;
 mod paths;
 mod privacy;
+mod reach_flood;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -137,6 +138,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "nodes_find_each_other_on_the_local_network",
         run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "flood_of_handshakes_is_survived",
+        alone: true,
+        bar: Some("reach.flood"),
+        run: reach_flood::flood_of_handshakes_is_survived,
         ..ON_A_STREET
     },
     Test {
