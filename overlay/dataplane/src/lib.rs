@@ -28,6 +28,7 @@
 //! | `exit` | the ways out: underlay or parcel |
 //! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`client`] | one stock WireGuard device that is no node |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
 //! | [`gateway`] | the router that the default route leads to |
@@ -40,6 +41,7 @@
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;
+pub mod client;
 mod exit;
 pub mod forward;
 pub mod gateway;
@@ -61,6 +63,7 @@ mod sys;
 pub mod tun;
 pub mod wire;
 
+pub use client::ClientStats;
 pub use forward::Forwards;
 pub use netns::Namespace;
 pub use peer::LinkStats;

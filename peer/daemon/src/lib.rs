@@ -42,6 +42,7 @@ mod memory;
 mod names;
 mod notify;
 mod ports;
+mod qr;
 mod reach;
 mod remember;
 mod runtime;

@@ -23,6 +23,7 @@ mod packets;
 mod paths;
 mod privacy;
 mod reach_flood;
+mod reach_leaf;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -318,6 +319,13 @@ const TESTS: &[Test] = &[
         name: "ports_are_mapped_by_miniupnpd",
         deadline: minutes(8),
         run: upnp::ports_are_mapped_by_miniupnpd,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "stock_wireguard_attaches_as_a_leaf",
+        bar: Some("reach.leaf"),
+        deadline: minutes(5),
+        run: reach_leaf::stock_wireguard_attaches,
         ..ON_A_STREET
     },
     Test {
