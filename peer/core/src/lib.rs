@@ -22,6 +22,7 @@
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
+//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -50,6 +51,7 @@ pub mod peers;
 mod planning;
 pub mod port;
 mod provider;
+pub mod proxy;
 pub mod refusal;
 mod replicate;
 pub mod replication;

@@ -50,7 +50,7 @@ use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
+use crate::port::{Effect, Entrances, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -157,6 +157,7 @@ pub struct Node {
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
+    pub(crate) entrances: Option<Entrances>,
     /// What the home's gateway maps, as last told.
     pub(crate) mapped: Option<mesh_routing::portmap::Report>,
     pub(crate) last_trust: Option<(u64, Chain)>,
@@ -225,6 +226,7 @@ impl Node {
             last_plan: None,
             names: None,
             resolver: None,
+            entrances: None,
             mapped: None,
             last_trust: None,
             standing: Standing::default(),
@@ -308,6 +310,7 @@ impl Node {
                 self.changed = true;
             }
             Input::Resolver(seen) => self.resolver = Some(seen),
+            Input::Entrances(entrances) => self.entrances = Some(entrances),
             Input::Mapped(report) => self.mapped = Some(report),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
