@@ -35,12 +35,14 @@
 //! | [`wire`] | the UDP socket |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
+//! | [`enter`] | how a program gets into it |
 //! | [`stack`] | TCP of our own where there are no namespaces |
 //! | [`stream`] | a connection of the overlay, whoever speaks its TCP |
 //! | [`forward`] | loopback ports for services |
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;
+pub mod enter;
 mod exit;
 pub mod forward;
 pub mod gateway;

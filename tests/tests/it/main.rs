@@ -22,6 +22,7 @@ mod order_hot;
 mod packets;
 mod paths;
 mod privacy;
+mod reach_user;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -310,6 +311,18 @@ const TESTS: &[Test] = &[
         name: "ports_are_mapped_by_miniupnpd",
         deadline: minutes(8),
         run: upnp::ports_are_mapped_by_miniupnpd,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_behind_a_symmetric_nat_orders_and_sells",
+        bar: Some("reach.user"),
+        run: reach_user::user_behind_a_symmetric_nat_orders_and_sells,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_without_namespaces_orders",
+        bar: Some("reach.user"),
+        run: reach_user::user_without_namespaces_orders,
         ..ON_A_STREET
     },
     Test {

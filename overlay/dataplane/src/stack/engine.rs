@@ -244,6 +244,10 @@ impl Engine {
         if STACK_LINES_MAX <= self.lines.len() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
+        // Nobody would carry a packet back to us; other nodes' programs are not reached here either.
+        if *to.ip() == self.own {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        }
         let mut socket = socket();
         let from = (IpAddress::Ipv6(self.own), self.free_port());
         let context = self.interface.context();

@@ -23,6 +23,7 @@ mod peers;
 mod ping;
 mod resolve;
 mod routes;
+mod shell;
 pub mod start;
 mod status;
 mod stop;
@@ -58,6 +59,7 @@ enum Command {
     Routes(routes::Routes),
     Ping(ping::Ping),
     Trace(trace::Trace),
+    Shell(shell::Shell),
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
@@ -95,6 +97,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Routes(routes) => routes.run(&home),
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
+        Command::Shell(shell) => shell.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),
