@@ -60,6 +60,8 @@ use crate::view::View;
 /// What an owner decides about the node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Whether instances are kept apart here; where they cannot be, none is granted.
+    pub isolates: bool,
     /// How often usage is stated.
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
@@ -70,6 +72,19 @@ pub struct NodeConfig {
     pub inbound_max: usize,
     /// The program's version, for `status`.
     pub version: String,
+}
+
+impl NodeConfig {
+    /// Returns what may be granted: nothing where instances cannot be kept apart.
+    pub(crate) fn grantable(&self) -> Amount {
+        match self.isolates {
+            true => self.capacity,
+            false => Amount {
+                slots: 0,
+                ..self.capacity
+            },
+        }
+    }
 }
 
 /// Everything that a node is made of besides its journal.
@@ -207,7 +222,7 @@ impl Node {
             peers: Peers::default(),
             replication: Replication::new(body.org),
             customer: Customer::default(),
-            provider: Provider::new(setup.config.capacity),
+            provider: Provider::new(setup.config.grantable()),
             admission: Admission::default(),
             calls: Calls::default(),
             fresh: VecDeque::new(),

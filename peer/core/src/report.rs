@@ -214,6 +214,11 @@ impl Node {
     }
 
     fn services_health(&self) -> HealthRow {
+        if !self.config.isolates && self.config.capacity.slots != 0 {
+            let sentence = "nothing is run here for anybody: this machine keeps no instances apart";
+            let hint = "allow user namespaces and restart; or say so: capacity.slots = 0";
+            return health_row("services", Health::Warn, sentence.to_owned(), hint);
+        }
         let trouble = |state: &State| matches!(state, State::Degraded(_) | State::Failed(_));
         let held = self.provider.instances.values();
         let degraded = held.filter(|instance| trouble(instance.state())).count();

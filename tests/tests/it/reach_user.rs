@@ -71,6 +71,25 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
         let ping = library.quietly().run("ping", &["-c1", "-W1", &to])?;
         Ok((ping.code == 0).then_some(()))
     })?;
+    // What it cannot keep apart it does not sell, and says so before anybody orders.
+    until(
+        "nothing is ordered from where nothing is kept apart",
+        SOON,
+        || {
+            let words = ["order", "postgres", "--name", "lib-db", "--org", "bakery"];
+            let said = library.meshctl(&words)?;
+            said.refused(CANNOT_PLACE, "")?;
+            let is_known = said.stderr.contains("not enough slots: 0 free");
+            Ok(is_known.then_some(()))
+        },
+    )?;
+    let status = user.meshnode(&["status"])?.ok()?;
+    ensure!(
+        status
+            .stdout
+            .contains("this machine keeps no instances apart"),
+        "nobody says why:\n{status}"
+    );
     let shell = user.meshnode(&["shell", "--", "true"])?;
     shell.refused(CONFLICT, "there is no namespace to enter")?;
     cast.part()
@@ -84,8 +103,9 @@ impl Cast {
     }
 }
 
-/// The exit code of what the state of things forbids.
+/// The exit codes of what the state of things forbids, and of an order that nobody takes.
 const CONFLICT: i32 = 6;
+const CANNOT_PLACE: i32 = 9;
 
 /// Two organisations that sell to each other; what is ordered from the bakery goes to the user.
 fn raise(place: &Place, rights: impl Fn(&Home) -> Home) -> anyhow::Result<Cast> {

@@ -301,6 +301,7 @@ fn open_node(
     let setup = Setup {
         secret: secret.clone(),
         config: NodeConfig {
+            isolates: isolates(config),
             metering_period: config.metering_period,
             capacity: Amount {
                 slots: config.slots,
@@ -334,6 +335,18 @@ fn open_node(
     let journal = Writer::start(journal, index)
         .map_err(|error| Failure::caused("cannot start the journal", &error))?;
     Ok((journal, node))
+}
+
+/// Finds out whether instances can be kept apart, and says why not.
+fn isolates(config: &Config) -> bool {
+    if config.slots == 0 {
+        return true;
+    }
+    let why = mesh_drivers::drivers::no_sandbox(Path::new(compute::PROGRAM));
+    if let Some(why) = &why {
+        tracing::warn!(why, "no instance is run here");
+    }
+    why.is_none()
 }
 
 fn start_overlay(
