@@ -315,13 +315,11 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "user_behind_a_symmetric_nat_orders_and_sells",
-        bar: Some("reach.user"),
         run: reach_user::user_behind_a_symmetric_nat_orders_and_sells,
         ..ON_A_STREET
     },
     Test {
         name: "user_without_namespaces_orders",
-        bar: Some("reach.user"),
         run: reach_user::user_without_namespaces_orders,
         ..ON_A_STREET
     },

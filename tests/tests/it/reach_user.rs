@@ -8,13 +8,14 @@
 //!                                                         dialled
 //! ```
 //! With user namespaces, and on a machine that has none for anybody.
-//! Every protocol of the catalogue, which is PostgreSQL's so far, by every way into the overlay that
-//! a machine without root has: forward, SOCKS, HTTP, and a shell inside.
+//! Every protocol of the catalogue, which is PostgreSQL's so far, by every way into the overlay
+//! that a machine without root has: forward, SOCKS, HTTP, and a shell inside.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use mesh_tests::figures::Figure;
 use mesh_tests::home::{Home, see_each_other};
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
@@ -48,7 +49,12 @@ pub fn user_behind_a_symmetric_nat_orders_and_sells(place: &Place) -> anyhow::Re
     let mut ways = by_forward_and_proxies(&cast, &url)?;
     ways.push(by_shell(user, &url)?);
     ways.push(sell(&cast)?);
-    println!("measured: with user namespaces: {}", ways.join(", "));
+    Figure {
+        bar: "reach.user@namespaces".to_owned(),
+        text: format!("with user namespaces: {}", ways.join(", ")),
+        holds: true,
+    }
+    .tell();
     cast.part()
 }
 
@@ -65,7 +71,6 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
     );
     let url = order(user, "crm-db", "library")?;
     let ways = by_forward_and_proxies(&cast, &url)?;
-    println!("measured: without: {}", ways.join(", "));
     let to = user.overlay_address()?;
     until("the user's node answers echo requests", SOON, || {
         let ping = library.quietly().run("ping", &["-c1", "-W1", &to])?;
@@ -92,6 +97,13 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
     );
     let shell = user.meshnode(&["shell", "--", "true"])?;
     shell.refused(CONFLICT, "there is no namespace to enter")?;
+    Figure {
+        bar: "reach.user@without".to_owned(),
+        text: format!("without: {}; sells nothing, and says why", ways.join(", ")),
+        // The bar wants grants to such a node too.
+        holds: false,
+    }
+    .tell();
     cast.part()
 }
 

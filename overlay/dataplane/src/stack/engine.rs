@@ -244,7 +244,7 @@ impl Engine {
         if STACK_LINES_MAX <= self.lines.len() {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        // Nobody would carry a packet back to us; other nodes' programs are not reached here either.
+        // Nobody carries a packet back to us, and nothing of ours but the gate listens.
         if *to.ip() == self.own {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }

@@ -250,7 +250,8 @@ mod tests {
         passes(
             "POST HTTP://[fd73::7]?q HTTP/1.0\r\n\r\n",
             "[fd73::7]:80",
-            "POST /?q HTTP/1.0\r\nHost: [fd73::7]\r\nVia: 1.1 meshnode\r\nConnection: close\r\n\r\n",
+            "POST /?q HTTP/1.0\r\nHost: [fd73::7]\r\nVia: 1.1 meshnode\r\n\
+             Connection: close\r\n\r\n",
         );
         passes(
             "OPTIONS http://a.b HTTP/1.1\r\n\r\n",
