@@ -12,7 +12,8 @@
 //!                                                     └── one UDP socket ◄─┘
 //!
 //!   without root:  the host TUN lives in a namespace held by the helper (netns), and programs
-//!                  reach services through loopback ports (forward)
+//!                  reach services through loopback ports (forward); where there are no
+//!                  namespaces, a thread of ours stands for it (stack)
 //! ```
 //! All decisions about packets come from `mesh-routing`; here are descriptors, threads and clocks.
 //! There is no queue between threads and no allocation for a packet; only what waits for a first
@@ -37,11 +38,15 @@
 //! | [`wire`] | the UDP socket |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
+//! | [`enter`] | how a program gets into it |
+//! | [`stack`] | TCP of our own where there are no namespaces |
+//! | [`stream`] | a connection of the overlay, whoever speaks its TCP |
 //! | [`forward`] | loopback ports for services |
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;
 pub mod client;
+pub mod enter;
 mod exit;
 pub mod forward;
 pub mod gateway;
@@ -59,6 +64,8 @@ pub mod probe;
 mod pump;
 mod scm;
 pub mod session;
+pub mod stack;
+pub mod stream;
 mod sys;
 pub mod tun;
 pub mod wire;
@@ -68,3 +75,4 @@ pub use forward::Forwards;
 pub use netns::Namespace;
 pub use peer::LinkStats;
 pub use plane::{Config, Dataplane, HostAccess, Listener, PlaneError, Spoken};
+pub use stack::Stack;

@@ -24,6 +24,7 @@
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
 //! | [`places`] | from where an address of the underlay is reached |
+//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -54,6 +55,7 @@ pub mod places;
 mod planning;
 pub mod port;
 mod provider;
+pub mod proxy;
 pub mod refusal;
 mod replicate;
 pub mod replication;

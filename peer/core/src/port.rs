@@ -143,6 +143,8 @@ pub enum Input {
     },
     /// Where the node answers for names, when that is known or changes.
     Resolver(ResolverSeen),
+    /// By which ways besides loopback ports programs come into the overlay.
+    Entrances(Entrances),
     /// What became of the ports that the home's gateway is asked for, when that changes.
     Mapped(portmap::Report),
     /// What the data plane sees, about once a second.
@@ -176,6 +178,17 @@ pub struct ResolverSeen {
     pub listen: Vec<SocketAddr>,
     /// Who asks there, or what is in the way, in one sentence.
     pub sentence: String,
+}
+
+/// How programs of this machine come into the overlay, besides by loopback ports of services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entrances {
+    /// The SOCKS proxy.
+    pub socks: Option<SocketAddr>,
+    /// The HTTP proxy.
+    pub http: Option<SocketAddr>,
+    /// A process in the namespace that the overlay is in.
+    pub namespace: Option<u32>,
 }
 
 /// State of one WireGuard session.

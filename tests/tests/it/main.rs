@@ -24,6 +24,7 @@ mod paths;
 mod privacy;
 mod reach_flood;
 mod reach_leaf;
+mod reach_user;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -326,6 +327,16 @@ const TESTS: &[Test] = &[
         bar: Some("reach.leaf"),
         deadline: minutes(5),
         run: reach_leaf::stock_wireguard_attaches,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_behind_a_symmetric_nat_orders_and_sells",
+        run: reach_user::user_behind_a_symmetric_nat_orders_and_sells,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_without_namespaces_orders",
+        run: reach_user::user_without_namespaces_orders,
         ..ON_A_STREET
     },
     Test {

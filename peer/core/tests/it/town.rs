@@ -619,6 +619,7 @@ fn make(
         disk_mib: 4096 * slots,
     };
     let config = NodeConfig {
+        isolates: true,
         metering_period: Duration::from_secs(3600),
         capacity,
         station: mesh_routing::neighbours::Station::Core,

@@ -23,6 +23,7 @@ mod peers;
 mod ping;
 mod resolve;
 mod routes;
+mod shell;
 pub mod start;
 mod status;
 mod stop;
@@ -59,6 +60,7 @@ enum Command {
     Routes(routes::Routes),
     Ping(ping::Ping),
     Trace(trace::Trace),
+    Shell(shell::Shell),
     #[command(subcommand)]
     Wg(wg::Wg),
     #[command(subcommand)]
@@ -99,6 +101,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
         Command::Wg(wg) => wg.run(&home),
+        Command::Shell(shell) => shell.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),
