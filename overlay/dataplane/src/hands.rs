@@ -54,7 +54,7 @@ impl<'a> Hands<'a> {
     /// Makes hands that see the newest picture.
     pub fn new(shared: &'a Shared) -> Self {
         let live = shared.live();
-        let mut exit = Exit::new(&shared.wire);
+        let mut exit = shared.exit();
         exit.set_own(live.own);
         let buffer = || vec![0; OUTER_LEN_MAX];
         Self {
@@ -92,13 +92,25 @@ impl<'a> Hands<'a> {
         (from, mark): (SocketAddr, Ecn),
         now: Instant,
     ) {
+        self.take(datagram, (Way::Direct(from), from.ip(), mark), now);
+    }
+
+    /// Takes a datagram that came by the stream of the link with a node.
+    pub fn take_streamed(&mut self, datagram: &[u8], from: NodeId, now: Instant) {
+        let Some(peer) = self.live.peers.get(&from) else {
+            self.shared.drop_packet(DropReason::Stranger);
+            return;
+        };
+        let ip = IpAddr::V6(peer.address);
+        self.take(datagram, (Way::Stream(from), ip, Ecn::NotEct), now);
+    }
+
+    fn take(&mut self, datagram: &[u8], (came, ip, mark): (Way, IpAddr, Ecn), now: Instant) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
-        let came = Way::Direct(from);
-        if let Some((peer, len)) =
-            self.open(&live, datagram, (came, None), from.ip(), &mut plain, now)
+        if let Some((peer, len)) = self.open(&live, datagram, (came, None), ip, &mut plain, now)
             && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now)
+            && let Err(reason) = self.take_from_link(&live, peer, came, (packet, mark), now)
         {
             self.shared.drop_packet(reason);
         }
@@ -184,6 +196,12 @@ impl<'a> Hands<'a> {
             self.shared.drop_packet(reason);
             None
         });
+        // Nobody speaks for another in the stream of his own link.
+        let is_foreign = |peer: &&Arc<Peer>| matches!(came, Way::Stream(by) if by != peer.node);
+        if found.as_ref().is_some_and(is_foreign) {
+            self.shared.drop_packet(DropReason::Stranger);
+            return None;
+        }
         let received = found.map(|peer| {
             let route = || live.route(peer);
             peer.receive(datagram, came, route, &mut self.exit, out, now)
@@ -206,6 +224,7 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
+        came: Way,
         (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -222,7 +241,14 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, (1, None), now);
+            return match probe::read(&packet) {
+                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
+                Some(Probe::Tried { nonce }) => {
+                    from.take_answer(nonce, came, now);
+                    Ok(())
+                }
+                _ => self.take_probe(live, from, &packet, (1, None), now),
+            };
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -321,7 +347,25 @@ impl<'a> Hands<'a> {
                 }
                 Ok(())
             }
+            // A link is tried over its own underlay only.
+            Probe::Try { .. } | Probe::Tried { .. } => Err(DropReason::Relayed),
         }
+    }
+
+    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
+    fn take_try(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        (came, nonce): (Way, u64),
+        question: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !from.may_be_answered(self.shared.moment(now)) {
+            return Err(DropReason::Congested);
+        }
+        let told = probe::tried(nonce, question.len(), live.own, from.address);
+        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever

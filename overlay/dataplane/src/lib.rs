@@ -23,9 +23,10 @@
 //! | [`plane`] | the handle: start, apply a plan, attach TUNs, statistics |
 //! | `pump` | the three threads |
 //! | `hands` | what each does with a packet |
-//! | `exit` | the ways out: underlay or parcel |
+//! | `exit` | the ways out: socket, stream or parcel |
 //! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`streams`] | where UDP does not pass: datagrams in streams |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
 //! | [`gateway`] | the router that the default route leads to |
@@ -53,6 +54,7 @@ pub mod probe;
 mod pump;
 mod scm;
 pub mod session;
+pub mod streams;
 mod sys;
 pub mod tun;
 pub mod wire;

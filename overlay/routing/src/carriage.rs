@@ -164,7 +164,8 @@ impl Trial {
     }
 }
 
-/// The choice for one link. Call [`Carriage::poll_ask`] whenever time may have passed.
+/// The choice for one link. Call [`Carriage::handle_time`], then
+/// [`Carriage::poll_ask`], whenever time may have passed.
 #[derive(Debug)]
 pub struct Carriage {
     state: State,
@@ -271,6 +272,35 @@ impl Carriage {
         }
     }
 
+    /// Lets time pass.
+    pub fn handle_time(&mut self, now: Moment) {
+        if !self.has_stream {
+            return;
+        }
+        match self.state {
+            State::New if PATIENCE <= now.since(self.begun) => {
+                self.enter_stream(Why::Silent, now);
+                // Its handshakes have been tried until now.
+                self.again = now + self.wait;
+            }
+            State::Udp { since, fits } if self.is_silent(now) => {
+                self.state = State::Doubt { since, fits };
+                self.begin(Aim::Short, now);
+            }
+            State::Udp { fits, .. } if self.trial.is_none() => {
+                let narrow = fits < LONG && self.again <= now;
+                let unsure = self.sent_long && self.rested(CHECK, now);
+                if narrow || unsure {
+                    self.begin(LONG_AIM, now);
+                }
+            }
+            State::Stream(_) if self.trial.is_none() && self.again <= now => {
+                self.begin(Aim::Short, now);
+            }
+            State::New | State::Udp { .. } | State::Doubt { .. } | State::Stream(_) => {}
+        }
+    }
+
     /// Says how a packet of this length is to go that leaves now.
     pub fn carry(&mut self, len: usize, now: Moment) -> Carry {
         if !self.has_stream {
@@ -297,12 +327,9 @@ impl Carriage {
         }
     }
 
-    /// Lets time pass; returns a question that is to go by UDP now.
+    /// Returns a question that is to go by UDP now. Whoever cannot send one need not ask: then the
+    /// trial waits.
     pub fn poll_ask(&mut self, now: Moment) -> Option<Ask> {
-        if !self.has_stream {
-            return None;
-        }
-        self.let_time_pass(now);
         let trial = self.trial.as_mut()?;
         if now < trial.next {
             return None;
@@ -329,6 +356,11 @@ impl Carriage {
         self.trial.is_some()
     }
 
+    /// Returns whether everything goes both ways.
+    pub fn is_in_doubt(&self) -> bool {
+        matches!(self.state, State::Doubt { .. })
+    }
+
     /// Returns what carries the link.
     pub fn carrier(&self) -> Carrier {
         match self.state {
@@ -342,31 +374,6 @@ impl Carriage {
 
     fn is_silent(&self, now: Moment) -> bool {
         DOUBT <= now.since(self.udp_heard.unwrap_or(self.begun))
-    }
-
-    fn let_time_pass(&mut self, now: Moment) {
-        match self.state {
-            State::New if PATIENCE <= now.since(self.begun) => {
-                self.enter_stream(Why::Silent, now);
-                // Its handshakes have been tried until now.
-                self.again = now + self.wait;
-            }
-            State::Udp { since, fits } if self.is_silent(now) => {
-                self.state = State::Doubt { since, fits };
-                self.begin(Aim::Short, now);
-            }
-            State::Udp { fits, .. } if self.trial.is_none() => {
-                let narrow = fits < LONG && self.again <= now;
-                let unsure = self.sent_long && self.rested(CHECK, now);
-                if narrow || unsure {
-                    self.begin(LONG_AIM, now);
-                }
-            }
-            State::Stream(_) if self.trial.is_none() && self.again <= now => {
-                self.begin(Aim::Short, now);
-            }
-            State::New | State::Udp { .. } | State::Doubt { .. } | State::Stream(_) => {}
-        }
     }
 
     fn rested(&self, least: Duration, now: Moment) -> bool {

@@ -13,3 +13,4 @@ mod mesh;
 mod overlay;
 mod probes;
 mod relay;
+mod streams;

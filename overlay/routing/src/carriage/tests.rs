@@ -34,6 +34,7 @@ impl World {
             if 0 < self.passes && self.now.0 % 1_000_000 == 0 {
                 self.link.handle_udp(false, self.now);
             }
+            self.link.handle_time(self.now);
             while let Some(ask) = self.link.poll_ask(self.now) {
                 self.asked += 1;
                 if ask.len <= self.passes {
@@ -64,6 +65,7 @@ fn link_without_a_stream_goes_by_udp_and_asks_nothing() {
     let mut link = Carriage::new(START);
     for second in 0..100 {
         let now = START + Duration::from_secs(second);
+        link.handle_time(now);
         assert_eq!(link.poll_ask(now), None);
         assert_eq!(link.carry(1360, now), Carry::Udp);
     }
