@@ -120,9 +120,15 @@ enum State {
     /// Nothing came by UDP yet.
     New,
     /// Packets up to this length go by UDP.
-    Udp { since: Moment, fits: u16 },
+    Udp {
+        since: Moment,
+        fits: u16,
+    },
     /// It was like this, and is silent.
-    Doubt { since: Moment, fits: u16 },
+    Doubt {
+        since: Moment,
+        fits: u16,
+    },
     Stream(Why),
 }
 

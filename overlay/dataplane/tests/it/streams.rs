@@ -176,7 +176,11 @@ fn link_without_udp_lives_in_its_stream() {
     });
     pair.exchange(1280);
     assert!(pair.links().iter().all(|link| link.endpoint.is_none()));
-    assert!(pair.links().iter().all(|link| link.link_silent_ms.is_some()));
+    assert!(
+        pair.links()
+            .iter()
+            .all(|link| link.link_silent_ms.is_some())
+    );
 }
 
 #[test]

@@ -49,7 +49,10 @@ impl World {
     fn until(&mut self, carrier: Carrier) -> Duration {
         let start = self.now;
         while self.link.carrier() != carrier {
-            assert!(self.now.since(start) < Duration::from_secs(200), "{carrier:?}");
+            assert!(
+                self.now.since(start) < Duration::from_secs(200),
+                "{carrier:?}"
+            );
             self.run(TICK);
         }
         self.now.since(start)

@@ -41,6 +41,7 @@ use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
+use crate::swarm::tunnels::Tunnels;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
@@ -116,14 +117,14 @@ fn start(
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
     let (stop, stopping) = watch::channel(false);
     let reach = overlay.reach();
-    let across = overlay.sockets();
+    let (across, tunnels) = (overlay.sockets(), overlay.tunnels());
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
     let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
     let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
-    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across)?;
+    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across, tunnels)?;
     let calls = Calls::new(inputs.clone());
     tell_first(config, &ports, reach, &inputs);
     tasks.spawn(pumps::network(incoming, inputs.clone()));
@@ -367,12 +368,14 @@ fn start_swarms(
     secret: &SecretKey,
     ports: &Ports,
     across: (Ipv6Addr, Sockets),
+    tunnels: Tunnels,
 ) -> Result<Swarms, Failure> {
     let mut listen = config.listen.clone();
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let network = Network::start(secret, &listen, Some(across), config.nearby, clock::wall);
+    let across = Some(across);
+    let network = Network::start(secret, &listen, across, config.nearby, tunnels, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
