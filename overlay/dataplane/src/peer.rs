@@ -145,6 +145,8 @@ struct Link {
     carriage: Carriage,
     /// Which of the two the next handshake without a session tries, while the stream carries.
     is_stream_next: bool,
+    /// What was last said to carry the link.
+    carrier_told: Carrier,
 }
 
 impl Peer {
@@ -167,6 +169,7 @@ impl Peer {
             waiting: VecDeque::new(),
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
+            carrier_told: Carrier::Udp,
         };
         Self {
             node: who.node,

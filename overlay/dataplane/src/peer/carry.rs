@@ -81,7 +81,6 @@ impl Link {
 
     /// Lets time pass for the carriage: looks for a stream, asks what it wants to know.
     pub(super) fn drive_carriage(&mut self, exit: &mut Exit<'_>, out: &mut [u8], now: Instant) {
-        let before = self.carriage.carrier();
         let moment = self.moment(now);
         let has = self.role == Role::Neighbour && exit.has_stream(self.node);
         self.carriage.handle_stream(has, moment);
@@ -93,7 +92,8 @@ impl Link {
             self.ask_by_udp(&question, exit, out);
         }
         let carrier = self.carriage.carrier();
-        if carrier != before {
+        if carrier != self.carrier_told {
+            self.carrier_told = carrier;
             tracing::info!(peer = %self.node.key().short(), ?carrier, "a link is carried anew");
             if let Carrier::Stream(_) = carrier {
                 self.next_attempt = now;

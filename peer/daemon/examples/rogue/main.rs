@@ -34,6 +34,7 @@ use meshnode::swarm::lanes::Arrival;
 use meshnode::swarm::nearby::Nearby;
 use meshnode::swarm::network::{Event, Incoming, Network};
 use meshnode::swarm::tunnels::Tunnels;
+use meshnode::swarm::underlay_tcp::Threshold;
 
 /// How long the node may take to refuse.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -194,7 +195,7 @@ async fn misbehave(play: &Play) -> Option<String> {
         &[any],
         None,
         Nearby::Ignored,
-        Tunnels::default(),
+        (Tunnels::default(), Threshold::new().0),
         wall,
     )
     .ok()?;

@@ -42,6 +42,7 @@ use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
 use crate::swarm::tunnels::Tunnels;
+use crate::swarm::underlay_tcp::Threshold;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
@@ -375,12 +376,14 @@ fn start_swarms(
         address.set_port(ports.control);
     }
     let across = Some(across);
-    let network = Network::start(secret, &listen, across, config.nearby, tunnels, clock::wall);
+    let (threshold, over) = Threshold::new();
+    let carried = (tunnels, threshold.clone());
+    let network = Network::start(secret, &listen, across, config.nearby, carried, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
     })?;
-    let (door, visits) = Door::new(secret, ports.door)
+    let (door, visits) = Door::new(secret, ports.door, (threshold, over))
         .map_err(|error| Failure::caused("cannot make the join door", &error))?;
     Ok((network, incoming, door, visits))
 }

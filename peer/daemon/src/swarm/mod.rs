@@ -21,3 +21,4 @@ pub mod network;
 pub mod tunnels;
 pub mod underlay_only;
 pub mod underlay_streams;
+pub mod underlay_tcp;

@@ -18,7 +18,7 @@ use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{PeerId, Swarm, SwarmBuilder, mdns, noise, ping, tcp, yamux};
+use libp2p::{PeerId, Swarm, SwarmBuilder, mdns, noise, ping, yamux};
 use libp2p_stream as stream;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
@@ -33,6 +33,7 @@ use crate::swarm::gate::{Gate, Trust};
 use crate::swarm::lanes::{self, Arrival, Outgoing};
 use crate::swarm::nearby::{self, Nearby};
 use crate::swarm::tunnels::Tunnels;
+use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp};
 use crate::swarm::{identity, underlay_only, underlay_streams};
 
 /// Most connections that are still at the gate; each costs some 100 KiB for at most five seconds.
@@ -157,7 +158,7 @@ impl Network {
         listen: &[SocketAddr],
         overlay: Option<(Ipv6Addr, Sockets)>,
         nearby: Nearby,
-        tunnels: Tunnels,
+        (tunnels, threshold): (Tunnels, Threshold),
         wall: fn() -> Wall,
     ) -> Result<(Self, Incoming), NetworkError> {
         let (refusal, refusals) = mpsc::channel(REFUSALS_MAX);
@@ -169,7 +170,13 @@ impl Network {
             Some((own, sockets)) => (Some(own), sockets),
             None => (None, Sockets::Host),
         };
-        let mut swarm = build(&identity::keypair(secret), &gate, sockets, nearby)?;
+        let mut swarm = build(
+            &identity::keypair(secret),
+            &gate,
+            sockets,
+            nearby,
+            threshold,
+        )?;
         listen_on(&mut swarm, listen)?;
         if let Some(own) = own {
             // Without it the node is a node still; those without another way to it do not find it.
@@ -258,8 +265,9 @@ fn build(
     gate: &Gate,
     sockets: Sockets,
     nearby: Nearby,
+    threshold: Threshold,
 ) -> Result<Swarm<Behaviour>, noise::Error> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = UnderlayTcp::new().with_threshold(threshold);
     let transport = Across::new(sockets)
         .or_transport(tcp)
         .upgrade(upgrade::Version::V1Lazy)
@@ -543,7 +551,7 @@ mod tests {
             &[address],
             None,
             Nearby::Ignored,
-            tunnels.clone(),
+            (tunnels.clone(), Threshold::new().0),
             || NOW,
         )
         .unwrap();
