@@ -23,6 +23,7 @@ mod packets;
 mod paths;
 mod privacy;
 mod reach_blocked;
+mod reach_mtu;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -62,6 +63,13 @@ const AMONG_ROUTERS: Test = Test {
 /// A test of homes that let no UDP out; all are a bar.
 const WITHOUT_UDP: Test = Test {
     bar: Some("reach.blocked"),
+    ..ON_A_STREET
+};
+
+/// A test of lines that swallow long packets; all are a bar.
+const OVER_NARROW_LINES: Test = Test {
+    bar: Some("reach.mtu"),
+    deadline: minutes(5),
     ..ON_A_STREET
 };
 
@@ -231,6 +239,16 @@ const TESTS: &[Test] = &[
         deadline: minutes(5),
         run: reach_blocked::udp_that_is_blocked_later_is_left_and_taken_again,
         ..WITHOUT_UDP
+    },
+    Test {
+        name: "ten_megabytes_pass_over_ipv4",
+        run: reach_mtu::ten_megabytes_pass_over_ipv4,
+        ..OVER_NARROW_LINES
+    },
+    Test {
+        name: "ten_megabytes_pass_over_ipv6",
+        run: reach_mtu::ten_megabytes_pass_over_ipv6,
+        ..OVER_NARROW_LINES
     },
     Test {
         name: "nat_routers_are_what_they_say",
