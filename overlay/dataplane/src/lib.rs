@@ -33,6 +33,7 @@
 //! | [`lan`] | ordinary interfaces as links of a Babel speaker, and the kernel's routes |
 //! | `netlink` | messages between us and the kernel |
 //! | [`wire`] | the UDP socket |
+//! | `fragments` | datagrams that routers may cut |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
 //! | [`forward`] | loopback ports for services |
@@ -41,6 +42,7 @@
 pub mod carrier;
 mod exit;
 pub mod forward;
+mod fragments;
 pub mod gateway;
 mod hands;
 mod ioctl;

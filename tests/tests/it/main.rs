@@ -251,6 +251,11 @@ const TESTS: &[Test] = &[
         ..OVER_NARROW_LINES
     },
     Test {
+        name: "router_that_cuts_datagrams_keeps_udp",
+        run: reach_mtu::router_that_cuts_datagrams_keeps_udp,
+        ..OVER_NARROW_LINES
+    },
+    Test {
         name: "nat_routers_are_what_they_say",
         run: nat::routers_are_what_they_say,
         ..ON_A_STREET

@@ -96,7 +96,6 @@ fn cells(place: &Place, family: u8) -> anyhow::Result<()> {
             let start = Instant::now();
             load(a, &url).with_context(|| format!("IPv{family}, {mtu} bytes, {way}"))?;
             let took = start.elapsed();
-            println!("cell IPv{family} {mtu} {way}: {:.1} s", took.as_secs_f64());
             ensure!(
                 took <= CELL_MAX,
                 "IPv{family}, {mtu} bytes, {way}: {took:?}"
@@ -106,13 +105,50 @@ fn cells(place: &Place, family: u8) -> anyhow::Result<()> {
             until(&format!("{mtu} bytes {way}: {wanted}"), SOON, || {
                 Ok((carrier(a, other)? == wanted).then_some(()))
             })?;
-            println!("settled after {:.1} s", start.elapsed().as_secs_f64());
         }
     }
     let (took, mtu, way) = worst;
     println!(
         "measured: over IPv{family} in 12 cells, the slowest {mtu} bytes {way}: {:.1} s",
         took.as_secs_f64()
+    );
+    Ok(())
+}
+
+/// A router that has a narrow line and tells nobody, but may cut: UDP is kept.
+pub fn router_that_cuts_datagrams_keeps_udp(place: &Place) -> anyhow::Result<()> {
+    const MTU: usize = 1300;
+    let homes = [("a", NatKind::PortRestricted), ("p", NatKind::Open)];
+    let lab = Lab::behind(&homes, &place.folder, &place.programs)?;
+    let router = lab.router("a")?;
+    let (outermost, device) = router.outermost();
+    let street = router.street();
+    for (pid, device) in [(Some(outermost), device), (None, street.as_str())] {
+        shell(
+            pid,
+            &format!(
+                "ip link set {device} mtu {MTU}
+                nft 'add table ip mute
+                add chain ip mute say {{ type filter hook output priority 0; }}
+                add rule ip mute say icmp type destination-unreachable drop'"
+            ),
+        )?;
+    }
+    let [a, p] = [lab.home("a")?, lab.home("p")?];
+    found_org("mesh", p)?;
+    join(p, a)?;
+    until("p answers a directly", SOON, || {
+        Ok(links_between(a, "p")?.filter(|links| *links == 1))
+    })?;
+    // As long as a trial takes, long packets go to and fro; one for each that is sent comes back.
+    let to = p.overlay_address()?;
+    let words = ["-n", "-q", "-c", "25", "-i", "0.2", "-s", "1200", &to];
+    let said = a.quietly().run("ping", &words)?.ok()?.stdout;
+    ensure!(said.contains(" 0% packet loss"), "{said}");
+    let carrier = carrier(a, "p")?;
+    ensure!(
+        carrier == "udp",
+        "cut datagrams pass, and it goes by {carrier}"
     );
     Ok(())
 }
