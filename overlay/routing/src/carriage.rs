@@ -378,8 +378,13 @@ impl Carriage {
         }
     }
 
+    /// Returns whether nothing comes by UDP, and nothing is being done about it. A trial of length
+    /// is not disturbed: its end says as much, and all that is lost may be what is long.
     fn is_silent(&self, now: Moment) -> bool {
-        DOUBT <= now.since(self.udp_heard.unwrap_or(self.begun))
+        let is_measured = self
+            .trial
+            .is_some_and(|trial| matches!(trial.aim, Aim::Long { .. }));
+        !is_measured && DOUBT <= now.since(self.udp_heard.unwrap_or(self.begun))
     }
 
     fn rested(&self, least: Duration, now: Moment) -> bool {

@@ -11,6 +11,8 @@ struct World {
     now: Moment,
     /// The longest question that UDP carries and answers.
     passes: u16,
+    /// Whether the other end says nothing by UDP but answers.
+    is_mute: bool,
     asked: usize,
 }
 
@@ -22,6 +24,7 @@ impl World {
             link,
             now: START,
             passes,
+            is_mute: false,
             asked: 0,
         }
     }
@@ -31,7 +34,7 @@ impl World {
         let end = self.now + time;
         while self.now < end {
             self.now = self.now + TICK;
-            if 0 < self.passes && self.now.0 % 1_000_000 == 0 {
+            if 0 < self.passes && !self.is_mute && self.now.0.is_multiple_of(1_000_000) {
                 self.link.handle_udp(false, self.now);
             }
             self.link.handle_time(self.now);
@@ -113,6 +116,21 @@ fn udp_that_swallows_what_is_long_is_left() {
     let took = world.until(Carrier::Stream(Why::Narrow));
     assert!(took <= Duration::from_secs(3), "{took:?}");
     world.run(Duration::from_secs(300));
+    assert_eq!(world.link.carrier(), Carrier::Stream(Why::Narrow));
+}
+
+#[test]
+fn udp_of_which_only_short_answers_are_heard_is_left() {
+    let mut world = World::new(1300);
+    world.until(Carrier::UdpNarrow);
+    // The other end has found out and speaks by the stream.
+    (world.passes, world.is_mute) = (1200, true);
+    let start = world.now;
+    while world.link.carrier() == Carrier::UdpNarrow {
+        assert!(world.now.since(start) < Duration::from_secs(10));
+        world.link.handle_streamed(world.now);
+        world.run(TICK);
+    }
     assert_eq!(world.link.carrier(), Carrier::Stream(Why::Narrow));
 }
 

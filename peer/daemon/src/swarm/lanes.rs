@@ -62,8 +62,8 @@ pub enum Arrival {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A frame that claims to be longer than any message, or is no datagram where one should be; its
-    /// stream was closed.
+    /// A frame that claims to be longer than any message, or is no datagram where one should be;
+    /// its stream was closed.
     Oversized {
         /// Who sent it.
         from: NodeId,
