@@ -123,6 +123,14 @@ impl Local {
     }
 }
 
+/// Returns whether a public key is of small order: whatever the secret half of the other side is,
+/// everybody knows what both would agree on (RFC 7748, 6.1).
+pub fn is_weak(key: &[u8; 32]) -> bool {
+    let any = StaticSecret::from([7; 32]);
+    !any.diffie_hellman(&PublicKey::from(*key))
+        .was_contributory()
+}
+
 /// A [`Session`] by boringtun.
 pub struct WireGuard {
     tunn: Tunn,
@@ -280,6 +288,19 @@ mod tests {
         assert_eq!(alice.open(&[0; 200], &mut [0; 231]), Err(short));
         assert_eq!(alice.initiate(&mut [0; 147]), None);
         assert_eq!(alice.tick(&mut [0; 147]), None);
+    }
+
+    #[test]
+    fn keys_without_a_secret_half_are_known() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        // The order of the field, less one.
+        let mut last = [0xff; 32];
+        (last[0], last[31]) = (0xec, 0x7f);
+        for weak in [[0; 32], one, last] {
+            assert!(is_weak(&weak), "{weak:?}");
+        }
+        assert!(!is_weak(Local::new([3; 32]).public().as_bytes()));
     }
 
     #[test]

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// connections needs 100. At the limit the flow that would expire first is forgotten.
 pub const FLOWS_MAX: usize = 8192;
 
+/// Most flows the door of one client remembers: a phone's browser has some hundred, and 32 clients
+/// then take 6.5 MiB at most.
+pub const CLIENT_FLOWS_MAX: usize = 1024;
+
 /// A silent TCP connection is remembered for two hours and four minutes (RFC 5382, REQ-5).
 pub const TCP_IDLE_MAX: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
 
