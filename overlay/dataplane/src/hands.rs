@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use boringtun::noise::Packet as Message;
 use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
@@ -33,11 +33,12 @@ use mesh_routing::transit::{self, Transit};
 
 use crate::client::Client;
 use crate::exit::{Exit, Route, Way};
+use crate::guard::Looked;
 use crate::limits::OUTER_LEN_MAX;
 use crate::peer::Peer;
 use crate::plane::{Instance, Live, Shared, Spoken, Whose};
 use crate::probe::Heard;
-use crate::session::{COOKIE, INITIATION, PAYLOAD};
+use crate::session::{COOKIE, INITIATION, PAYLOAD, RESPONSE};
 use crate::sys::lock;
 use crate::tun::Device;
 
@@ -57,7 +58,7 @@ impl<'a> Hands<'a> {
     /// Makes hands that see the newest picture.
     pub fn new(shared: &'a Shared) -> Self {
         let live = shared.live();
-        let mut exit = Exit::new(&shared.wire);
+        let mut exit = shared.exit();
         exit.set_own(live.own);
         let buffer = || vec![0; OUTER_LEN_MAX];
         Self {
@@ -98,22 +99,43 @@ impl<'a> Hands<'a> {
         (from, mark): (SocketAddr, Ecn),
         now: Instant,
     ) {
+        self.take(datagram, (Way::Direct(from), from.ip(), mark), now);
+    }
+
+    /// Takes a datagram that came by the stream of the link with a node.
+    pub fn take_streamed(&mut self, datagram: &[u8], from: NodeId, now: Instant) {
+        let Some(peer) = self.live.peers.get(&from) else {
+            self.shared.drop_packet(DropReason::Stranger);
+            return;
+        };
+        let ip = IpAddr::V6(peer.address);
+        self.take(datagram, (Way::Stream(from), ip, Ecn::NotEct), now);
+    }
+
+    fn take(&mut self, datagram: &[u8], (came, ip, mark): (Way, IpAddr, Ecn), now: Instant) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
-        let came = Way::Direct(from);
-        let taken = match self.find(&live, datagram, came, from.ip()) {
-            Some(Whose::Client(client)) => {
-                let got = client.receive(datagram, from, &mut self.exit, &mut plain, now);
-                let packet = got.and_then(|len| plain.get_mut(..len));
-                packet.map(|packet| self.take_from_client(&live, client, (packet, mark), now))
-            }
+        let taken = match self.find(&live, datagram, came, ip, now) {
+            Some(Whose::Client(client)) => match came {
+                Way::Direct(from) => {
+                    let got = client.receive(datagram, from, &mut self.exit, &mut plain, now);
+                    let packet = got.and_then(|len| plain.get_mut(..len));
+                    packet.map(|packet| self.take_from_client(&live, client, (packet, mark), now))
+                }
+                // A client has a UDP socket and nothing else.
+                Way::Stream(_) | Way::Mesh => Some(Err(DropReason::Stranger)),
+            },
             Some(Whose::Node(peer)) => {
                 let got = self.open(&live, peer, datagram, (came, None), &mut plain, now);
                 let packet = got.and_then(|len| plain.get_mut(..len));
-                packet.map(|packet| self.take_from_link(&live, peer, (packet, mark), now))
+                packet.map(|packet| self.take_from_link(&live, peer, came, (packet, mark), now))
             }
             None => None,
         };
+        if let (true, Way::Direct(from)) = (taken.is_some(), came) {
+            // Only who has a session with us can make what came out of one.
+            lock(&self.shared.guard).note_peer(from.ip());
+        }
         if let Some(Err(reason)) = taken {
             self.shared.drop_packet(reason);
         }
@@ -210,8 +232,9 @@ impl<'a> Hands<'a> {
         datagram: &[u8],
         came: Way,
         from: IpAddr,
+        now: Instant,
     ) -> Option<&'live Whose> {
-        let found = self.find_session(live, datagram, came, from);
+        let found = self.find_session(live, datagram, came, from, now);
         found.unwrap_or_else(|reason| {
             self.shared.drop_packet(reason);
             None
@@ -230,6 +253,11 @@ impl<'a> Hands<'a> {
         out: &mut [u8],
         now: Instant,
     ) -> Option<usize> {
+        // Nobody speaks for another in the stream of his own link.
+        if matches!(came, Way::Stream(by) if by != peer.node) {
+            self.shared.drop_packet(DropReason::Stranger);
+            return None;
+        }
         let route = || live.route(peer);
         let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
         self.hand_on(live, back.filter(|_| begins(datagram)), now);
@@ -267,6 +295,7 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
+        came: Way,
         (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -283,7 +312,14 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, (1, None), now);
+            return match probe::read(&packet) {
+                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
+                Some(Probe::Tried { nonce }) => {
+                    from.take_answer(nonce, came, now);
+                    Ok(())
+                }
+                _ => self.take_probe(live, from, &packet, (1, None), now),
+            };
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -304,7 +340,7 @@ impl<'a> Hands<'a> {
                 let came = (Way::Mesh, Some(from.node));
                 // A client has a link and nothing else. A cookie for a stranger goes back in a
                 // parcel.
-                let found = match self.find(live, datagram, came.0, ip) {
+                let found = match self.find(live, datagram, came.0, ip, now) {
                     Some(Whose::Node(peer)) => Some(peer),
                     Some(Whose::Client(_)) | None => {
                         self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
@@ -393,7 +429,25 @@ impl<'a> Hands<'a> {
                 }
                 Ok(())
             }
+            // A link is tried over its own underlay only.
+            Probe::Try { .. } | Probe::Tried { .. } => Err(DropReason::Relayed),
         }
+    }
+
+    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
+    fn take_try(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        (came, nonce): (Way, u64),
+        question: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !from.may_be_answered(self.shared.moment(now)) {
+            return Err(DropReason::Congested);
+        }
+        let told = probe::tried(nonce, question.len(), live.own, from.address);
+        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever
@@ -517,48 +571,49 @@ impl<'a> Hands<'a> {
     }
 
     /// Finds whose datagram it is; nobody's if its sender was asked, with a cookie, to come again:
-    /// when there are too many handshakes.
+    /// when there are too many handshakes. All but an initiation must name a session of ours.
     fn find_session<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
         came: Way,
         from: IpAddr,
+        now: Instant,
     ) -> Result<Option<&'live Whose>, DropReason> {
         let nobody = DropReason::Stranger;
-        let Some((&[kind, 0, 0, 0, a, b, c, d], _)) = datagram.split_first_chunk::<8>() else {
+        let Some((&[kind, 0, 0, 0, a, b, c, d, e, f, g, h], _)) = datagram.split_first_chunk()
+        else {
             return Err(nobody);
         };
-        if kind == PAYLOAD || kind == COOKIE {
-            let index = u32::from_le_bytes([a, b, c, d]) >> 8;
-            return live.by_index.get(&index).map(Some).ok_or(nobody);
-        }
-        let checked = self
-            .shared
-            .limiter
-            .verify_packet(Some(from), datagram, &mut self.sealed);
-        let found = match checked {
-            Ok(Message::HandshakeInit(initiation)) => {
+        let named = |bytes| live.by_index.get(&(u32::from_le_bytes(bytes) >> 8));
+        let answered = match kind {
+            PAYLOAD | COOKIE => return named([a, b, c, d]).map(Some).ok_or(nobody),
+            RESPONSE => Some(named([e, f, g, h]).ok_or(nobody)?),
+            _ => None,
+        };
+        // Parcels come from members only, and who answers us names what we alone have chosen.
+        let is_expected =
+            || came == Way::Mesh || answered.is_some() || live.expected.contains(&from);
+        let moment = self.shared.moment(now);
+        let mut guard = lock(&self.shared.guard);
+        match guard.look(datagram, from, is_expected, &mut self.sealed, moment)? {
+            Looked::Open(Message::HandshakeInit(initiation)) => {
                 let local = &self.shared.local;
                 let half = parse_handshake_anon(local.secret(), local.public(), &initiation);
-                live.by_key
-                    .get(&half.map_err(|_| nobody)?.peer_static_public)
+                let key = half.map_err(|_| nobody)?.peer_static_public;
+                live.by_key.get(&key).map(Some).ok_or(nobody)
             }
-            Ok(Message::HandshakeResponse(response)) => {
-                live.by_index.get(&(response.receiver_idx >> 8))
-            }
-            Err(TunnResult::WriteToNetwork(cookie)) => {
+            Looked::Open(_) => answered.map(Some).ok_or(nobody),
+            Looked::Cookie(cookie) => {
                 // Only parcels need it; a datagram on the underlay goes back to where it came from.
                 let address = match from {
                     IpAddr::V6(address) => address,
                     IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
                 };
                 let _ = self.exit.send(cookie, came, address);
-                return Ok(None);
+                Ok(None)
             }
-            _ => None,
-        };
-        found.map(Some).ok_or(nobody)
+        }
     }
 
     fn carry(

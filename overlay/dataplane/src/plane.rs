@@ -6,16 +6,15 @@
 //! their instance stays. Decides nothing about packets: that is `mesh-routing`; nothing about
 //! links: that is [`crate::peer`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use boringtun::noise::rate_limiter::RateLimiter;
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
@@ -28,11 +27,13 @@ use mesh_routing::talk::{self, Talk};
 
 use crate::client::{Client, ClientStats};
 use crate::exit::{Exit, Route};
-use crate::limits::{CLIENTS_MAX, HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
+use crate::guard::Guard;
+use crate::limits::{CANDIDATES_MAX, CLIENTS_MAX, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
 use crate::session::{Local, WireGuard, is_weak};
+use crate::streams::Streams;
 use crate::sys::{Waker, lock, scatter};
 use crate::tun::Device;
 use crate::wire::Wire;
@@ -59,6 +60,8 @@ pub struct Config {
     pub host_access: HostAccess,
     /// Who hears routing talk; nobody if there is no routing.
     pub listener: Option<Box<dyn Listener>>,
+    /// What carries links where UDP does not; nothing else if there is nobody.
+    pub streams: Option<Box<dyn Streams>>,
 }
 
 /// Who hears what happens on links. Called from the thread that carries packets, so it must not
@@ -113,12 +116,13 @@ struct Control {
 pub(crate) struct Shared {
     pub(crate) wire: Wire,
     pub(crate) local: Local,
-    /// Asks for cookies when strangers shake too many hands.
-    pub(crate) limiter: RateLimiter,
+    /// Looks at handshakes before they are opened.
+    pub(crate) guard: Mutex<Guard>,
     pub(crate) host: Device,
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
     pub(crate) listener: Option<Box<dyn Listener>>,
+    streams: Option<Box<dyn Streams>>,
     pub(crate) stopping: AtomicBool,
     /// Whether the timer takes short steps now.
     pub(crate) restless: AtomicBool,
@@ -149,6 +153,8 @@ pub(crate) struct Live {
     pub(crate) clients: Arc<BTreeMap<Ipv6Addr, Arc<Client>>>,
     pub(crate) by_index: Arc<HashMap<u32, Whose>>,
     pub(crate) by_key: Arc<HashMap<[u8; 32], Whose>>,
+    /// Where peers are expected, as the plan says.
+    pub(crate) expected: Arc<HashSet<IpAddr>>,
     pub(crate) instances: Arc<BTreeMap<Digest, Arc<Instance>>>,
 }
 
@@ -207,7 +213,7 @@ impl Dataplane {
         let local = Local::new(config.secret_x25519);
         let shared = Arc::new(Shared {
             wire,
-            limiter: local.limiter(HANDSHAKES_PER_SECOND),
+            guard: Mutex::new(Guard::new(&local)),
             local,
             host: Device::new(config.host_tun).map_err(PlaneError::Start)?,
             host_door: match config.host_access {
@@ -215,6 +221,7 @@ impl Dataplane {
                 HostAccess::Open => None,
             },
             listener: config.listener,
+            streams: config.streams,
             stopping: AtomicBool::new(false),
             restless: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
@@ -349,7 +356,7 @@ impl Dataplane {
 
     fn speak(&self, peer: &Peer, packet: &[u8]) -> Result<(), DropReason> {
         let mut out = vec![0; OUTER_LEN_MAX];
-        let mut exit = Exit::new(&self.shared.wire);
+        let mut exit = self.shared.exit();
         peer.say(packet, &mut exit, &mut out, Instant::now())
     }
 
@@ -475,6 +482,11 @@ impl Drop for Dataplane {
 }
 
 impl Shared {
+    /// Makes the ways out for one thread.
+    pub(crate) fn exit(&self) -> Exit<'_> {
+        Exit::new(&self.wire).with_streams(self.streams.as_deref())
+    }
+
     /// Returns the newest picture.
     pub(crate) fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
@@ -522,6 +534,7 @@ impl Live {
             clients: Arc::default(),
             by_index: Arc::default(),
             by_key: Arc::default(),
+            expected: Arc::default(),
             instances: Arc::default(),
         }
     }
@@ -543,6 +556,7 @@ impl Live {
             fib: Arc::clone(&before.fib),
             by_index: Arc::new(by().map(|(index, _, whose)| (index, whose)).collect()),
             by_key: Arc::new(by().map(|(_, key, whose)| (key, whose)).collect()),
+            expected: Arc::new(expected(&control.plan)),
             instances: Arc::new(build_instances(control, before)),
             peers: Arc::new(peers),
             clients: Arc::new(clients),
@@ -580,6 +594,13 @@ fn build_peers(control: &mut Control, before: &Live, local: &Local) -> BTreeMap<
         peers.insert(*node, peer);
     }
     peers
+}
+
+/// Returns the addresses at which peers may be, as far as their own limit goes.
+fn expected(plan: &Plan) -> HashSet<IpAddr> {
+    let peers = plan.peers.values();
+    let places = peers.flat_map(|peer| peer.endpoints.iter().take(CANDIDATES_MAX));
+    places.map(|place| place.ip().to_canonical()).collect()
 }
 
 fn build_clients(

@@ -12,8 +12,8 @@
 //! * Its clock moves only in `tick`, so a session that slept is ticked before it is fed.
 //! * It would queue packets without a session by count; we never hand it one, our own queue is
 //!   smaller.
-//! * Handshakes pass a rate limiter twice, before the peer is known and inside. Only the outer one
-//!   (see [`crate::plane`]) may ask for cookies, so the inner one has no limit.
+//! * Handshakes pass a rate limiter twice, before the peer is known and inside. Only those of
+//!   `guard` may ask for cookies, so the inner one has no limit.
 //! * It logs a peer that is gone at ERROR; the daemon filters the target `boringtun`.
 
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Local {
         }
     }
 
-    /// Returns a rate limiter for handshakes from strangers.
+    /// Returns what checks mac1 of handshakes, and mac2 of those beyond `per_second`.
     pub fn limiter(&self, per_second: u64) -> RateLimiter {
         RateLimiter::new(&self.public, per_second)
     }

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::route::Way;
-use crate::screen::{columns, or_none, plain, rtt, span, table};
-use crate::status::PortMapping;
+use crate::screen::{carrier, columns, or_none, plain, rtt, span, table};
+use crate::status::{Carrier, PortMapping};
 
 /// Nodes on the screen; the rest stands in the JSON.
 const ROWS_MAX: usize = 20;
@@ -109,7 +109,9 @@ pub struct PathRow {
     pub name: String,
     /// How packets go to it.
     pub path: Way,
-    /// Where its datagrams come from, if they come directly.
+    /// What carries them, if they go directly.
+    pub carrier: Option<Carrier>,
+    /// Where its datagrams come from, if they come directly by UDP.
     pub endpoint: Option<SocketAddr>,
     /// Milliseconds since packets go this way.
     pub since_ms: Option<u64>,
@@ -173,8 +175,10 @@ pub fn screen(check: &Netcheck) -> String {
 
 fn path(row: &PathRow) -> String {
     match (&row.path, row.endpoint) {
-        (Way::Direct, Some(endpoint)) => format!("direct, {endpoint}"),
-        (Way::Direct, None) => "direct".to_owned(),
+        (Way::Direct, endpoint) => {
+            let by = row.carrier.map_or("direct", carrier);
+            endpoint.map_or_else(|| by.to_owned(), |at| format!("{by}, {at}"))
+        }
         (Way::Around { via, .. }, _) => format!("through {via}"),
         (Way::None, _) => "none".to_owned(),
     }
@@ -191,6 +195,7 @@ mod tests {
         };
         let path = |name: &str, path, why: Option<&str>| PathRow {
             name: name.into(),
+            carrier: (path == Way::Direct).then_some(Carrier::Udp),
             endpoint: (path == Way::Direct).then(|| "192.0.2.7:9".parse().unwrap()),
             path,
             since_ms: Some(5_000),
@@ -230,12 +235,20 @@ mod tests {
              own      192.168.1.7:9\n\
              seen at  -\n\
              \n\
-             NODE   PATH                 SINCE  RTT     WHY NOT DIRECT\n\
-             b.org  direct, 192.0.2.7:9  5.0 s  1.2 ms  -\n\
-             c.org  through b.org        5.0 s  1.2 ms  it does not answer\n\
+             NODE   PATH              SINCE  RTT     WHY NOT DIRECT\n\
+             b.org  udp, 192.0.2.7:9  5.0 s  1.2 ms  -\n\
+             c.org  through b.org     5.0 s  1.2 ms  it does not answer\n\
              \n\
              next: turn it on\n"
         );
+    }
+
+    #[test]
+    fn link_by_a_stream_tells_why() {
+        let mut check = check();
+        check.paths[0].carrier = Some(Carrier::StreamUdpSilent);
+        check.paths[0].endpoint = None;
+        assert!(screen(&check).contains("b.org  stream: no answer by udp  5.0 s"));
     }
 
     #[test]

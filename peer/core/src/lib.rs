@@ -25,6 +25,7 @@
 //! | `mapped` | what the home's router maps, in words |
 //! | [`netcheck`] | what this machine's network lets through |
 //! | [`places`] | from where an address of the underlay is reached |
+//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -56,6 +57,7 @@ pub mod places;
 mod planning;
 pub mod port;
 mod provider;
+pub mod proxy;
 pub mod refusal;
 mod replicate;
 pub mod replication;

@@ -14,9 +14,10 @@ use mesh_api::netcheck::{Answer, Finding, Nat, NatKind, Netcheck, PathRow};
 use mesh_api::route::Way;
 use mesh_api::status::PortMapping;
 use mesh_base::identity::NodeId;
+use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::plan::Role;
 
-use crate::explain::{RouteSeen, SessionSeen};
+use crate::explain::{RouteSeen, SessionSeen, carried};
 use crate::mapped::port_mapping;
 use crate::node::Node;
 use crate::places::is_wide;
@@ -89,7 +90,7 @@ impl Node {
         let alive: Vec<NodeId> = self
             .links
             .values()
-            .filter(|link| is_alive(link))
+            .filter(|link| is_answered(link))
             .map(|link| link.peer)
             .collect();
         if !alive.is_empty() {
@@ -157,9 +158,11 @@ impl Node {
         let link = link.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX));
         let control = || self.peers.peer(&seen.peer).and_then(|peer| peer.rtt_us);
         let is_direct = way == Way::Direct;
+        let by_udp = is_direct && by_udp(seen.carrier);
         PathRow {
             name: self.full_name(&seen.peer),
-            endpoint: seen.endpoint.filter(|_| is_direct),
+            carrier: is_direct.then(|| carried(seen.carrier)),
+            endpoint: seen.endpoint.filter(|_| by_udp),
             since_ms: if is_direct { seen.up_ms.or(age) } else { age },
             rtt_us: link.filter(|_| is_direct).or_else(control),
             why: (!is_direct).then(|| self.why_not_direct(&seen.peer, nat, udp)),
@@ -198,9 +201,23 @@ impl Node {
     }
 }
 
-/// Whether a link lives over UDP.
+/// Whether a link lives, by UDP or by a stream.
 fn is_alive(link: &LinkSeen) -> bool {
-    link.endpoint.is_some() && link.link_silent_ms.is_some_and(|silent| silent <= FRESH_MS)
+    link.link_silent_ms.is_some_and(|silent| silent <= FRESH_MS)
+}
+
+/// Whether UDP carries a link.
+fn by_udp(carrier: Carrier) -> bool {
+    match carrier {
+        Carrier::Udp | Carrier::UdpNarrow => true,
+        Carrier::Stream(_) => false,
+    }
+}
+
+/// Whether datagrams pass on a link: one that takes a stream for long ones only was answered.
+fn is_answered(link: &LinkSeen) -> bool {
+    let passes = by_udp(link.carrier) || link.carrier == Carrier::Stream(Why::Narrow);
+    passes && link.endpoint.is_some() && is_alive(link)
 }
 
 fn order(way: &Way) -> u8 {
@@ -291,7 +308,8 @@ fn next(
     let mut steps = Vec::new();
     if udp.answer == Answer::No {
         steps.push(
-            "let UDP out of this network; until then packets go through other nodes or streams"
+            "let UDP out of this network; until then packets go through streams of TCP or through \
+             other nodes"
                 .to_owned(),
         );
     }

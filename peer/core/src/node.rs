@@ -52,7 +52,7 @@ use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
+use crate::port::{Effect, Entrances, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -62,6 +62,8 @@ use crate::view::View;
 /// What an owner decides about the node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Whether instances are kept apart here; where they cannot be, none is granted.
+    pub isolates: bool,
     /// How often usage is stated.
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
@@ -72,6 +74,19 @@ pub struct NodeConfig {
     pub inbound_max: usize,
     /// The program's version, for `status`.
     pub version: String,
+}
+
+impl NodeConfig {
+    /// Returns what may be granted: nothing where instances cannot be kept apart.
+    pub(crate) fn grantable(&self) -> Amount {
+        match self.isolates {
+            true => self.capacity,
+            false => Amount {
+                slots: 0,
+                ..self.capacity
+            },
+        }
+    }
 }
 
 /// Everything that a node is made of besides its journal.
@@ -161,6 +176,7 @@ pub struct Node {
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
+    pub(crate) entrances: Option<Entrances>,
     /// What the home's gateway maps, as last told.
     pub(crate) mapped: Option<mesh_routing::portmap::Report>,
     pub(crate) last_trust: Option<(u64, Chain)>,
@@ -210,7 +226,7 @@ impl Node {
             peers: Peers::default(),
             replication: Replication::new(body.org),
             customer: Customer::default(),
-            provider: Provider::new(setup.config.capacity),
+            provider: Provider::new(setup.config.grantable()),
             admission: Admission::default(),
             calls: Calls::default(),
             clients: BTreeMap::new(),
@@ -230,6 +246,7 @@ impl Node {
             last_plan: None,
             names: None,
             resolver: None,
+            entrances: None,
             mapped: None,
             last_trust: None,
             standing: Standing::default(),
@@ -313,6 +330,7 @@ impl Node {
                 self.changed = true;
             }
             Input::Resolver(seen) => self.resolver = Some(seen),
+            Input::Entrances(entrances) => self.entrances = Some(entrances),
             Input::Mapped(report) => self.mapped = Some(report),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();

@@ -7,6 +7,7 @@ use mesh_base::address::NodeAddress;
 use mesh_peer::explain::{Explained, SessionSeen};
 use mesh_peer::netcheck::{Mapping, NetSeen};
 use mesh_peer::port::{Input, LinkSeen};
+use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::portmap::{Mapping as Mapped, Report, Standing, Transport, Way as By, Wish};
 
 use crate::mesh;
@@ -33,6 +34,7 @@ fn session(town: &Town, peer: usize, next: Option<usize>) -> SessionSeen {
         sent_bytes: 0,
         relayed_bytes: 0,
         hops: Some(2),
+        carrier: Carrier::Udp,
         next_hop: next.map(id),
         neighbour: None,
         up_ms: Some(70_000),
@@ -48,6 +50,7 @@ fn link(town: &Town, peer: usize, link_silent_ms: Option<u64>) -> LinkSeen {
         received_bytes: 0,
         sent_bytes: 0,
         routed_count: 0,
+        carrier: Carrier::Udp,
     }
 }
 
@@ -119,6 +122,14 @@ fn udp_is_blocked_if_nobody_answers_whose_control_connection_works() {
     assert_eq!(told.paths[0].path, Way::None);
     assert_eq!(told.paths[0].why.as_deref(), Some("UDP does not pass here"));
     assert!(told.next[0].starts_with("let UDP out"), "{:?}", told.next);
+    // A stream lives, and says nothing of UDP, unless it is there for long datagrams.
+    let mut stream = link(&town, 1, Some(100));
+    stream.carrier = Carrier::Stream(Why::Silent);
+    town.feed(0, Input::Links(vec![stream.clone()]));
+    assert_eq!(check(&mut town, NetSeen::default()).udp.answer, Answer::No);
+    stream.carrier = Carrier::Stream(Why::Narrow);
+    town.feed(0, Input::Links(vec![stream]));
+    assert_eq!(check(&mut town, NetSeen::default()).udp.answer, Answer::Yes);
     // An old word of a link says nothing about now.
     let old = link(&town, 1, Some(100_000));
     town.feed(0, Input::Links(vec![old]));

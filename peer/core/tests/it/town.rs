@@ -342,6 +342,7 @@ impl Town {
                 LinkSeen {
                     peer: self.machines[other].node.id(),
                     endpoint: None,
+                    carrier: mesh_routing::carriage::Carrier::Udp,
                     silent_ms: silent,
                     link_silent_ms: silent,
                     received_bytes: 0,
@@ -619,6 +620,7 @@ fn make(
         disk_mib: 4096 * slots,
     };
     let config = NodeConfig {
+        isolates: true,
         metering_period: Duration::from_secs(3600),
         capacity,
         station: mesh_routing::neighbours::Station::Core,

@@ -24,6 +24,7 @@ mod peers;
 mod ping;
 mod resolve;
 mod routes;
+mod shell;
 pub mod start;
 mod status;
 mod stop;
@@ -61,6 +62,7 @@ enum Command {
     Ping(ping::Ping),
     Trace(trace::Trace),
     Netcheck(netcheck::Netcheck),
+    Shell(shell::Shell),
     #[command(subcommand)]
     Wg(wg::Wg),
     #[command(subcommand)]
@@ -102,6 +104,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Trace(trace) => trace.run(&home),
         Command::Netcheck(netcheck) => netcheck.run(&home),
         Command::Wg(wg) => wg.run(&home),
+        Command::Shell(shell) => shell.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),
