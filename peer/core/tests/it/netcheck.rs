@@ -134,7 +134,10 @@ fn udp_is_blocked_if_nobody_answers_whose_control_connection_works() {
     let old = link(&town, 1, Some(100_000));
     town.feed(0, Input::Links(vec![old]));
     assert_eq!(check(&mut town, NetSeen::default()).udp.answer, Answer::No);
-    town.leave(0);
+    for peer in 1..4 {
+        let peer = town.machines[peer].node.id();
+        town.feed(0, Input::Disconnected { peer });
+    }
     assert_eq!(
         check(&mut town, NetSeen::default()).udp.answer,
         Answer::Unknown
