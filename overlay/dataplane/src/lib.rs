@@ -25,7 +25,8 @@
 //! | `hands` | what each does with a packet |
 //! | `exit` | the ways out: underlay or parcel |
 //! | [`probe`] | asking other engines about the way |
-//! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`peer`] | one link: handshakes, keepalives, roaming, straight ways |
+//! | [`reach`] | where this node may be reached |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
 //! | [`gateway`] | the router that the default route leads to |
@@ -51,6 +52,7 @@ pub mod peer;
 pub mod plane;
 pub mod probe;
 mod pump;
+pub mod reach;
 mod scm;
 pub mod session;
 mod sys;

@@ -25,15 +25,18 @@ use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
 use mesh_routing::ecn::Ecn;
 use mesh_routing::plan::Role;
+use mesh_routing::reach::Pair;
 use mesh_routing::table::DropReason;
 
 use crate::exit::{Exit, Route, Way};
 use crate::limits::{
-    CANDIDATES_MAX, GRACE, KEEPALIVE, REKEY_AGE, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
+    CANDIDATES_MAX, GRACE, REKEY_AGE, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
     WAITING_COUNT_MAX,
 };
 use crate::session::{INITIATION, Opened, Session};
-use crate::sys::lock;
+use crate::sys::{lock, scatter};
+
+mod reach;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub struct LinkStats {
     pub link_heard: Option<Instant>,
     /// Bytes of packets from it, talk and others' parcels included.
     pub received_bytes: u64,
-    /// Bytes of packets to it, likewise.
+    /// Bytes of packets to it, likewise; without what engines say about straight ways.
     pub sent_bytes: u64,
     /// Bytes of other nodes' parcels that we handed to it.
     pub relayed_bytes: u64,
@@ -97,6 +100,8 @@ pub struct Peer {
     answers: Mutex<Budget>,
     /// Whether a session is being made or something waits for one.
     restless: AtomicBool,
+    /// Bytes of programs to it since it was looked whether they are worth a straight way.
+    flow: AtomicU64,
 }
 
 /// What came of a datagram.
@@ -106,6 +111,8 @@ pub struct Received {
     pub risen: bool,
     /// The length of the packet in it.
     pub packet_len: Option<usize>,
+    /// Whether [`Peer::obey`] has something to do.
+    pub asks: bool,
 }
 
 /// Who a [`Peer`] is.
@@ -135,6 +142,8 @@ struct Link {
     attempt_count: u32,
     next_attempt: Instant,
     waiting: VecDeque<Vec<u8>>,
+    pair: Pair,
+    reach: reach::Memory,
 }
 
 impl Peer {
@@ -154,6 +163,8 @@ impl Peer {
             attempt_count: 0,
             next_attempt: now,
             waiting: VecDeque::new(),
+            pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
+            reach: reach::Memory::new(now),
         };
         Self {
             node: who.node,
@@ -169,6 +180,7 @@ impl Peer {
             longest: AtomicU16::new(0),
             answers: Mutex::default(),
             restless: AtomicBool::new(true),
+            flow: AtomicU64::new(0),
         }
     }
 
@@ -237,6 +249,8 @@ impl Peer {
             link.attempt_count = 0;
             link.next_attempt = link.next_attempt.min(now);
         }
+        let moment = link.moment(now);
+        link.pair.handle_guesses(&kept, moment);
         link.candidates = kept;
     }
 
@@ -324,13 +338,20 @@ impl Peer {
             Ok(opened) if opened != Opened::Cookie => opened,
             _ => return Received::default(),
         };
+        if let (Opened::Packet(len), Way::Direct(from)) = (opened, came)
+            && let Some(word) = self.knock_in(out.get(..len).unwrap_or_default())
+        {
+            return link.take_knock(word, from, now);
+        }
         let risen = link.hear(came, self.node, now);
+        let asks = link.pair.has_actions();
         if let Opened::Packet(len) = opened {
             self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
             // `out` is taken: if somebody waits, the next tick sends them.
             return Received {
                 risen,
                 packet_len: Some(len),
+                asks,
             };
         }
         if let Opened::Reply(len) = opened
@@ -344,6 +365,7 @@ impl Peer {
         Received {
             risen,
             packet_len: None,
+            asks,
         }
     }
 
@@ -360,8 +382,9 @@ impl Peer {
         link.tick(&route, exit, out, now);
         if link.session.ready() {
             self.flush(&mut link, &route, exit, out, now);
-            let idle = KEEPALIVE <= now.duration_since(link.spoke);
-            if let (Role::Neighbour, true, Some(endpoint)) = (link.role, idle, link.endpoint) {
+            let pause = link.keepalive();
+            let idle = pause.is_some_and(|pause| pause <= now.duration_since(link.spoke));
+            if let (true, Some(endpoint)) = (idle, link.endpoint) {
                 // Refused only when the socket is full, and then the link is anything but idle.
                 let _ = link.seal(&[], Way::Direct(endpoint), exit, out, now);
             }
@@ -455,7 +478,7 @@ impl Link {
     /// last seen.
     fn way(&self, route: Route) -> Option<Way> {
         match route {
-            Route::Around => Some(Way::Mesh),
+            Route::Around => Some(self.shortcut().map_or(Way::Mesh, Way::Direct)),
             Route::Straight | Route::Unknown => self.endpoint.map(Way::Direct),
         }
     }
@@ -503,7 +526,8 @@ impl Link {
     /// looked for in long steps.
     fn is_restless(&self) -> bool {
         let wanted = self.role == Role::Neighbour && !self.session.ready();
-        (wanted && self.attempt_count <= ATTEMPTS_RESTLESS) || !self.waiting.is_empty()
+        let makes = wanted && self.attempt_count <= ATTEMPTS_RESTLESS;
+        makes || !self.waiting.is_empty() || self.pair.is_busy()
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {
@@ -526,6 +550,12 @@ impl Link {
             self.endpoint = Some(from);
         }
         self.attempt_count = 0;
+        let moment = self.moment(now);
+        self.pair.handle_packet(from, moment);
+        self.note_heard_directly(now)
+    }
+
+    fn note_heard_directly(&mut self, now: Instant) -> bool {
         let before = self.heard_directly.replace(now);
         before.is_none_or(|before| SILENCE_MAX <= now.saturating_duration_since(before))
     }
@@ -544,7 +574,9 @@ impl Link {
             let alone = now.saturating_duration_since(self.born);
             return grace <= alone || !self.waiting.is_empty();
         }
-        SILENCE_MAX + grace <= self.silence(now) || (turn == Turn::Lead && old)
+        // Whoever answers calls has the session: then it is knocked, and that says more.
+        let lost = SILENCE_MAX + grace <= self.silence(now) && !self.is_met(now);
+        lost || (turn == Turn::Lead && old)
     }
 
     /// Begins a handshake with everybody who could be the peer; the first answer is the endpoint.
@@ -561,7 +593,7 @@ impl Link {
         self.next_attempt = now + doubled.min(RETRY_MAX) + crate::sys::jitter(RETRY_MIN / 4);
     }
 
-    /// Sends a handshake initiation everywhere and anything else on its way.
+    /// Sends a handshake initiation everywhere it may arrive, and anything else on its way.
     fn spread(&self, datagram: &[u8], route: Route, exit: &mut Exit<'_>) {
         if datagram.first() != Some(&INITIATION) {
             if let Some(way) = self.way(route) {
@@ -569,9 +601,13 @@ impl Link {
             }
             return;
         }
-        // An initiation counts once: with a session, this one looks for the underlay, and must not
-        // be overtaken by its own copy.
-        if route == Route::Around && !self.session.ready() {
+        // An initiation counts once, and goes where it is likely to arrive: with a straight way,
+        // nowhere else.
+        if let (true, Some(at)) = (self.session.ready(), self.pair.straight()) {
+            let _ = exit.send(datagram, Way::Direct(at), self.address);
+            return;
+        }
+        if route == Route::Around {
             let _ = exit.send(datagram, Way::Mesh, self.address);
         }
         let guesses = match self.role {

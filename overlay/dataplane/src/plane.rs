@@ -31,6 +31,7 @@ use crate::limits::{HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
+use crate::reach::Own;
 use crate::session::{Local, WireGuard};
 use crate::sys::{Waker, lock, scatter};
 use crate::tun::Device;
@@ -130,6 +131,8 @@ pub(crate) struct Shared {
     /// How many senders may still be told that a parcel of theirs had no hop left; each peer has
     /// its own number for probes.
     pub(crate) probes: Mutex<Budget>,
+    /// Where this node may be reached.
+    pub(crate) own: Own,
     epoch: Instant,
 }
 
@@ -210,6 +213,7 @@ impl Dataplane {
             drops: Default::default(),
             answers: Mutex::default(),
             probes: Mutex::default(),
+            own: Own::default(),
             epoch: Instant::now(),
         });
         let next_index = u32::try_from(scatter() & 0xff_ffff).unwrap_or(0);
@@ -465,6 +469,12 @@ impl Shared {
         }
     }
 
+    /// Lets the timer look at every link now.
+    pub(crate) fn hurry(&self) {
+        let [_, _, timer] = &self.wakers;
+        timer.wake();
+    }
+
     /// Counts a packet that went nowhere.
     pub(crate) fn drop_packet(&self, reason: DropReason) {
         if let Some(count) = self.drops.get(reason as usize) {
@@ -514,6 +524,19 @@ impl Live {
             Some(_) => Route::Around,
             None => Route::Unknown,
         }
+    }
+
+    /// Returns a neighbour that may carry something to a peer which routing believes to reach
+    /// straight, or not at all: another one each time.
+    pub(crate) fn beside(&self, peer: &Peer, now: Instant) -> Option<NodeId> {
+        if self.route(peer) == Route::Around {
+            return None;
+        }
+        let others = self.peers.values();
+        let near = others.filter(|other| other.node != peer.node && other.is_near(now));
+        let near: Vec<NodeId> = near.map(|other| other.node).collect();
+        let at = scatter().checked_rem(near.len() as u64)?;
+        near.get(usize::try_from(at).ok()?).copied()
     }
 }
 

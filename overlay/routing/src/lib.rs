@@ -28,6 +28,7 @@
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`neighbours`] | which nodes we keep a link with |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
+//! | [`reach`] | straight ways between nodes behind routers |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
 //! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
@@ -47,6 +48,7 @@ pub mod paths;
 pub mod plan;
 pub mod portmap;
 pub mod probe;
+pub mod reach;
 pub mod table;
 pub mod talk;
 pub mod transit;

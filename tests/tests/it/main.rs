@@ -22,6 +22,7 @@ mod order_hot;
 mod packets;
 mod paths;
 mod privacy;
+mod reach_nat;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -232,6 +233,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "nat_homes_move_and_have_neighbours",
         run: nat::homes_move_and_have_neighbours,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_two_homes_meet",
+        run: reach_nat::two_homes_meet,
         ..ON_A_STREET
     },
     Test {

@@ -9,6 +9,7 @@ use mesh_base::identity::SecretKey;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::*;
+use crate::limits::KEEPALIVE;
 use crate::session::{PAYLOAD, SessionError};
 use crate::wire::Wire;
 
