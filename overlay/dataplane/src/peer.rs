@@ -25,7 +25,7 @@ use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
 use mesh_routing::ecn::Ecn;
 use mesh_routing::plan::Role;
-use mesh_routing::reach::Pair;
+use mesh_routing::reach::{Pair, word};
 use mesh_routing::table::DropReason;
 
 use crate::exit::{Exit, Route, Way};
@@ -51,9 +51,10 @@ pub struct LinkStats {
     pub link_silent_ms: Option<u64>,
     /// When that was.
     pub link_heard: Option<Instant>,
-    /// Bytes of packets from it, talk and others' parcels included.
+    /// Bytes of packets from it, talk and others' parcels included; without what engines say about
+    /// straight ways.
     pub received_bytes: u64,
-    /// Bytes of packets to it, likewise; without what engines say about straight ways.
+    /// Bytes of packets to it, likewise.
     pub sent_bytes: u64,
     /// Bytes of other nodes' parcels that we handed to it.
     pub relayed_bytes: u64,
@@ -346,7 +347,9 @@ impl Peer {
         let risen = link.hear(came, self.node, now);
         let asks = link.pair.has_actions();
         if let Opened::Packet(len) = opened {
-            self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
+            if !word::looks_like_one(out.get(..len).unwrap_or_default()) {
+                self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
+            }
             // `out` is taken: if somebody waits, the next tick sends them.
             return Received {
                 risen,

@@ -59,6 +59,17 @@ pub struct Call {
     pub places: Vec<Candidate>,
 }
 
+/// Returns whether bytes that came out of a session are a packet of this port and of a word's kind:
+/// a glance, for whoever counts packets.
+pub fn looks_like_one(bytes: &[u8]) -> bool {
+    let [high, low] = PROBE_PORT.to_be_bytes();
+    let ports = bytes.get(HEADER_LEN..HEADER_LEN + 4);
+    let kind = bytes.get(HEADER_LEN + UDP_LEN);
+    bytes.get(6) == Some(&UDP)
+        && ports == Some(&[high, low, high, low][..])
+        && kind.is_some_and(|kind| (OBSERVED..=HEARD).contains(kind))
+}
+
 /// Reads a word; none if it is none, or no whole one. Leaves out places that are none.
 pub fn read(packet: &Packet<'_>) -> Option<Word> {
     if !is_probe(packet) {
