@@ -241,6 +241,13 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "reach_all_kinds_of_homes_meet",
+        deadline: minutes(5),
+        alone: true,
+        run: reach_nat::all_kinds_meet,
+        ..ON_A_STREET
+    },
+    Test {
         name: "line_is_as_slow_and_lossy_as_asked_for",
         alone: true,
         run: slow_lines::ping_feels_delay_and_loss,
