@@ -3,7 +3,7 @@
 //! ```text
 //!             lead: at once · other side: after GRACE · either: with payload
 //!   no session ────────────── handshake to every candidate ───────────────► session
-//!        ▲                    retry 1, 1, 2, 4, 8, 8 s …                    │ KEEPALIVE
+//!        ▲                    retry ¼, ¼, 1, 2, 4, 8, 8 s …                 │ KEEPALIVE
 //!        └ keys older than 180 s ◄─ silent for SILENCE_MAX: the same ◄────┘ REKEY_AGE: lead renews
 //! ```
 //! The side with the lower key leads, so that two nodes do not make the same session twice. Where
@@ -30,7 +30,7 @@ use mesh_routing::table::DropReason;
 
 use crate::exit::{Exit, Route, Way};
 use crate::limits::{
-    CANDIDATES_MAX, GRACE, REKEY_AGE, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
+    CANDIDATES_MAX, GRACE, REKEY_AGE, RETRY_FIRST, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
     WAITING_COUNT_MAX,
 };
 use crate::session::{INITIATION, Opened, Session};
@@ -62,12 +62,15 @@ pub struct LinkStats {
     pub hops: Option<u8>,
 }
 
-/// Handshakes without an answer after which a packet no longer waits where no way is known: the
-/// second comes a second after the first.
-const ATTEMPTS_UNTOLD: u32 = 1;
+/// Handshakes that follow each other fast: who has just met may not know us yet.
+const RETRIES_FIRST: u32 = 2;
+
+/// Handshakes without an answer after which a packet no longer waits where no way is known: about a
+/// second after the first.
+const ATTEMPTS_UNTOLD: u32 = RETRIES_FIRST + 1;
 
 /// Handshakes without an answer after which the pause to the next is its longest.
-const ATTEMPTS_RESTLESS: u32 = 4;
+const ATTEMPTS_RESTLESS: u32 = RETRIES_FIRST + 4;
 
 /// Which side begins handshakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -591,9 +594,12 @@ impl Link {
             self.spread(datagram, route, exit);
             self.spoke = now;
         }
-        let doubled = RETRY_MIN * (1 << self.attempt_count.saturating_sub(1).min(3));
+        let pause = match self.attempt_count.checked_sub(RETRIES_FIRST) {
+            Some(count) => (RETRY_MIN * (1 << count.min(3))).min(RETRY_MAX),
+            None => RETRY_FIRST,
+        };
         self.attempt_count = self.attempt_count.saturating_add(1);
-        self.next_attempt = now + doubled.min(RETRY_MAX) + crate::sys::jitter(RETRY_MIN / 4);
+        self.next_attempt = now + pause + crate::sys::jitter(pause / 4);
     }
 
     /// Sends a handshake initiation everywhere it may arrive, and anything else on its way.

@@ -23,6 +23,7 @@ mod packets;
 mod paths;
 mod privacy;
 mod reach_nat;
+mod reach_roam;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -245,6 +246,13 @@ const TESTS: &[Test] = &[
         deadline: minutes(5),
         alone: true,
         run: reach_nat::all_kinds_meet,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_transfers_survive_other_addresses",
+        alone: true,
+        deadline: minutes(1),
+        run: reach_roam::transfers_survive_other_addresses,
         ..ON_A_STREET
     },
     Test {

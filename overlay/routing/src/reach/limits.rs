@@ -57,7 +57,7 @@ pub const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Calls of one peer that may follow each other at once; each makes us knock at up to
 /// [`PLACES_MAX`] places that it names.
-pub const CALLS_BURST: u32 = 4;
+pub const CALLS_BURST: u32 = 8;
 
 /// How often one more may come.
 pub const CALL_INTERVAL: Duration = Duration::from_millis(500);
