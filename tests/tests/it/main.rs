@@ -251,7 +251,6 @@ const TESTS: &[Test] = &[
     Test {
         name: "reach_transfers_survive_other_addresses",
         alone: true,
-        deadline: minutes(1),
         run: reach_roam::transfers_survive_other_addresses,
         ..ON_A_STREET
     },

@@ -8,27 +8,18 @@
 //! A home in the open sees its own address change; one behind a router is told by nobody, and has
 //! to be found by those who still have a way to it.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv6Addr, Shutdown, SocketAddrV6, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use mesh_tests::figures::{Durations, Figure};
 use mesh_tests::home::links_between;
-use mesh_tests::inside::inside;
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
 use mesh_tests::nat_mesh;
 use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
+use mesh_tests::said::Asked;
 use mesh_tests::until::until;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, getsockname, listen, setsockopt,
-    socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
 
 /// How long anything may take at most.
 const SOON: Duration = Duration::from_secs(30);
@@ -59,7 +50,7 @@ pub fn transfers_survive_other_addresses(place: &Place) -> anyhow::Result<()> {
         until(&format!("{from} reaches {to} straight"), SOON, || {
             Ok(links_between(lab.home(from)?, to)?.filter(|links| *links == 1))
         })?;
-        let transfer = Transfer::begin(&lab, from, to)?;
+        let mut transfer = Transfer::begin(&lab, from, to)?;
         let address = lab.home(to)?.overlay_address()?;
         let mut pulse = Pulse::begin(lab.home(from)?, &address, SOON)?;
         for moved in [from, to] {
@@ -73,8 +64,7 @@ pub fn transfers_survive_other_addresses(place: &Place) -> anyhow::Result<()> {
                 Ok(links_between(lab.home(from)?, to)?.filter(|links| *links == 1))
             })?;
         }
-        let bytes = transfer.end()?;
-        println!("{bytes} bytes passed in one connection");
+        println!("{} rows passed in one connection", transfer.count()?);
     }
     Figure {
         bar: "reach.roam".to_owned(),
@@ -90,126 +80,49 @@ pub fn transfers_survive_other_addresses(place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Bytes that flow in one TCP connection over the overlay, at a pace that leaves the machine idle.
+/// Rows of a database that flow in one TCP connection over the overlay, at a pace that leaves the
+/// machine idle.
 struct Transfer {
-    thread: Option<std::thread::JoinHandle<anyhow::Result<u64>>>,
-    shared: std::sync::Arc<(AtomicBool, AtomicU64)>,
+    rows: Asked,
 }
 
-const PIECE: [u8; 4096] = [7; 4096];
-
-/// Between two pieces.
-const PACE: Duration = Duration::from_millis(5);
+/// Rows that must come after an address has changed: of a second.
+const ROWS: usize = 100;
 
 impl Transfer {
-    /// Begins to send.
+    /// Begins to read at `from` what a database at `to` sends.
     fn begin(lab: &Lab, from: &str, to: &str) -> anyhow::Result<Self> {
-        let (out, inward) = connect(lab, from, to)?;
-        let shared = std::sync::Arc::new((AtomicBool::new(false), AtomicU64::new(0)));
-        let both = std::sync::Arc::clone(&shared);
-        let thread = std::thread::spawn(move || pass(&out, &inward, &both));
-        Ok(Self {
-            thread: Some(thread),
-            shared,
+        let (reader, name) = (lab.home(from)?.quietly(), format!("db-{to}"));
+        let order = ["order", "postgres", "--name", &name, "--node", to];
+        reader.meshctl(&order)?.ok()?;
+        let url = reader.url(&name)?;
+        let question = "copy (select n, repeat('x', 1000), pg_sleep(0.01) \
+                        from generate_series(1, 1000000) as n) to stdout";
+        let rows = reader.ask("/usr/bin/psql", &["-X", &url, "-c", question])?;
+        let mut transfer = Self { rows };
+        transfer.goes_on()?;
+        Ok(transfer)
+    }
+
+    /// Waits until more rows arrive; returns how many have, without a gap.
+    fn goes_on(&mut self) -> anyhow::Result<usize> {
+        let before = self.count()?;
+        until("rows arrive", SOON, || {
+            let count = self.count()?;
+            Ok((before + ROWS <= count).then_some(count))
         })
     }
 
-    /// Waits until more arrives than was under way.
-    fn goes_on(&self) -> anyhow::Result<()> {
-        let count = || self.shared.1.load(Ordering::Relaxed);
-        let before = count();
-        until("bytes arrive", SOON, || {
-            Ok((before + (1 << 20) < count()).then_some(()))
-        })
-    }
-
-    /// Ends the connection; returns what arrived, which is all that was sent.
-    fn end(mut self) -> anyhow::Result<u64> {
-        self.shared.0.store(true, Ordering::Relaxed);
-        let thread = self.thread.take().context("it runs")?;
-        let passed = thread.join();
-        passed.unwrap_or_else(|_| anyhow::bail!("the transfer panicked"))
-    }
-}
-
-impl Drop for Transfer {
-    fn drop(&mut self) {
-        self.shared.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Opens a connection between two nodes. Their doors let in only answers to what went out; so the
-/// far end asks first, in vain, and then takes the other's question for the answer.
-fn connect(lab: &Lab, from: &str, to: &str) -> anyhow::Result<(TcpStream, TcpStream)> {
-    let at = |name: &str| -> anyhow::Result<(Ipv6Addr, OwnedFd)> {
-        let address: Ipv6Addr = lab.home(name)?.overlay_address()?.parse()?;
-        let socket = inside(lab.holder(name)?, || {
-            bound(SocketAddrV6::new(address, 0, 0, 0))
-        })?;
-        Ok((address, socket))
-    };
-    let ((near, out), (far, asking)) = (at(from)?, at(to)?);
-    let (near, far) = (place(near, &out)?, place(far, &asking)?);
-    ensure!(
-        nix::sys::socket::connect(asking.as_raw_fd(), &SockaddrIn6::from(near)).is_err(),
-        "{from} lets strangers in"
-    );
-    drop(asking);
-    println!("asked");
-    let listening = inside(lab.holder(to)?, || bound(far))?;
-    listen(&listening, Backlog::new(1)?)?;
-    nix::sys::socket::connect(out.as_raw_fd(), &SockaddrIn6::from(far)).context("no connection")?;
-    let (inward, _) = TcpListener::from(listening).accept()?;
-    println!("connected");
-    Ok((TcpStream::from(out), inward))
-}
-
-fn bound(at: SocketAddrV6) -> anyhow::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Inet6, SockType::Stream, flags, None)?;
-    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
-    // As long as a call may take.
-    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(2))?;
-    bind(fd.as_raw_fd(), &SockaddrIn6::from(at)).context("no socket")?;
-    Ok(fd)
-}
-
-/// Returns a socket's place in full.
-fn place(address: Ipv6Addr, socket: &OwnedFd) -> anyhow::Result<SocketAddrV6> {
-    let own: SockaddrIn6 = getsockname(socket.as_raw_fd())?;
-    Ok(SocketAddrV6::new(address, own.port(), 0, 0))
-}
-
-fn pass(
-    mut out: &TcpStream,
-    mut inward: &TcpStream,
-    (over, count): &(AtomicBool, AtomicU64),
-) -> anyhow::Result<u64> {
-    inward.set_read_timeout(Some(2 * SOON))?;
-    std::thread::scope(|scope| {
-        let sending = scope.spawn(move || -> anyhow::Result<u64> {
-            let mut sent = 0;
-            while !over.load(Ordering::Relaxed) {
-                out.write_all(&PIECE)?;
-                sent += PIECE.len() as u64;
-                std::thread::sleep(PACE);
-            }
-            out.shutdown(Shutdown::Write)?;
-            Ok(sent)
-        });
-        let mut buffer = [0; PIECE.len()];
-        let mut arrived = 0;
-        loop {
-            let len = inward.read(&mut buffer).context("the connection is dead")?;
-            if len == 0 {
-                break;
-            }
-            arrived += len as u64;
-            count.store(arrived, Ordering::Relaxed);
+    fn count(&mut self) -> anyhow::Result<usize> {
+        let text = self.rows.so_far()?;
+        // The last may not be whole.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let mut count = 0;
+        for line in whole.lines() {
+            count += 1;
+            let number = line.split('\t').next().and_then(|it| it.parse().ok());
+            ensure!(number == Some(count), "row {count} is {number:?}");
         }
-        let sent = sending.join();
-        let sent = sent.unwrap_or_else(|_| anyhow::bail!("the sender panicked"))?;
-        ensure!(sent == arrived, "{sent} were sent and {arrived} arrived");
-        Ok(arrived)
-    })
+        Ok(count)
+    }
 }
