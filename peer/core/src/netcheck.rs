@@ -16,6 +16,7 @@ use mesh_api::status::PortMapping;
 use mesh_base::identity::NodeId;
 use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::plan::Role;
+use mesh_routing::reach::outer::Mapping;
 
 use crate::explain::{RouteSeen, SessionSeen, carried};
 use crate::mapped::port_mapping;
@@ -39,18 +40,6 @@ pub struct NetSeen {
     pub mapping: Mapping,
     /// The address from which the Internet would be reached over IPv6; none without a way there.
     pub ipv6: Option<Ipv6Addr>,
-}
-
-/// Which outer port there is for each destination, as other nodes saw it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Mapping {
-    /// Fewer than two have said where they see us.
-    #[default]
-    Unknown,
-    /// The same for all.
-    Same,
-    /// One for each.
-    Differs,
 }
 
 impl Node {

@@ -5,10 +5,11 @@ use mesh_api::route::Way;
 use mesh_api::{Reply, Request};
 use mesh_base::address::NodeAddress;
 use mesh_peer::explain::{Explained, SessionSeen};
-use mesh_peer::netcheck::{Mapping, NetSeen};
+use mesh_peer::netcheck::NetSeen;
 use mesh_peer::port::{Input, LinkSeen};
 use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::portmap::{Mapping as Mapped, Report, Standing, Transport, Way as By, Wish};
+use mesh_routing::reach::outer::Mapping;
 
 use crate::mesh;
 use crate::town::Town;

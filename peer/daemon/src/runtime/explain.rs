@@ -25,7 +25,7 @@ use mesh_dataplane::probe::Heard;
 use mesh_peer::explain::{
     ClientSeen, Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
 };
-use mesh_peer::netcheck::{Mapping, NetSeen};
+use mesh_peer::netcheck::NetSeen;
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
 use mesh_routing::babel::link::LinkId;
@@ -384,13 +384,14 @@ impl Guide {
     }
 
     async fn network(&self) -> Option<NetSeen> {
+        let (sessions, routes) = (self.links().await?, self.routes().await?);
+        let outside = self.plane.upgrade()?.seen();
         Some(NetSeen {
-            sessions: self.links().await?,
-            routes: self.routes().await?,
+            sessions,
+            routes,
+            seen: outside.places,
+            mapping: outside.mapping,
             ipv6: underlay::ipv6_source(),
-            // Nobody is asked for these yet: what is not known is told as unknown.
-            seen: Vec::new(),
-            mapping: Mapping::Unknown,
         })
     }
 
