@@ -1,4 +1,5 @@
-//! `meshnode netcheck` says what is true behind routers of several kinds, by what the mesh has seen.
+//! `meshnode netcheck` says what is true behind routers of several kinds, by what the mesh has
+//! seen.
 
 use std::time::Duration;
 
