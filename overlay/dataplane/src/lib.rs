@@ -24,9 +24,12 @@
 //! | [`plane`] | the handle: start, apply a plan, attach TUNs, statistics |
 //! | `pump` | the three threads |
 //! | `hands` | what each does with a packet |
+//! | `guard` | which handshakes are opened, and which are asked for a cookie |
+//! | `porch` | the socket where initiations wait, apart from packets |
 //! | `exit` | the ways out: underlay or parcel |
 //! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`client`] | one stock WireGuard device that is no node |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
 //! | [`gateway`] | the router that the default route leads to |
@@ -42,10 +45,12 @@
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;
+pub mod client;
 pub mod enter;
 mod exit;
 pub mod forward;
 pub mod gateway;
+mod guard;
 mod hands;
 mod ioctl;
 pub mod lan;
@@ -54,6 +59,7 @@ mod netlink;
 pub mod netns;
 pub mod peer;
 pub mod plane;
+mod porch;
 pub mod probe;
 mod pump;
 mod scm;
@@ -64,6 +70,7 @@ mod sys;
 pub mod tun;
 pub mod wire;
 
+pub use client::ClientStats;
 pub use forward::Forwards;
 pub use netns::Namespace;
 pub use peer::LinkStats;

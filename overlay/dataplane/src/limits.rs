@@ -32,9 +32,9 @@ pub const CANDIDATES_MAX: usize = 16;
 /// Packets taken from one TUN before the next has its turn.
 pub const BURST_COUNT_MAX: usize = 64;
 
-/// Handshakes per second that are answered without a cookie. A node of 1000 peers that restarts
-/// sees more; cookies cost those one round trip.
-pub const HANDSHAKES_PER_SECOND: u64 = 100;
+/// Most clients of one node: the devices of a family or a small office, several times over. Each is
+/// a session, and a door of [`mesh_routing::limits::CLIENT_FLOWS_MAX`] flows.
+pub const CLIENTS_MAX: usize = 32;
 
 /// The timer thread's step while a session is being made or something waits for one.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -70,6 +70,13 @@ pub const RETRY_MAX: Duration = Duration::from_secs(8);
 
 /// Socket buffers asked for; the kernel gives what it allows.
 pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
+
+/// The same for the socket of handshake initiations: what it cannot hold is dropped, so it bridges
+/// the 50 ms in which a busy machine may give us no turn, at 50,000 a second.
+pub const PORCH_BUFFER_LEN: usize = 1 << 20;
+
+/// Initiations taken before the next packets have their turn: junk costs a microsecond each.
+pub const PORCH_TURN: usize = 64;
 
 /// Longest wait for the UDP socket to take a datagram; the TUN's own queue fills meanwhile.
 pub const SEND_WAIT_MS: u16 = 20;

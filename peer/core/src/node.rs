@@ -26,6 +26,7 @@ use std::time::Duration;
 use mesh_base::address::{NodeAddress, ServiceAddress};
 use mesh_base::certificate::{Body as CertificateBody, Chain, Role};
 use mesh_base::identity::{NodeId, OrgId, SecretKey, ServiceId};
+use mesh_base::name::Name;
 use mesh_base::time::{Moment, Now};
 use mesh_compute::recipe::Recipe;
 use mesh_federation::capacity::Amount;
@@ -42,6 +43,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::admission::Admission;
 use crate::calls::Calls;
+use crate::clients::Client;
 use crate::customer::Customer;
 use crate::entry::Entry;
 use crate::explain::RoutingKnown;
@@ -148,6 +150,8 @@ pub struct Node {
     pub(crate) provider: Provider,
     pub(crate) admission: Admission,
     pub(crate) calls: Calls,
+    /// Stock WireGuard devices that come in through us.
+    pub(crate) clients: BTreeMap<Name, Client>,
     pub(crate) fresh: VecDeque<RecordId>,
     /// Set when something that plans, trust or waiting calls rest on may be different.
     pub(crate) changed: bool,
@@ -225,6 +229,7 @@ impl Node {
             provider: Provider::new(setup.config.grantable()),
             admission: Admission::default(),
             calls: Calls::default(),
+            clients: BTreeMap::new(),
             fresh: VecDeque::new(),
             changed: true,
             reach: None,
@@ -476,6 +481,12 @@ impl Node {
                         source,
                     })?;
             }
+            Entry::Client { name, key, since } => {
+                self.restore_client(name, Client { key, since });
+            }
+            Entry::ClientGone { name } => {
+                self.clients.remove(&name);
+            }
             // Written by this program only one deep; a deeper one would be read the same.
             Entry::Together(entries) => {
                 for entry in entries {
@@ -493,6 +504,9 @@ impl Node {
         self.recover_provider();
         self.recover_customer();
         self.recover_drafts();
+        if !self.clients.is_empty() {
+            self.publish_clients();
+        }
         self.settle();
     }
 

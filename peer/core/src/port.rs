@@ -5,6 +5,7 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -313,6 +314,8 @@ pub enum Effect {
     },
     /// The whole state that the data plane should have, replacing the one before.
     Overlay(Box<mesh_routing::plan::Plan>),
+    /// Every client that may come in, keys by addresses, replacing those before.
+    Clients(BTreeMap<Ipv6Addr, [u8; 32]>),
     /// The whole table of names, replacing the one before.
     Names(Arc<Names>),
 }

@@ -44,6 +44,7 @@ mod names;
 mod notify;
 mod ports;
 mod proxy;
+mod qr;
 mod reach;
 mod remember;
 mod runtime;

@@ -22,6 +22,8 @@ mod order_hot;
 mod packets;
 mod paths;
 mod privacy;
+mod reach_flood;
+mod reach_leaf;
 mod reach_user;
 mod reboot;
 mod ring;
@@ -138,6 +140,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "nodes_find_each_other_on_the_local_network",
         run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "flood_of_handshakes_is_survived",
+        alone: true,
+        bar: Some("reach.flood"),
+        run: reach_flood::flood_of_handshakes_is_survived,
         ..ON_A_STREET
     },
     Test {
@@ -321,6 +330,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "user_without_namespaces_orders",
         run: reach_user::user_without_namespaces_orders,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "stock_wireguard_attaches_as_a_leaf",
+        bar: Some("reach.leaf"),
+        deadline: minutes(5),
+        run: reach_leaf::stock_wireguard_attaches,
         ..ON_A_STREET
     },
     Test {

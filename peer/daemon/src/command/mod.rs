@@ -29,6 +29,7 @@ mod status;
 mod stop;
 mod trace;
 mod version;
+mod wg;
 
 const PROGRAM: &str = "meshnode";
 
@@ -60,6 +61,8 @@ enum Command {
     Ping(ping::Ping),
     Trace(trace::Trace),
     Shell(shell::Shell),
+    #[command(subcommand)]
+    Wg(wg::Wg),
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
@@ -98,6 +101,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
         Command::Shell(shell) => shell.run(&home),
+        Command::Wg(wg) => wg.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),
