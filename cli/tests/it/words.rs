@@ -12,7 +12,7 @@ use mesh_api::service::{
     ServiceState, ShowReply,
 };
 use mesh_api::status::{
-    Entrances, HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach,
+    Carrier, Entrances, HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach,
     StatusReply, Voting,
 };
 use mesh_api::trade::{
@@ -156,6 +156,7 @@ fn peer() -> PeerRow {
         connected: true,
         endpoint: Some("192.0.2.7:51820".parse().unwrap()),
         rtt_us: Some(3_100),
+        carrier: Some(Carrier::StreamUdpSilent),
         silent_ms: Some(850),
         link: Link::Up,
     }

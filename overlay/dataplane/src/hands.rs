@@ -58,7 +58,7 @@ impl<'a> Hands<'a> {
     /// Makes hands that see the newest picture.
     pub fn new(shared: &'a Shared) -> Self {
         let live = shared.live();
-        let mut exit = Exit::new(&shared.wire);
+        let mut exit = shared.exit();
         exit.set_own(live.own);
         let buffer = || vec![0; OUTER_LEN_MAX];
         Self {
@@ -99,23 +99,40 @@ impl<'a> Hands<'a> {
         (from, mark): (SocketAddr, Ecn),
         now: Instant,
     ) {
+        self.take(datagram, (Way::Direct(from), from.ip(), mark), now);
+    }
+
+    /// Takes a datagram that came by the stream of the link with a node.
+    pub fn take_streamed(&mut self, datagram: &[u8], from: NodeId, now: Instant) {
+        let Some(peer) = self.live.peers.get(&from) else {
+            self.shared.drop_packet(DropReason::Stranger);
+            return;
+        };
+        let ip = IpAddr::V6(peer.address);
+        self.take(datagram, (Way::Stream(from), ip, Ecn::NotEct), now);
+    }
+
+    fn take(&mut self, datagram: &[u8], (came, ip, mark): (Way, IpAddr, Ecn), now: Instant) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
-        let came = Way::Direct(from);
-        let taken = match self.find(&live, datagram, came, from.ip(), now) {
-            Some(Whose::Client(client)) => {
-                let got = client.receive(datagram, from, &mut self.exit, &mut plain, now);
-                let packet = got.and_then(|len| plain.get_mut(..len));
-                packet.map(|packet| self.take_from_client(&live, client, (packet, mark), now))
-            }
+        let taken = match self.find(&live, datagram, came, ip, now) {
+            Some(Whose::Client(client)) => match came {
+                Way::Direct(from) => {
+                    let got = client.receive(datagram, from, &mut self.exit, &mut plain, now);
+                    let packet = got.and_then(|len| plain.get_mut(..len));
+                    packet.map(|packet| self.take_from_client(&live, client, (packet, mark), now))
+                }
+                // A client has a UDP socket and nothing else.
+                Way::Stream(_) | Way::Mesh => Some(Err(DropReason::Stranger)),
+            },
             Some(Whose::Node(peer)) => {
                 let got = self.open(&live, peer, datagram, (came, None), &mut plain, now);
                 let packet = got.and_then(|len| plain.get_mut(..len));
-                packet.map(|packet| self.take_from_link(&live, peer, (packet, mark), now))
+                packet.map(|packet| self.take_from_link(&live, peer, came, (packet, mark), now))
             }
             None => None,
         };
-        if taken.is_some() {
+        if let (true, Way::Direct(from)) = (taken.is_some(), came) {
             // Only who has a session with us can make what came out of one.
             lock(&self.shared.guard).note_peer(from.ip());
         }
@@ -236,6 +253,11 @@ impl<'a> Hands<'a> {
         out: &mut [u8],
         now: Instant,
     ) -> Option<usize> {
+        // Nobody speaks for another in the stream of his own link.
+        if matches!(came, Way::Stream(by) if by != peer.node) {
+            self.shared.drop_packet(DropReason::Stranger);
+            return None;
+        }
         let route = || live.route(peer);
         let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
         self.hand_on(live, back.filter(|_| begins(datagram)), now);
@@ -273,6 +295,7 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
+        came: Way,
         (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -289,7 +312,14 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, (1, None), now);
+            return match probe::read(&packet) {
+                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
+                Some(Probe::Tried { nonce }) => {
+                    from.take_answer(nonce, came, now);
+                    Ok(())
+                }
+                _ => self.take_probe(live, from, &packet, (1, None), now),
+            };
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -399,7 +429,25 @@ impl<'a> Hands<'a> {
                 }
                 Ok(())
             }
+            // A link is tried over its own underlay only.
+            Probe::Try { .. } | Probe::Tried { .. } => Err(DropReason::Relayed),
         }
+    }
+
+    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
+    fn take_try(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        (came, nonce): (Way, u64),
+        question: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !from.may_be_answered(self.shared.moment(now)) {
+            return Err(DropReason::Congested);
+        }
+        let told = probe::tried(nonce, question.len(), live.own, from.address);
+        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever

@@ -26,16 +26,18 @@
 //! | `hands` | what each does with a packet |
 //! | `guard` | which handshakes are opened, and which are asked for a cookie |
 //! | `porch` | the socket where initiations wait, apart from packets |
-//! | `exit` | the ways out: underlay or parcel |
+//! | `exit` | the ways out: socket, stream or parcel |
 //! | [`probe`] | asking other engines about the way |
 //! | [`peer`] | one link: handshakes, keepalives, roaming |
 //! | [`client`] | one stock WireGuard device that is no node |
+//! | [`streams`] | where UDP does not pass: datagrams in streams |
 //! | [`session`] | WireGuard behind a small trait |
 //! | [`carrier`] | whether an interface has its cable |
 //! | [`gateway`] | the router that the default route leads to |
 //! | [`lan`] | ordinary interfaces as links of a Babel speaker, and the kernel's routes |
 //! | `netlink` | messages between us and the kernel |
 //! | [`wire`] | the UDP socket |
+//! | `fragments` | datagrams that routers may cut |
 //! | [`tun`] | making and using TUN devices |
 //! | [`netns`] | the helper process with a namespace of our own |
 //! | [`enter`] | how a program gets into it |
@@ -49,6 +51,7 @@ pub mod client;
 pub mod enter;
 mod exit;
 pub mod forward;
+mod fragments;
 pub mod gateway;
 mod guard;
 mod hands;
@@ -66,6 +69,7 @@ mod scm;
 pub mod session;
 pub mod stack;
 pub mod stream;
+pub mod streams;
 mod sys;
 pub mod tun;
 pub mod wire;

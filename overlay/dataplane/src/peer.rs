@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
+use mesh_routing::carriage::{Carriage, Carrier};
 use mesh_routing::ecn::Ecn;
 use mesh_routing::plan::Role;
 use mesh_routing::table::DropReason;
@@ -35,13 +36,17 @@ use crate::limits::{
 use crate::session::{INITIATION, Opened, Session};
 use crate::sys::lock;
 
+mod carry;
+
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStats {
     /// The peer.
     pub peer: NodeId,
-    /// Where its packets come from; none before the first.
+    /// Where its packets come from by UDP; none before the first.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Milliseconds since its last authenticated datagram, on whatever way; none if never.
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay; none if never.
@@ -121,6 +126,7 @@ pub struct Who {
 
 struct Link {
     session: Box<dyn Session>,
+    node: NodeId,
     address: Ipv6Addr,
     role: Role,
     endpoint: Option<SocketAddr>,
@@ -137,6 +143,12 @@ struct Link {
     /// When a handshake was last repeated for a cookie.
     heeded: Option<Instant>,
     waiting: VecDeque<Vec<u8>>,
+    /// UDP or a stream.
+    carriage: Carriage,
+    /// Which of the two the next handshake without a session tries, while the stream carries.
+    is_stream_next: bool,
+    /// What was last said to carry the link.
+    carrier_told: Carrier,
 }
 
 impl Peer {
@@ -144,6 +156,7 @@ impl Peer {
     pub fn new(who: Who, index: u32, turn: Turn, session: Box<dyn Session>, now: Instant) -> Self {
         let link = Link {
             session,
+            node: who.node,
             address: who.address,
             role: Role::Neighbour,
             endpoint: None,
@@ -157,6 +170,9 @@ impl Peer {
             next_attempt: now,
             heeded: None,
             waiting: VecDeque::new(),
+            carriage: Carriage::new(Moment(0)),
+            is_stream_next: false,
+            carrier_told: Carrier::Udp,
         };
         Self {
             node: who.node,
@@ -288,8 +304,8 @@ impl Peer {
         now: Instant,
     ) -> Result<(), DropReason> {
         let mut link = lock(&self.link);
-        let endpoint = link.endpoint.ok_or(DropReason::NoSession)?;
-        link.seal(packet, Way::Direct(endpoint), exit, out, now)?;
+        let way = link.own_way(packet.len(), now);
+        link.seal(packet, way.ok_or(DropReason::NoSession)?, exit, out, now)?;
         self.sent_bytes
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -335,7 +351,7 @@ impl Peer {
             Ok(opened) => opened,
             Err(_) => return Received::default(),
         };
-        let risen = link.hear(came, self.node, now);
+        let risen = link.hear(came, now);
         if let Opened::Packet(len) = opened {
             self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
             // `out` is taken: if somebody waits, the next tick sends them.
@@ -369,12 +385,13 @@ impl Peer {
     ) -> bool {
         let mut link = lock(&self.link);
         link.tick(&route, exit, out, now);
+        link.drive_carriage(exit, out, now);
         if link.session.ready() {
             self.flush(&mut link, &route, exit, out, now);
             let idle = KEEPALIVE <= now.duration_since(link.spoke);
-            if let (Role::Neighbour, true, Some(endpoint)) = (link.role, idle, link.endpoint) {
+            if let (Role::Neighbour, true, Some(way)) = (link.role, idle, link.own_way(0, now)) {
                 // Refused only when the socket is full, and then the link is anything but idle.
-                let _ = link.seal(&[], Way::Direct(endpoint), exit, out, now);
+                let _ = link.seal(&[], way, exit, out, now);
             }
         }
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
@@ -395,6 +412,7 @@ impl Peer {
         LinkStats {
             peer: self.node,
             endpoint: link.endpoint,
+            carrier: link.carriage.carrier(),
             silent_ms: silent(link.heard),
             link_silent_ms: silent(link.heard_directly),
             link_heard: link.heard_directly,
@@ -448,7 +466,7 @@ impl Link {
         self.ticked = now;
         let len = self.session.tick(out);
         if let Some(datagram) = len.and_then(|len| out.get(..len)) {
-            self.spread(datagram, route(), exit);
+            self.spread(datagram, route(), exit, now);
             self.spoke = now;
         }
     }
@@ -464,10 +482,10 @@ impl Link {
 
     /// Returns how payload travels: as routing says; before it says anything, to where the peer was
     /// last seen.
-    fn way(&self, route: Route) -> Option<Way> {
+    fn way(&mut self, route: Route, len: usize, now: Instant) -> Option<Way> {
         match route {
             Route::Around => Some(Way::Mesh),
-            Route::Straight | Route::Unknown => self.endpoint.map(Way::Direct),
+            Route::Straight | Route::Unknown => self.own_way(len, now),
         }
     }
 
@@ -479,7 +497,8 @@ impl Link {
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let way = self.way(route).ok_or(DropReason::Unreachable)?;
+        let way = self.way(route, packet.len(), now);
+        let way = way.ok_or(DropReason::Unreachable)?;
         self.seal(packet, way, exit, out, now)
     }
 
@@ -497,6 +516,10 @@ impl Link {
             .map_err(|_| DropReason::NoSession)?;
         let datagram = out.get(..len).ok_or(DropReason::NoSession)?;
         self.note_spoken(way, now);
+        if let (Way::Direct(_), true) = (way, self.carriage.is_in_doubt()) {
+            // The session takes one copy.
+            let _ = exit.send(datagram, Way::Stream(self.node), self.address);
+        }
         exit.send_marked(datagram, way, self.address, Ecn::of(packet))
     }
 
@@ -514,27 +537,25 @@ impl Link {
     /// looked for in long steps.
     fn is_restless(&self) -> bool {
         let wanted = self.role == Role::Neighbour && !self.session.ready();
-        (wanted && self.attempt_count <= ATTEMPTS_RESTLESS) || !self.waiting.is_empty()
+        (wanted && self.attempt_count <= ATTEMPTS_RESTLESS)
+            || !self.waiting.is_empty()
+            || (self.session.ready() && self.carriage.is_busy())
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {
-        if let Way::Direct(_) = way {
+        if way != Way::Mesh {
             self.spoke = now;
         }
     }
 
     /// Returns whether the link was silent before.
-    fn hear(&mut self, came: Way, node: NodeId, now: Instant) -> bool {
+    fn hear(&mut self, came: Way, now: Instant) -> bool {
         self.heard = Some(now);
         if self.role == Role::Far {
             self.attempt_count = 0;
         }
-        let Way::Direct(from) = came else {
+        if !self.hear_way(came, now) {
             return false;
-        };
-        if self.endpoint != Some(from) {
-            tracing::debug!(peer = %node.key().short(), "link has a new endpoint");
-            self.endpoint = Some(from);
         }
         self.attempt_count = 0;
         let before = self.heard_directly.replace(now);
@@ -564,7 +585,7 @@ impl Link {
             return;
         };
         if let Some(datagram) = out.get(..len) {
-            self.spread(datagram, route, exit);
+            self.spread(datagram, route, exit, now);
             self.spoke = now;
         }
         let doubled = RETRY_MIN * (1 << self.attempt_count.saturating_sub(1).min(3));
@@ -583,9 +604,9 @@ impl Link {
     }
 
     /// Sends a handshake initiation everywhere and anything else on its way.
-    fn spread(&self, datagram: &[u8], route: Route, exit: &mut Exit<'_>) {
+    fn spread(&mut self, datagram: &[u8], route: Route, exit: &mut Exit<'_>, now: Instant) {
         if datagram.first() != Some(&INITIATION) {
-            if let Some(way) = self.way(route) {
+            if let Some(way) = self.way(route, datagram.len(), now) {
                 let _ = exit.send(datagram, way, self.address);
             }
             return;
@@ -594,6 +615,10 @@ impl Link {
         // be overtaken by its own copy.
         if route == Route::Around && !self.session.ready() {
             let _ = exit.send(datagram, Way::Mesh, self.address);
+        }
+        if let Some(way) = self.handshake_stream() {
+            let _ = exit.send(datagram, way, self.address);
+            return;
         }
         let guesses = match self.role {
             Role::Far if route == Route::Around => &[][..],

@@ -33,6 +33,7 @@ use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
 use crate::session::{Local, WireGuard, is_weak};
+use crate::streams::Streams;
 use crate::sys::{Waker, lock, scatter};
 use crate::tun::Device;
 use crate::wire::Wire;
@@ -59,6 +60,8 @@ pub struct Config {
     pub host_access: HostAccess,
     /// Who hears routing talk; nobody if there is no routing.
     pub listener: Option<Box<dyn Listener>>,
+    /// What carries links where UDP does not; nothing else if there is nobody.
+    pub streams: Option<Box<dyn Streams>>,
 }
 
 /// Who hears what happens on links. Called from the thread that carries packets, so it must not
@@ -119,6 +122,7 @@ pub(crate) struct Shared {
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
     pub(crate) listener: Option<Box<dyn Listener>>,
+    streams: Option<Box<dyn Streams>>,
     pub(crate) stopping: AtomicBool,
     /// Whether the timer takes short steps now.
     pub(crate) restless: AtomicBool,
@@ -217,6 +221,7 @@ impl Dataplane {
                 HostAccess::Open => None,
             },
             listener: config.listener,
+            streams: config.streams,
             stopping: AtomicBool::new(false),
             restless: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
@@ -351,7 +356,7 @@ impl Dataplane {
 
     fn speak(&self, peer: &Peer, packet: &[u8]) -> Result<(), DropReason> {
         let mut out = vec![0; OUTER_LEN_MAX];
-        let mut exit = Exit::new(&self.shared.wire);
+        let mut exit = self.shared.exit();
         peer.say(packet, &mut exit, &mut out, Instant::now())
     }
 
@@ -477,6 +482,11 @@ impl Drop for Dataplane {
 }
 
 impl Shared {
+    /// Makes the ways out for one thread.
+    pub(crate) fn exit(&self) -> Exit<'_> {
+        Exit::new(&self.wire).with_streams(self.streams.as_deref())
+    }
+
     /// Returns the newest picture.
     pub(crate) fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))

@@ -16,6 +16,7 @@ use nix::sys::socket::{
     SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendmmsg, setsockopt, socket, sockopt,
 };
 
+use crate::fragments;
 use crate::limits::{SEND_WAIT_MS, SOCKET_BUFFER_LEN};
 use crate::porch::{Porch, Tray};
 
@@ -73,6 +74,8 @@ impl Wire {
         if address.is_ipv6() {
             let _ = setsockopt(&fd, sockopt::Ipv6RecvTClass, &true);
         }
+        // Without it what is too long for a line is lost if nobody tells, and a stream carries it.
+        let _ = fragments::allow(&fd);
         bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
         let socket = UdpSocket::from(fd);
         let porch = Porch::beside(&socket, address);

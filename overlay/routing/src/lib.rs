@@ -27,6 +27,7 @@
 //! | [`probe`] | what engines ask each other about a way |
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`neighbours`] | which nodes we keep a link with |
+//! | [`carriage`] | whether UDP or a stream carries a link |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
 //! | [`handshakes`] | which handshakes of others are worth opening |
@@ -38,6 +39,7 @@
 pub mod access;
 pub mod answer;
 pub mod babel;
+pub mod carriage;
 pub mod chance;
 pub mod ecn;
 pub mod fib;

@@ -4,7 +4,7 @@
 
 use crate::client::ClientRow;
 use crate::route::{DistanceRow, HopRow, LinkRow, PingReply, RouteRow, TraceReply, Way};
-use crate::screen::{NONE, bytes, columns, or_none, plain, span, table, yes};
+use crate::screen::{NONE, bytes, carrier, columns, or_none, plain, span, table, yes};
 
 /// Returns a round trip: `0.04 ms`, `3.12 ms`, `140 ms`. Neighbours on one street are below a
 /// tenth.
@@ -111,6 +111,12 @@ pub fn links(links: &[LinkRow]) -> String {
             link.name.clone(),
             way(&link.way),
             reason(link),
+            if link.way == Way::Direct {
+                carrier(link.carrier)
+            } else {
+                NONE
+            }
+            .to_owned(),
             or_none(link.endpoint),
             rtt(seen.and_then(|seen| seen.rtt_us)),
             seen.map_or_else(
@@ -126,8 +132,8 @@ pub fn links(links: &[LinkRow]) -> String {
         ]
     });
     let heads = [
-        "NAME", "WAY", "LINK", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT", "RECEIVED",
-        "SENT", "RELAYED",
+        "NAME", "WAY", "LINK", "BY", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT",
+        "RECEIVED", "SENT", "RELAYED",
     ];
     table(&heads, rows.collect())
 }

@@ -10,7 +10,7 @@ use comfy_table::{ContentArrangement, presets};
 use mesh_base::time::Wall;
 
 use crate::service::{Safety, ServiceHeld, ServiceOrdered};
-use crate::status::{Health, Link, MappedPort, PeerRow, Reach, StatusReply};
+use crate::status::{Carrier, Health, Link, MappedPort, PeerRow, Reach, StatusReply};
 
 /// What stands for nothing in a table.
 pub const NONE: &str = "-";
@@ -210,6 +210,7 @@ pub fn peers(peers: &[PeerRow]) -> String {
             peer.org.clone(),
             yes(peer.connected).to_owned(),
             link(peer.link).to_owned(),
+            peer.carrier.map_or(NONE, carrier).to_owned(),
             rtt(peer.rtt_us),
             or_none(peer.silent_ms.map(span)),
             or_none(peer.endpoint),
@@ -221,12 +222,23 @@ pub fn peers(peers: &[PeerRow]) -> String {
         "ORG",
         "CONNECTED",
         "LINK",
+        "BY",
         "RTT",
         "SILENT",
         "ENDPOINT",
         "ADDRESS",
     ];
     table(&heads, rows.collect())
+}
+
+/// Says what carries a link.
+pub(crate) const fn carrier(carrier: Carrier) -> &'static str {
+    match carrier {
+        Carrier::Udp => "udp",
+        Carrier::UdpAndStream => "udp; long parcels: stream",
+        Carrier::StreamUdpSilent => "stream: no answer by udp",
+        Carrier::StreamUdpNarrow => "stream: udp loses long packets",
+    }
 }
 
 const fn link(link: Link) -> &'static str {

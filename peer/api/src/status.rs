@@ -161,6 +161,22 @@ pub struct PeerRow {
     pub silent_ms: Option<u64>,
     /// Whether packets pass on the overlay.
     pub link: Link,
+    /// What carries them if they go directly; none if nobody tried yet.
+    pub carrier: Option<Carrier>,
+}
+
+/// What carries the packets of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// UDP.
+    Udp,
+    /// UDP, and a stream for what is too long for it: other nodes' packets, as a rule.
+    UdpAndStream,
+    /// A stream inside the control connection, for nothing is answered by UDP.
+    StreamUdpSilent,
+    /// A stream inside the control connection, for UDP loses long datagrams.
+    StreamUdpNarrow,
 }
 
 /// Whether packets pass between two nodes.

@@ -14,7 +14,7 @@ use mesh_api::route::{
     DistanceRow, HopRow, LinkRow, NeighbourRow, PingReply, RouteRow, RouteState, TraceReply, Way,
     WayRow,
 };
-use mesh_api::status::{Health, HealthRow, LostWayRow};
+use mesh_api::status::{self, Health, HealthRow, LostWayRow};
 use mesh_api::{ApiError, ErrorKind, Reply, Request};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Wall;
@@ -22,6 +22,7 @@ use mesh_routing::babel::explain::{NeighbourView, RouteView, WayView};
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
 use mesh_routing::babel::words::{Metric, Prefix};
+use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
@@ -90,8 +91,10 @@ pub struct RouteSeen {
 pub struct SessionSeen {
     /// With whom.
     pub peer: NodeId,
-    /// Where its datagrams come from.
+    /// Where its datagrams come from by UDP.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Since its last authenticated datagram.
     pub silent_ms: Option<u64>,
     /// Bytes of packets from it.
@@ -136,6 +139,16 @@ pub struct LostWay {
     pub ago_ms: u64,
     /// Through whom packets go instead.
     pub now: Option<NodeId>,
+}
+
+/// Says for people what carries a link.
+pub(crate) fn carried(carrier: Carrier) -> status::Carrier {
+    match carrier {
+        Carrier::Udp => status::Carrier::Udp,
+        Carrier::UdpNarrow => status::Carrier::UdpAndStream,
+        Carrier::Stream(Why::Silent) => status::Carrier::StreamUdpSilent,
+        Carrier::Stream(Why::Narrow) => status::Carrier::StreamUdpNarrow,
+    }
 }
 
 /// What routing tells about itself, all of it from one look.
@@ -447,6 +460,7 @@ impl Node {
             address: self.overlay_address(&seen.peer)?,
             way,
             endpoint: seen.endpoint,
+            carrier: carried(seen.carrier),
             silent_ms: seen.silent_ms,
             received_bytes: seen.received_bytes,
             sent_bytes: seen.sent_bytes,

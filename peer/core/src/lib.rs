@@ -23,8 +23,8 @@
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
-//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`places`] | from where an address of the underlay is reached |
+//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]

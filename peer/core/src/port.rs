@@ -14,6 +14,7 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
 use mesh_compute::step;
 use mesh_federation::members::Roster;
+use mesh_routing::carriage::Carrier;
 use mesh_routing::portmap;
 use mesh_routing::table::DropReason;
 
@@ -198,6 +199,8 @@ pub struct LinkSeen {
     pub peer: NodeId,
     /// Where its packets come from.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Milliseconds since its last authenticated packet; none if never.
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay, not over other nodes; none if never.

@@ -20,6 +20,7 @@ use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
 
+use crate::explain::carried;
 use crate::mapped::port_mapping;
 use crate::node::Node;
 use crate::port::Reach;
@@ -132,6 +133,12 @@ impl Node {
                         .or_else(|| peer.and_then(|peer| peer.seen)),
                     rtt_us: peer.and_then(|peer| peer.rtt_us),
                     silent_ms,
+                    carrier: link
+                        .filter(|link| {
+                            let silent = link.link_silent_ms;
+                            silent.is_some_and(|silent| silent <= LINK_SILENCE_MS)
+                        })
+                        .map(|link| carried(link.carrier)),
                     link: match silent_ms {
                         Some(silent) if silent <= LINK_SILENCE_MS => Link::Up,
                         Some(_) => Link::Down,

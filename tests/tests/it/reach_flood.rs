@@ -137,12 +137,20 @@ fn timed_join(first: &Home, home: &Home) -> anyhow::Result<Duration> {
     let start = Instant::now();
     home.meshnode(&["join", &invite, "--name", &home.name, "--yes"])?
         .ok()?;
+    let joined = start.elapsed();
     home.start()?;
+    let started = start.elapsed();
     let ping = ["-n", "-q", "-c1", "-i0.02", "-w2", &address];
     until("a new member is answered", SOON, || {
         Ok((home.run("ping", &ping)?.code == 0).then_some(()))
     })?;
-    Ok(start.elapsed())
+    let answered = start.elapsed();
+    println!(
+        "measured: {} has joined after {joined:.2?}, runs after {started:.2?}, is answered after \
+         {answered:.2?}",
+        home.name
+    );
+    Ok(answered)
 }
 
 fn begin_flood(place: &Place, lab: &Lab, flooded: &Home, stranger: &Home) -> anyhow::Result<Asked> {

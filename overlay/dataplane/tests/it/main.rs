@@ -14,3 +14,4 @@ mod mesh;
 mod overlay;
 mod probes;
 mod relay;
+mod streams;

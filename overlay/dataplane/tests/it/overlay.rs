@@ -497,6 +497,7 @@ fn port_that_is_taken_is_named() {
         host_tun,
         host_access: HostAccess::Open,
         listener: None,
+        streams: None,
     });
     let error = refused.err().expect("the port is taken");
     assert_eq!(error.to_string(), format!("cannot listen on UDP {address}"));

@@ -342,6 +342,7 @@ impl Town {
                 LinkSeen {
                     peer: self.machines[other].node.id(),
                     endpoint: None,
+                    carrier: mesh_routing::carriage::Carrier::Udp,
                     silent_ms: silent,
                     link_silent_ms: silent,
                     received_bytes: 0,

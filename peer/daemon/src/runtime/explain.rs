@@ -239,7 +239,7 @@ impl Waiting {
         let key = match heard.said {
             Probe::Answer { nonce, .. } => Key::Answer(heard.from, nonce),
             Probe::Exceeded { decoy } => Key::Place(decoy),
-            Probe::Ask { .. } => return,
+            Probe::Ask { .. } | Probe::Try { .. } | Probe::Tried { .. } => return,
         };
         let mut pending = self.lock();
         if let Some(at) = pending.iter().position(|it| it.key == key) {
@@ -363,6 +363,7 @@ impl Guide {
             SessionSeen {
                 peer: link.peer,
                 endpoint: link.endpoint,
+                carrier: link.carrier,
                 silent_ms: link.silent_ms,
                 received_bytes: link.received_bytes,
                 sent_bytes: link.sent_bytes,

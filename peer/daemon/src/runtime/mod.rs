@@ -42,6 +42,8 @@ use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
+use crate::swarm::tunnels::Tunnels;
+use crate::swarm::underlay_tcp::Threshold;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
@@ -118,7 +120,7 @@ fn start(
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
     let (stop, stopping) = watch::channel(false);
     let reach = overlay.reach();
-    let across = overlay.sockets();
+    let (across, tunnels) = (overlay.sockets(), overlay.tunnels());
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
@@ -126,7 +128,8 @@ fn start(
     let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
     let proxies = Proxies::listen(config, &mut ports, &home.ports(), &across.1)?;
     let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
-    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across.clone())?;
+    let (network, incoming, door, visits) =
+        start_swarms(config, secret, &ports, across.clone(), tunnels)?;
     let calls = Calls::new(inputs.clone());
     let entrances = proxies.serve(across.1.clone(), &teller);
     tell_first(config, &ports, (reach, entrances), &inputs);
@@ -390,17 +393,21 @@ fn start_swarms(
     secret: &SecretKey,
     ports: &Ports,
     across: (Ipv6Addr, Sockets),
+    tunnels: Tunnels,
 ) -> Result<Swarms, Failure> {
     let mut listen = config.listen.clone();
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let network = Network::start(secret, &listen, Some(across), config.nearby, clock::wall);
+    let across = Some(across);
+    let (threshold, over) = Threshold::new();
+    let carried = (tunnels, threshold.clone());
+    let network = Network::start(secret, &listen, across, config.nearby, carried, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
     })?;
-    let (door, visits) = Door::new(secret, ports.door)
+    let (door, visits) = Door::new(secret, ports.door, (threshold, over))
         .map_err(|error| Failure::caused("cannot make the join door", &error))?;
     Ok((network, incoming, door, visits))
 }

@@ -28,6 +28,7 @@ use crate::runtime::explain::Guide;
 use crate::runtime::ordinary::Ordinary;
 use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
+use crate::swarm::tunnels::Tunnels;
 
 /// Name of the TUN on the host.
 pub const TUN_NAME: &str = "mesh0";
@@ -58,6 +59,7 @@ pub struct Overlay {
     sockets: Sockets,
     plane: Arc<Dataplane>,
     routing: Routing,
+    tunnels: Tunnels,
     forwards: Option<Remembered>,
 }
 
@@ -82,13 +84,21 @@ impl Overlay {
     ) -> Result<Self, OverlayError> {
         let (host_tun, sockets) = settle(place, own)?;
         let (routing, listener) = routing::prepare();
+        let tunnels = Tunnels::default();
         let plane = Arc::new(Dataplane::start(plane::Config {
             secret_x25519: secret.to_x25519(),
             udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             host_tun,
             host_access: HostAccess::AnswersOnly,
             listener: Some(listener),
+            streams: Some(Box::new(tunnels.clone())),
         })?);
+        let taker = Arc::downgrade(&plane);
+        tunnels.lead_to(move |from, datagrams| {
+            if let Some(plane) = taker.upgrade() {
+                plane.take_streamed(from, datagrams.iter().copied());
+            }
+        });
         // Routes of local networks are of use where the host's programs see the overlay.
         ordinary.kernel = matches!(sockets, Sockets::Host);
         let routing = routing.start(&plane, ordinary, lost);
@@ -102,6 +112,7 @@ impl Overlay {
             sockets,
             plane,
             routing,
+            tunnels,
             forwards,
         })
     }
@@ -117,6 +128,11 @@ impl Overlay {
     /// Returns our address in the overlay, and where sockets there are made.
     pub fn sockets(&self) -> (Ipv6Addr, Sockets) {
         (self.own, self.sockets.clone())
+    }
+
+    /// Returns the streams of links, which need somebody with connections.
+    pub fn tunnels(&self) -> Tunnels {
+        self.tunnels.clone()
     }
 
     /// Makes the plan the state of things; returns the forwards as (service, port, loopback port).
@@ -145,6 +161,7 @@ impl Overlay {
             routed_count: routed.get(&link.peer).copied().unwrap_or_default(),
             peer: link.peer,
             endpoint: link.endpoint,
+            carrier: link.carrier,
             silent_ms: link.silent_ms,
             link_silent_ms: link.link_silent_ms,
             received_bytes: link.received_bytes,

@@ -1,7 +1,8 @@
 //! The join door: where somebody who is not a member yet shows an invite, and how we knock at
 //! others'.
 //!
-//! A second, small swarm with a listener of its own, open only while an invite is. Its Noise
+//! A second, small swarm with a listener of its own, open only while an invite is; the control port
+//! lets visitors through to it too, for who may go out to one port only. Its Noise
 //! prologue is `meshstead/join/1`, so nothing of the members' network can be reached through it; it
 //! speaks one protocol, one request and one answer, both limited. The visitor's key is the Noise
 //! identity. Decides nothing about invites: request and answer are bytes for the node.
@@ -13,16 +14,18 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, Transport as _};
+use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Config, Message, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, yamux};
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_peer::message::{JOIN_REPLY_LEN_MAX, JOIN_REQUEST_LEN_MAX};
 use tokio::sync::mpsc;
 
 use crate::ports;
+use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp, Visitor};
 use crate::swarm::{crowd, identity, underlay_only};
 
 /// The one protocol.
@@ -153,7 +156,7 @@ async fn read<T: AsyncRead + Unpin + Send>(io: &mut T, len_max: usize) -> io::Re
     Ok(bytes)
 }
 
-fn build(keypair: &Keypair) -> Result<Swarm<Behaviour>, noise::Error> {
+fn build(keypair: &Keypair, tcp: UnderlayTcp) -> Result<Swarm<Behaviour>, noise::Error> {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(VISITORS_MAX))
         .with_max_established_incoming(Some(VISITORS_MAX))
@@ -161,15 +164,16 @@ fn build(keypair: &Keypair) -> Result<Swarm<Behaviour>, noise::Error> {
     let config = Config::default()
         .with_request_timeout(ANSWER_TIMEOUT)
         .with_max_concurrent_streams(PER_VISITOR_MAX as usize);
+    let noise = noise::Config::new(keypair)?.with_prologue(PROLOGUE.to_vec());
+    let transport = tcp
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default());
     let built = SwarmBuilder::with_existing_identity(keypair.clone())
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            |keypair: &Keypair| {
-                noise::Config::new(keypair).map(|noise| noise.with_prologue(PROLOGUE.to_vec()))
-            },
-            yamux::Config::default,
-        )?
+        .with_other_transport(|_| transport)
+        // Proof: the closure above returns a transport, never an error.
+        .expect("making the transport cannot fail")
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour::default(),
@@ -192,16 +196,22 @@ pub struct Door {
 }
 
 impl Door {
-    /// Makes the door, closed. Visitors come out of the returned channel. Runs inside tokio.
+    /// Makes the door, closed, with a port of its own and whom the control port lets through.
+    /// Visits come out of the returned channel. Runs inside tokio.
     pub fn new(
         secret: &SecretKey,
         port: u16,
+        (threshold, over): (Threshold, mpsc::Receiver<Visitor>),
     ) -> Result<(Self, mpsc::Receiver<Visit>), noise::Error> {
         // Only the node's own loop sends commands, one for each visit and each invite.
         let (commands, orders) = mpsc::unbounded_channel();
         let (visits, visitors) = mpsc::channel(VISITORS_MAX as usize);
         let keeper = Keeper {
-            swarm: build(&identity::keypair(secret))?,
+            swarm: build(
+                &identity::keypair(secret),
+                UnderlayTcp::new().with_visitors(over),
+            )?,
+            threshold,
             port,
             wanted_open: false,
             listeners: Vec::new(),
@@ -227,6 +237,7 @@ impl Door {
 /// The task behind a [`Door`].
 struct Keeper {
     swarm: Swarm<Behaviour>,
+    threshold: Threshold,
     port: u16,
     wanted_open: bool,
     listeners: Vec<ListenerId>,
@@ -256,6 +267,7 @@ impl Keeper {
 
     /// Makes the listeners agree with what is wanted.
     fn settle(&mut self) {
+        self.threshold.open(self.wanted_open);
         if !self.wanted_open {
             for listener in self.listeners.drain(..) {
                 self.swarm.remove_listener(listener);
@@ -352,7 +364,7 @@ pub async fn knock(
         return Err(KnockError::NoAddress);
     }
     let peer = identity::peer_id(host).ok_or(KnockError::Key)?;
-    let mut swarm = build(&identity::keypair(secret))?;
+    let mut swarm = build(&identity::keypair(secret), UnderlayTcp::new())?;
     let dialed: Vec<Multiaddr> = addresses.iter().map(identity::multiaddr).collect();
     let say = |swarm: &mut Swarm<Behaviour>| {
         let join = &mut swarm.behaviour_mut().join;
@@ -426,7 +438,7 @@ mod tests {
 
     fn door() -> (Door, mpsc::Receiver<Visit>, SocketAddr) {
         let port = ports::free_tcp(&ports::ANY, 0).unwrap();
-        let (door, visits) = Door::new(&key(1), port).unwrap();
+        let (door, visits) = Door::new(&key(1), port, Threshold::new()).unwrap();
         (door, visits, SocketAddr::from(([127, 0, 0, 1], port)))
     }
 
