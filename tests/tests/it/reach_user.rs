@@ -91,9 +91,7 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
     )?;
     let status = user.meshnode(&["status"])?.ok()?;
     ensure!(
-        status
-            .stdout
-            .contains("this machine keeps no instances apart"),
+        status.stdout.contains("this machine gives us no sandbox"),
         "nobody says why:\n{status}"
     );
     let shell = user.meshnode(&["shell", "--", "true"])?;
