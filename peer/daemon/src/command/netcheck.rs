@@ -8,7 +8,7 @@ use crate::command::{other_answer, print};
 use crate::failure::Failure;
 use crate::home::Home;
 
-/// Show what this network lets through: NAT, UDP, IPv6, the way to each node, what to do next
+/// Show what this network lets through, and what to do about it
 #[derive(Debug, Args)]
 pub struct Netcheck {
     /// Print JSON, also for errors
