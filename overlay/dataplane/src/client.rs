@@ -10,7 +10,7 @@
 //! packets go. Invariant: what waits for its session is nothing; a device that is away loses
 //! packets, not our memory.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -50,6 +50,8 @@ pub struct Client {
     /// What it asked for, so that answers and nothing else come in.
     pub door: Mutex<Access>,
     line: Mutex<Line>,
+    /// Both halves of the IPv6 form of where it was last heard; zeros before.
+    place: [AtomicU64; 2],
     received_bytes: AtomicU64,
     sent_bytes: AtomicU64,
 }
@@ -82,6 +84,7 @@ impl Client {
             index,
             door: Mutex::new(Access::of_client()),
             line: Mutex::new(line),
+            place: Default::default(),
             received_bytes: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
         }
@@ -103,7 +106,11 @@ impl Client {
             Ok(opened) if opened != Opened::Cookie => opened,
             _ => return None,
         };
-        line.endpoint = Some(from);
+        if line.endpoint.replace(from) != Some(from) {
+            for (half, new) in self.place.iter().zip(halves(from.ip())) {
+                half.store(new, Ordering::Relaxed);
+            }
+        }
         line.heard = Some(now);
         match opened {
             Opened::Packet(len) => {
@@ -119,6 +126,14 @@ impl Client {
             }
             Opened::Nothing | Opened::Cookie => None,
         }
+    }
+
+    /// Returns whether it was last heard at an address: its next handshake is expected from there.
+    pub fn is_at(&self, ip: IpAddr) -> bool {
+        // Read while it moves, half of each may match: who is taken for it gets no more than an
+        // expected peer's share of handshakes.
+        let known = self.place.iter().map(|half| half.load(Ordering::Relaxed));
+        known.eq(halves(ip))
     }
 
     /// Sends a packet to where the device was last heard, or not at all.
@@ -163,6 +178,15 @@ impl Client {
     }
 }
 
+fn halves(ip: IpAddr) -> [u64; 2] {
+    let bits = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    };
+    // Proof: each half has 64 bits.
+    [(bits >> 64) as u64, (bits & u128::from(u64::MAX)) as u64]
+}
+
 impl Line {
     fn tick_if_stale(
         &mut self,
@@ -183,5 +207,42 @@ impl Line {
         if let (Some(datagram), Some(endpoint)) = (datagram, self.endpoint) {
             let _ = exit.send(datagram, Way::Direct(endpoint), address);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::session::{Local, WireGuard};
+    use crate::wire::Wire;
+
+    #[test]
+    fn client_is_expected_where_it_was_heard_last() {
+        let (node, phone) = (Local::new([1; 32]), Local::new([2; 32]));
+        let session = WireGuard::new(&node, phone.public().to_bytes(), 1);
+        let address = "fd6d::9".parse().unwrap();
+        let key = phone.public().to_bytes();
+        let now = Instant::now();
+        let client = Client::new(address, key, 1, Box::new(session), now);
+        let places: [SocketAddr; 3] =
+            ["127.0.0.7:9", "[::1]:9", "127.0.0.8:9"].map(|place| place.parse().unwrap());
+        assert!(places.iter().all(|place| !client.is_at(place.ip())));
+        let wire = Wire::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let (mut exit, mut out) = (Exit::new(&wire), [0; 512]);
+        let mut device = WireGuard::new(&phone, node.public().to_bytes(), 2);
+        let len = device.initiate(&mut out).unwrap();
+        let initiation = out[..len].to_vec();
+        assert_eq!(
+            client.receive(&[1; 148], places[1], &mut exit, &mut out, now),
+            None
+        );
+        assert!(!client.is_at(places[1].ip()), "garbage moves nobody");
+        client.receive(&initiation, places[0], &mut exit, &mut out, now);
+        assert!(client.is_at(places[0].ip()));
+        client.receive(&initiation, places[2], &mut exit, &mut out, now);
+        assert!(client.is_at(places[0].ip()), "a repeated one moves nobody");
+        assert!(!client.is_at(places[1].ip()) && !client.is_at(places[2].ip()));
     }
 }

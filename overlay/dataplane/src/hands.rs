@@ -648,8 +648,11 @@ impl<'a> Hands<'a> {
             _ => None,
         };
         // Parcels come from members only, and who answers us names what we alone have chosen.
-        let is_expected =
-            || came == Way::Mesh || answered.is_some() || live.expected.contains(&from);
+        let is_expected = || {
+            let is_client = || live.clients.values().any(|client| client.is_at(from));
+            let is_named = came == Way::Mesh || answered.is_some();
+            is_named || live.expected.contains(&from) || is_client()
+        };
         let moment = self.shared.moment(now);
         let mut guard = lock(&self.shared.guard);
         match guard.look(datagram, from, is_expected, &mut self.sealed, moment)? {
