@@ -12,7 +12,7 @@ use mesh_api::service::{
     ServiceState, ShowReply,
 };
 use mesh_api::status::{
-    Carrier, HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach,
+    Carrier, Entrances, HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach,
     StatusReply, Voting,
 };
 use mesh_api::trade::{
@@ -210,6 +210,11 @@ pub fn status() -> Reply {
             sentence: "at the usual port".into(),
             names: 3,
             left_out: 0,
+        }),
+        entrances: Some(Entrances {
+            socks: Some("127.0.0.1:1080".parse().unwrap()),
+            http: None,
+            namespace: Some(7),
         }),
         port_mapping: Some(PortMapping {
             router: Some("192.168.1.1".parse().unwrap()),

@@ -140,6 +140,8 @@ struct Link {
     ticked: Instant,
     attempt_count: u32,
     next_attempt: Instant,
+    /// When a handshake was last repeated for a cookie.
+    heeded: Option<Instant>,
     waiting: VecDeque<Vec<u8>>,
     /// UDP or a stream.
     carriage: Carriage,
@@ -166,6 +168,7 @@ impl Peer {
             ticked: now,
             attempt_count: 0,
             next_attempt: now,
+            heeded: None,
             waiting: VecDeque::new(),
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
@@ -337,8 +340,16 @@ impl Peer {
         let mut link = lock(&self.link);
         link.tick_if_stale(&route, exit, out, now);
         let opened = match link.session.open(datagram, out) {
-            Ok(opened) if opened != Opened::Cookie => opened,
-            _ => return Received::default(),
+            Ok(Opened::Cookie) => {
+                // It answers our last handshake, so that one is repeated with it.
+                if link.may_heed(now) {
+                    link.attempt_count = link.attempt_count.saturating_sub(1);
+                    link.attempt(route(), exit, out, now);
+                }
+                return Received::default();
+            }
+            Ok(opened) => opened,
+            Err(_) => return Received::default(),
         };
         let risen = link.hear(came, now);
         if let Opened::Packet(len) = opened {
@@ -580,6 +591,16 @@ impl Link {
         let doubled = RETRY_MIN * (1 << self.attempt_count.saturating_sub(1).min(3));
         self.attempt_count = self.attempt_count.saturating_add(1);
         self.next_attempt = now + doubled.min(RETRY_MAX) + crate::sys::jitter(RETRY_MIN / 4);
+    }
+
+    /// Returns whether a handshake may be repeated for a cookie that came: not for each of many.
+    fn may_heed(&mut self, now: Instant) -> bool {
+        let is_soon = |heeded: Instant| now.saturating_duration_since(heeded) < RETRY_MIN;
+        if self.heeded.is_some_and(is_soon) {
+            return false;
+        }
+        self.heeded = Some(now);
+        true
     }
 
     /// Sends a handshake initiation everywhere and anything else on its way.

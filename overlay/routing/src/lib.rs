@@ -30,6 +30,7 @@
 //! | [`carriage`] | whether UDP or a stream carries a link |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
+//! | [`handshakes`] | which handshakes of others are worth opening |
 //! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
 
@@ -42,6 +43,7 @@ pub mod carriage;
 pub mod chance;
 pub mod ecn;
 pub mod fib;
+pub mod handshakes;
 pub mod limits;
 pub mod neighbours;
 pub mod packet;

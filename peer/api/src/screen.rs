@@ -4,6 +4,7 @@
 //! here: control characters never reach a terminal. Invariant: no line ends with a space.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use comfy_table::{ContentArrangement, presets};
 use mesh_base::time::Wall;
@@ -307,7 +308,7 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
         fact("leader", format!("{leader}{votes}")),
-        fact("services", format!("reached {reach}")),
+        fact("services", format!("reached {reach}{}", entrances(status))),
         fact("names", names(status)),
         fact("router", port_mapping(status)),
         fact(
@@ -319,6 +320,20 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
     ]
+}
+
+fn entrances(status: &StatusReply) -> String {
+    let Some(entrances) = &status.entrances else {
+        return String::new();
+    };
+    let proxy = |kind: &str, at: Option<SocketAddr>| at.map(|at| format!(", {kind} proxy {at}"));
+    let shell = entrances.namespace.map(|_| ", `meshnode shell`".to_owned());
+    let ways = [
+        proxy("SOCKS", entrances.socks),
+        proxy("HTTP", entrances.http),
+        shell,
+    ];
+    ways.into_iter().flatten().collect()
 }
 
 fn port_mapping(status: &StatusReply) -> String {

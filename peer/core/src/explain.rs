@@ -42,6 +42,8 @@ pub enum Question {
     },
     /// Every link and session.
     Links,
+    /// Every session of a client.
+    Clients,
     /// Whether a node answers in its session.
     Ping {
         /// The node.
@@ -63,6 +65,8 @@ pub enum Explained {
     Routes(Vec<RouteSeen>),
     /// To `Links`.
     Links(Vec<SessionSeen>),
+    /// To `Clients`.
+    Clients(Vec<ClientSeen>),
     /// To `Ping` and `Trace`.
     Way(WaySeen),
     /// There was no room to ask.
@@ -107,6 +111,21 @@ pub struct SessionSeen {
     pub neighbour: Option<NeighbourView>,
     /// Since both directions work.
     pub up_ms: Option<u64>,
+}
+
+/// A client's session as the data plane sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSeen {
+    /// The client's address.
+    pub address: Ipv6Addr,
+    /// Where its datagrams come from.
+    pub endpoint: Option<SocketAddr>,
+    /// Since its last authenticated datagram.
+    pub silent_ms: Option<u64>,
+    /// Bytes of packets from it.
+    pub received_bytes: u64,
+    /// Bytes of packets to it.
+    pub sent_bytes: u64,
 }
 
 /// A way over which packets are lost, as the routing thread knows from questions and answers.
@@ -187,7 +206,8 @@ impl Node {
                 to: self.other(to)?,
             },
             Request::Links => Question::Links,
-            // The caller hands over these four kinds only.
+            Request::ClientLs => Question::Clients,
+            // The caller hands over these five kinds only.
             _ => Question::Routes { to: None },
         })
     }
@@ -205,10 +225,11 @@ impl Node {
             Explained::Links(seen) => Ok(Reply::Links {
                 links: seen.iter().filter_map(|it| self.link_row(it)).collect(),
             }),
+            Explained::Clients(seen) => Ok(self.client_rows(&seen)),
             Explained::Way(seen) => match question {
                 Question::Ping { to, path } => self.ping_reply(&to, path, &seen),
                 Question::Trace { to } => self.trace_reply(&to, &seen),
-                Question::Links | Question::Routes { .. } => return,
+                Question::Links | Question::Clients | Question::Routes { .. } => return,
             },
             Explained::Busy => Err(ApiError::new(
                 ErrorKind::Unreachable,

@@ -5,6 +5,7 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -143,6 +144,8 @@ pub enum Input {
     },
     /// Where the node answers for names, when that is known or changes.
     Resolver(ResolverSeen),
+    /// By which ways besides loopback ports programs come into the overlay.
+    Entrances(Entrances),
     /// What became of the ports that the home's gateway is asked for, when that changes.
     Mapped(portmap::Report),
     /// What the data plane sees, about once a second.
@@ -176,6 +179,17 @@ pub struct ResolverSeen {
     pub listen: Vec<SocketAddr>,
     /// Who asks there, or what is in the way, in one sentence.
     pub sentence: String,
+}
+
+/// How programs of this machine come into the overlay, besides by loopback ports of services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entrances {
+    /// The SOCKS proxy.
+    pub socks: Option<SocketAddr>,
+    /// The HTTP proxy.
+    pub http: Option<SocketAddr>,
+    /// A process in the namespace that the overlay is in.
+    pub namespace: Option<u32>,
 }
 
 /// State of one WireGuard session.
@@ -303,6 +317,8 @@ pub enum Effect {
     },
     /// The whole state that the data plane should have, replacing the one before.
     Overlay(Box<mesh_routing::plan::Plan>),
+    /// Every client that may come in, keys by addresses, replacing those before.
+    Clients(BTreeMap<Ipv6Addr, [u8; 32]>),
     /// The whole table of names, replacing the one before.
     Names(Arc<Names>),
 }

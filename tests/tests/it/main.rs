@@ -23,7 +23,10 @@ mod packets;
 mod paths;
 mod privacy;
 mod reach_blocked;
+mod reach_flood;
+mod reach_leaf;
 mod reach_mtu;
+mod reach_user;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -152,6 +155,13 @@ const TESTS: &[Test] = &[
     Test {
         name: "nodes_find_each_other_on_the_local_network",
         run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "flood_of_handshakes_is_survived",
+        alone: true,
+        bar: Some("reach.flood"),
+        run: reach_flood::flood_of_handshakes_is_survived,
         ..ON_A_STREET
     },
     Test {
@@ -356,6 +366,23 @@ const TESTS: &[Test] = &[
         name: "ports_are_mapped_by_miniupnpd",
         deadline: minutes(8),
         run: upnp::ports_are_mapped_by_miniupnpd,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "stock_wireguard_attaches_as_a_leaf",
+        bar: Some("reach.leaf"),
+        deadline: minutes(5),
+        run: reach_leaf::stock_wireguard_attaches,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_behind_a_symmetric_nat_orders_and_sells",
+        run: reach_user::user_behind_a_symmetric_nat_orders_and_sells,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_without_namespaces_orders",
+        run: reach_user::user_without_namespaces_orders,
         ..ON_A_STREET
     },
     Test {

@@ -19,7 +19,7 @@ use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_ledger::journal::JournalError;
 use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
-use mesh_peer::port::{Input, Reach};
+use mesh_peer::port::{Entrances, Input, Reach};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -32,6 +32,7 @@ use crate::home::Home;
 use crate::journal::{self, Writer};
 use crate::ports::Ports;
 use crate::runtime::compute::Compute;
+use crate::runtime::entrances::Proxies;
 use crate::runtime::hands::Hands;
 use crate::runtime::ordinary::Ordinary;
 use crate::runtime::overlay::{Overlay, OverlayError};
@@ -46,6 +47,7 @@ use crate::swarm::underlay_tcp::Threshold;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
+pub mod entrances;
 pub mod explain;
 pub mod hands;
 pub mod ordinary;
@@ -106,7 +108,7 @@ fn start(
     tasks: &Runtime,
 ) -> Result<Daemon, Failure> {
     let _entered = tasks.enter();
-    let ports = Ports::choose(config, &home.ports()).map_err(|error| {
+    let mut ports = Ports::choose(config, &home.ports()).map_err(|error| {
         Failure::caused("cannot start", &error)
             .hint("choose other ports: `meshnode config show` names the settings")
             .kind(ErrorKind::Conflict)
@@ -124,10 +126,13 @@ fn start(
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
     let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
+    let proxies = Proxies::listen(config, &mut ports, &home.ports(), &across.1)?;
     let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
-    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across, tunnels)?;
+    let (network, incoming, door, visits) =
+        start_swarms(config, secret, &ports, across.clone(), tunnels)?;
     let calls = Calls::new(inputs.clone());
-    tell_first(config, &ports, reach, &inputs);
+    let entrances = proxies.serve(across.1.clone(), &teller);
+    tell_first(config, &ports, (reach, entrances), &inputs);
     tasks.spawn(pumps::network(incoming, inputs.clone()));
     tasks.spawn(pumps::lost(losses, network.clone()));
     tasks.spawn(pumps::door(visits, inputs.clone()));
@@ -165,10 +170,16 @@ fn start(
 }
 
 /// Tells the node what it needs before anybody else speaks to it.
-fn tell_first(config: &Config, ports: &Ports, reach: Reach, inputs: &mpsc::Sender<Input>) {
+fn tell_first(
+    config: &Config,
+    ports: &Ports,
+    (reach, entrances): (Reach, Entrances),
+    inputs: &mpsc::Sender<Input>,
+) {
     let addresses = crate::underlay::addresses(&config.advertise);
     for input in [
         Input::Reach(reach),
+        Input::Entrances(entrances),
         pumps::underlay_input(config, ports, &addresses, &[]),
     ] {
         // The queue is new and empty.
@@ -293,6 +304,7 @@ fn open_node(
     let setup = Setup {
         secret: secret.clone(),
         config: NodeConfig {
+            isolates: isolates(config),
             metering_period: config.metering_period,
             capacity: Amount {
                 slots: config.slots,
@@ -326,6 +338,18 @@ fn open_node(
     let journal = Writer::start(journal, index)
         .map_err(|error| Failure::caused("cannot start the journal", &error))?;
     Ok((journal, node))
+}
+
+/// Finds out whether instances can be kept apart, and says why not.
+fn isolates(config: &Config) -> bool {
+    if config.slots == 0 {
+        return true;
+    }
+    let why = mesh_drivers::drivers::no_sandbox(Path::new(compute::PROGRAM));
+    if let Some(why) = &why {
+        tracing::warn!(why, "no instance is run here");
+    }
+    why.is_none()
 }
 
 fn start_overlay(

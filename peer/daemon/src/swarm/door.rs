@@ -26,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::ports;
 use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp, Visitor};
-use crate::swarm::{identity, underlay_only};
+use crate::swarm::{crowd, identity, underlay_only};
 
 /// The one protocol.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/meshstead/join/1");
@@ -36,6 +36,12 @@ const PROLOGUE: &[u8] = b"meshstead/join/1";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most visitors who are at the door at once, and who may knock at once.
 const VISITORS_MAX: u32 = 32;
+/// How many of them one place may have: whoever wants a key has one.
+const AT_THE_DOOR: crowd::Room = crowd::Room {
+    per_place_max: 8,
+    strangers_max: VISITORS_MAX as usize,
+    counted: crowd::Counted::UntilClosed,
+};
 /// Most connections of one visitor.
 const PER_VISITOR_MAX: u32 = 2;
 /// Wait before a listener that could not be opened is tried again.
@@ -85,6 +91,7 @@ pub enum KnockError {
 struct Behaviour {
     limits: connection_limits::Behaviour,
     underlay_only: underlay_only::Behaviour,
+    crowd: crowd::Behaviour,
     join: request_response::Behaviour<Frames>,
 }
 
@@ -170,6 +177,7 @@ fn build(keypair: &Keypair, tcp: UnderlayTcp) -> Result<Swarm<Behaviour>, noise:
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour::default(),
+            crowd: crowd::Behaviour::new(AT_THE_DOOR),
             join: request_response::Behaviour::new([(PROTOCOL, ProtocolSupport::Full)], config),
         });
     // Proof: the closure above returns a behaviour, never an error.
@@ -418,6 +426,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::crowd::tests::silent_crowd;
 
     fn key(byte: u8) -> SecretKey {
         SecretKey::from_seed([byte; 32])
@@ -431,6 +440,24 @@ mod tests {
         let port = ports::free_tcp(&ports::ANY, 0).unwrap();
         let (door, visits) = Door::new(&key(1), port, Threshold::new()).unwrap();
         (door, visits, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Visits while the host is at home.
+    async fn visit_answered(
+        door: &Door,
+        visits: &mut mpsc::Receiver<Visit>,
+        address: SocketAddr,
+    ) -> bool {
+        let host = async {
+            if let Some(visit) = visits.recv().await {
+                door.answer(visit.number, b"welcome".to_vec());
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            answer = visit(address, b"let me in") => answer.is_ok(),
+            () = host => false,
+        }
     }
 
     async fn visit(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>, KnockError> {
@@ -461,6 +488,15 @@ mod tests {
         let visit = visits.recv().await.unwrap();
         door.answer(visit.number, b"welcome".to_vec());
         assert_eq!(early.await.unwrap().unwrap(), b"welcome");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_crowd_of_one_machine_keeps_no_visitor_out() {
+        let (door, mut visits, address) = door();
+        door.open(true);
+        assert!(visit_answered(&door, &mut visits, address).await);
+        let _crowd = silent_crowd(address).await;
+        assert!(visit_answered(&door, &mut visits, address).await);
     }
 
     #[tokio::test(flavor = "multi_thread")]

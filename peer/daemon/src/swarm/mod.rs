@@ -12,6 +12,7 @@
 //! a signature, for nodes that are known already; an overlay address is taken from neither.
 
 pub mod across;
+pub mod crowd;
 pub mod door;
 pub mod gate;
 pub mod identity;

@@ -34,10 +34,17 @@ use crate::swarm::lanes::{self, Arrival, Outgoing};
 use crate::swarm::nearby::{self, Nearby};
 use crate::swarm::tunnels::Tunnels;
 use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp};
-use crate::swarm::{identity, underlay_only, underlay_streams};
+use crate::swarm::{crowd, identity, underlay_only, underlay_streams};
 
 /// Most connections that are still at the gate; each costs some 100 KiB for at most five seconds.
-const PENDING_MAX: u32 = 64;
+const PENDING_MAX: u32 = 128;
+/// How many of them one place and all strangers may have: several nodes behind one router that
+/// start together, and always room for places of members.
+const AT_THE_GATE: crowd::Room = crowd::Room {
+    per_place_max: 16,
+    strangers_max: 96,
+    counted: crowd::Counted::UntilAdmitted,
+};
 /// Most admitted connections: the node keeps 256 peers, and two may cross when both dial.
 const ESTABLISHED_MAX: u32 = 600;
 /// Most connections of one peer.
@@ -126,6 +133,7 @@ struct Behaviour {
     // Fields are asked in this order whether a connection may be.
     limits: connection_limits::Behaviour,
     underlay_only: underlay_only::Behaviour,
+    crowd: crowd::Behaviour,
     ping: ping::Behaviour,
     nearby: nearby::Behaviour,
     stream: stream::Behaviour,
@@ -289,6 +297,7 @@ fn build(
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour { across: true },
+            crowd: crowd::Behaviour::new(AT_THE_GATE),
             ping: ping::Behaviour::new(ping),
             nearby: nearby::begin(nearby, keypair),
             stream: stream::Behaviour::new(),
@@ -527,6 +536,7 @@ mod tests {
 
     use super::*;
     use crate::ports;
+    use crate::swarm::crowd::tests::silent_crowd;
     use crate::swarm::gate::tests::{chain, roster};
 
     const NOW: Wall = Wall(1_000_000);
@@ -592,6 +602,14 @@ mod tests {
         left.network.hangup(&right.id);
         let gone = tokio::time::timeout(LIMIT, right.incoming.events.recv()).await;
         assert!(matches!(gone, Ok(Some(Event::Disconnected { peer })) if peer == left.id));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_crowd_of_one_machine_keeps_no_member_out() {
+        let (left, mut right) = (peer(1, 100), peer(2, 100));
+        let _crowd = silent_crowd(right.address).await;
+        left.network.dial(&right.id, vec![right.address]);
+        assert_eq!(connected(&mut right).await, left.id);
     }
 
     #[tokio::test(flavor = "multi_thread")]
