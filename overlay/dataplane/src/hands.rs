@@ -27,6 +27,7 @@ use mesh_routing::answer::answer;
 use mesh_routing::ecn::{Ecn, unwrap_mark};
 use mesh_routing::packet::Packet;
 use mesh_routing::probe::{self, Probe};
+use mesh_routing::reach::word::{self, Word};
 use mesh_routing::table::{DropReason, Origin, Verdict};
 use mesh_routing::talk;
 use mesh_routing::transit::{self, Transit};
@@ -83,13 +84,28 @@ impl<'a> Hands<'a> {
         let mut restless = false;
         for peer in live.peers.values() {
             let route = || live.route(peer);
-            restless |= peer.drive(route, &mut self.exit, &mut self.sealed, now);
+            peer.drive(route, &mut self.exit, &mut self.sealed, now);
             self.hand_on(&live, None, now);
+            let own = self.shared.own.view(live.own);
+            let (exit, out) = (&mut self.exit, &mut self.sealed);
+            let called = peer.seek(&own, live.route(peer), exit, out, now);
+            let beside = called.then(|| live.beside(peer, now)).flatten();
+            self.hand_on(&live, beside, now);
+            restless |= peer.is_restless();
         }
         for client in live.clients.values() {
             client.drive(&mut self.exit, &mut self.sealed, now);
         }
         restless
+    }
+
+    /// Does what a peer's search for a straight way wants done; `back` is the neighbour that handed
+    /// us its call.
+    fn obey(&mut self, live: &Live, peer: &Peer, back: Option<NodeId>, now: Instant) {
+        let own = self.shared.own.view(live.own);
+        let called = peer.obey(&own, &mut self.exit, &mut self.sealed, now);
+        let beside = || live.beside(peer, now).filter(|_| called);
+        self.hand_on(live, back.or_else(beside), now);
     }
 
     /// Takes a datagram from the underlay, with the mark that queues there gave it.
@@ -261,6 +277,9 @@ impl<'a> Hands<'a> {
         let route = || live.route(peer);
         let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
         self.hand_on(live, back.filter(|_| begins(datagram)), now);
+        if received.asks {
+            self.obey(live, peer, None, now);
+        }
         if let (true, Some(listener)) = (received.risen, &self.shared.listener) {
             listener.handle_up(peer.node);
         }
@@ -403,6 +422,9 @@ impl<'a> Hands<'a> {
         if packet.source() != from.address || packet.destination() != live.own {
             return Err(DropReason::Source);
         }
+        if let Some(word) = word::read(packet) {
+            return self.take_word(live, from, word, (hops, back), now);
+        }
         match probe::read(packet).ok_or(DropReason::Malformed)? {
             Probe::Ask { nonce } => {
                 if !from.may_be_answered(self.shared.moment(now)) {
@@ -450,6 +472,34 @@ impl<'a> Hands<'a> {
                 Ok(())
             }
             _ => self.take_probe(live, from, packet, (1, None), now),
+        }
+    }
+
+    /// Takes what a node says about straight ways.
+    fn take_word(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        word: Word,
+        (hops, back): (u8, Option<NodeId>),
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        match word {
+            Word::Observed(at) if hops == 1 && back.is_none() => {
+                let moment = self.shared.moment(now);
+                if self.shared.own.handle_told(from.node, at, moment) {
+                    self.shared.hurry();
+                }
+                Ok(())
+            }
+            Word::Call(call) => {
+                from.handle_call(&call, now);
+                self.obey(live, from, back, now);
+                self.shared.unsettle();
+                Ok(())
+            }
+            // A knock that came straight was taken before.
+            Word::Observed(_) | Word::Knock(_) | Word::Heard(_) => Err(DropReason::Relayed),
         }
     }
 
@@ -637,7 +687,8 @@ impl<'a> Hands<'a> {
             Verdict::ToPeer(node) => {
                 let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
                 let route = live.route(peer);
-                if route == Route::Around {
+                peer.note_flow(bytes.len());
+                if route == Route::Around && !peer.has_shortcut() {
                     peer.note_use(bytes.len());
                 }
                 self.send_on(live, peer, (route, None), bytes, now)

@@ -28,7 +28,8 @@
 //! | `porch` | the socket where initiations wait, apart from packets |
 //! | `exit` | the ways out: socket, stream or parcel |
 //! | [`probe`] | asking other engines about the way |
-//! | [`peer`] | one link: handshakes, keepalives, roaming |
+//! | [`peer`] | one link: handshakes, keepalives, roaming, straight ways |
+//! | [`reach`] | where this node may be reached |
 //! | [`client`] | one stock WireGuard device that is no node |
 //! | [`streams`] | where UDP does not pass: datagrams in streams |
 //! | [`session`] | WireGuard behind a small trait |
@@ -65,6 +66,7 @@ pub mod plane;
 mod porch;
 pub mod probe;
 mod pump;
+pub mod reach;
 mod scm;
 pub mod session;
 pub mod stack;

@@ -58,10 +58,14 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// end.
 pub const REKEY_AGE: Duration = Duration::from_secs(110);
 
-/// How much later the side that does not lead begins a handshake of its own.
-pub const GRACE: Duration = Duration::from_secs(1);
+/// How much later the side that does not lead begins a handshake of its own: a round trip around
+/// the world. Behind a router that side is the only one that can begin.
+pub const GRACE: Duration = Duration::from_millis(250);
 
-/// First pause between two handshakes; the answers to the last two are good, so one of up to 2 s
+/// Pause between the first handshakes with somebody: as long as a round trip around the world.
+pub const RETRY_FIRST: Duration = Duration::from_millis(250);
+
+/// First pause between two handshakes after those; the answers to the last two are good, so one of up to 2 s
 /// is.
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
 

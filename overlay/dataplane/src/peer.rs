@@ -3,7 +3,7 @@
 //! ```text
 //!             lead: at once · other side: after GRACE · either: with payload
 //!   no session ────────────── handshake to every candidate ───────────────► session
-//!        ▲                    retry 1, 1, 2, 4, 8, 8 s …                    │ KEEPALIVE
+//!        ▲                    retry ¼, ¼, 1, 2, 4, 8, 8 s …                 │ KEEPALIVE
 //!        └ keys older than 180 s ◄─ silent for SILENCE_MAX: the same ◄────┘ REKEY_AGE: lead renews
 //! ```
 //! The side with the lower key leads, so that two nodes do not make the same session twice. Where
@@ -26,17 +26,19 @@ use mesh_routing::answer::Budget;
 use mesh_routing::carriage::{Carriage, Carrier};
 use mesh_routing::ecn::Ecn;
 use mesh_routing::plan::Role;
+use mesh_routing::reach::{Pair, word};
 use mesh_routing::table::DropReason;
 
 use crate::exit::{Exit, Route, Way};
 use crate::limits::{
-    CANDIDATES_MAX, GRACE, KEEPALIVE, REKEY_AGE, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
+    CANDIDATES_MAX, GRACE, REKEY_AGE, RETRY_FIRST, RETRY_MAX, RETRY_MIN, SILENCE_MAX, TICK_AGE_MAX,
     WAITING_COUNT_MAX,
 };
 use crate::session::{INITIATION, Opened, Session};
-use crate::sys::lock;
+use crate::sys::{lock, scatter};
 
 mod carry;
+mod reach;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +55,8 @@ pub struct LinkStats {
     pub link_silent_ms: Option<u64>,
     /// When that was.
     pub link_heard: Option<Instant>,
-    /// Bytes of packets from it, talk and others' parcels included.
+    /// Bytes of packets from it, talk and others' parcels included; without what engines say about
+    /// straight ways.
     pub received_bytes: u64,
     /// Bytes of packets to it, likewise.
     pub sent_bytes: u64,
@@ -63,12 +66,15 @@ pub struct LinkStats {
     pub hops: Option<u8>,
 }
 
-/// Handshakes without an answer after which a packet no longer waits where no way is known: the
-/// second comes a second after the first.
-const ATTEMPTS_UNTOLD: u32 = 1;
+/// Handshakes that follow each other fast: who has just met may not know us yet.
+const RETRIES_FIRST: u32 = 2;
+
+/// Handshakes without an answer after which a packet no longer waits where no way is known: about a
+/// second after the first.
+const ATTEMPTS_UNTOLD: u32 = RETRIES_FIRST + 1;
 
 /// Handshakes without an answer after which the pause to the next is its longest.
-const ATTEMPTS_RESTLESS: u32 = 4;
+const ATTEMPTS_RESTLESS: u32 = RETRIES_FIRST + 4;
 
 /// Which side begins handshakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +108,8 @@ pub struct Peer {
     answers: Mutex<Budget>,
     /// Whether a session is being made or something waits for one.
     restless: AtomicBool,
+    /// Bytes of programs to it since it was looked whether they are worth a straight way.
+    flow: AtomicU64,
 }
 
 /// What came of a datagram.
@@ -111,6 +119,8 @@ pub struct Received {
     pub risen: bool,
     /// The length of the packet in it.
     pub packet_len: Option<usize>,
+    /// Whether [`Peer::obey`] has something to do.
+    pub asks: bool,
 }
 
 /// Who a [`Peer`] is.
@@ -149,6 +159,8 @@ struct Link {
     is_stream_next: bool,
     /// What was last said to carry the link.
     carrier_told: Carrier,
+    pair: Pair,
+    reach: reach::Memory,
 }
 
 impl Peer {
@@ -173,6 +185,8 @@ impl Peer {
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
             carrier_told: Carrier::Udp,
+            pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
+            reach: reach::Memory::new(now),
         };
         Self {
             node: who.node,
@@ -188,6 +202,7 @@ impl Peer {
             longest: AtomicU16::new(0),
             answers: Mutex::default(),
             restless: AtomicBool::new(true),
+            flow: AtomicU64::new(0),
         }
     }
 
@@ -256,6 +271,8 @@ impl Peer {
             link.attempt_count = 0;
             link.next_attempt = link.next_attempt.min(now);
         }
+        let moment = link.moment(now);
+        link.pair.handle_guesses(&kept, moment);
         link.candidates = kept;
     }
 
@@ -351,13 +368,22 @@ impl Peer {
             Ok(opened) => opened,
             Err(_) => return Received::default(),
         };
+        if let (Opened::Packet(len), Way::Direct(from)) = (opened, came)
+            && let Some(word) = self.knock_in(out.get(..len).unwrap_or_default())
+        {
+            return link.take_knock(word, from, now);
+        }
         let risen = link.hear(came, now);
+        let asks = link.pair.has_actions();
         if let Opened::Packet(len) = opened {
-            self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
+            if !word::looks_like_one(out.get(..len).unwrap_or_default()) {
+                self.received_bytes.fetch_add(len as u64, Ordering::Relaxed);
+            }
             // `out` is taken: if somebody waits, the next tick sends them.
             return Received {
                 risen,
                 packet_len: Some(len),
+                asks,
             };
         }
         if let Opened::Reply(len) = opened
@@ -371,6 +397,7 @@ impl Peer {
         Received {
             risen,
             packet_len: None,
+            asks,
         }
     }
 
@@ -388,8 +415,9 @@ impl Peer {
         link.drive_carriage(exit, out, now);
         if link.session.ready() {
             self.flush(&mut link, &route, exit, out, now);
-            let idle = KEEPALIVE <= now.duration_since(link.spoke);
-            if let (Role::Neighbour, true, Some(way)) = (link.role, idle, link.own_way(0, now)) {
+            let pause = link.keepalive();
+            let idle = pause.is_some_and(|pause| pause <= now.duration_since(link.spoke));
+            if let (true, Some(way)) = (idle, link.own_way(0, now)) {
                 // Refused only when the socket is full, and then the link is anything but idle.
                 let _ = link.seal(&[], way, exit, out, now);
             }
@@ -484,7 +512,7 @@ impl Link {
     /// last seen.
     fn way(&mut self, route: Route, len: usize, now: Instant) -> Option<Way> {
         match route {
-            Route::Around => Some(Way::Mesh),
+            Route::Around => Some(self.shortcut().map_or(Way::Mesh, Way::Direct)),
             Route::Straight | Route::Unknown => self.own_way(len, now),
         }
     }
@@ -537,9 +565,9 @@ impl Link {
     /// looked for in long steps.
     fn is_restless(&self) -> bool {
         let wanted = self.role == Role::Neighbour && !self.session.ready();
-        (wanted && self.attempt_count <= ATTEMPTS_RESTLESS)
-            || !self.waiting.is_empty()
-            || (self.session.ready() && self.carriage.is_busy())
+        let makes = wanted && self.attempt_count <= ATTEMPTS_RESTLESS;
+        let asks = self.session.ready() && self.carriage.is_busy();
+        makes || asks || !self.waiting.is_empty() || self.pair.is_busy()
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {
@@ -558,6 +586,14 @@ impl Link {
             return false;
         }
         self.attempt_count = 0;
+        if let Way::Direct(from) = came {
+            let moment = self.moment(now);
+            self.pair.handle_packet(from, moment);
+        }
+        self.note_heard_directly(now)
+    }
+
+    fn note_heard_directly(&mut self, now: Instant) -> bool {
         let before = self.heard_directly.replace(now);
         before.is_none_or(|before| SILENCE_MAX <= now.saturating_duration_since(before))
     }
@@ -576,7 +612,9 @@ impl Link {
             let alone = now.saturating_duration_since(self.born);
             return grace <= alone || !self.waiting.is_empty();
         }
-        SILENCE_MAX + grace <= self.silence(now) || (turn == Turn::Lead && old)
+        // Whoever answers calls has the session: then it is knocked, and that says more.
+        let lost = SILENCE_MAX + grace <= self.silence(now) && !self.is_met(now);
+        lost || (turn == Turn::Lead && old)
     }
 
     /// Begins a handshake with everybody who could be the peer; the first answer is the endpoint.
@@ -588,9 +626,12 @@ impl Link {
             self.spread(datagram, route, exit, now);
             self.spoke = now;
         }
-        let doubled = RETRY_MIN * (1 << self.attempt_count.saturating_sub(1).min(3));
+        let pause = match self.attempt_count.checked_sub(RETRIES_FIRST) {
+            Some(count) => (RETRY_MIN * (1 << count.min(3))).min(RETRY_MAX),
+            None => RETRY_FIRST,
+        };
         self.attempt_count = self.attempt_count.saturating_add(1);
-        self.next_attempt = now + doubled.min(RETRY_MAX) + crate::sys::jitter(RETRY_MIN / 4);
+        self.next_attempt = now + pause + crate::sys::jitter(pause / 4);
     }
 
     /// Returns whether a handshake may be repeated for a cookie that came: not for each of many.
@@ -603,7 +644,7 @@ impl Link {
         true
     }
 
-    /// Sends a handshake initiation everywhere and anything else on its way.
+    /// Sends a handshake initiation everywhere it may arrive, and anything else on its way.
     fn spread(&mut self, datagram: &[u8], route: Route, exit: &mut Exit<'_>, now: Instant) {
         if datagram.first() != Some(&INITIATION) {
             if let Some(way) = self.way(route, datagram.len(), now) {
@@ -611,9 +652,13 @@ impl Link {
             }
             return;
         }
-        // An initiation counts once: with a session, this one looks for the underlay, and must not
-        // be overtaken by its own copy.
-        if route == Route::Around && !self.session.ready() {
+        // An initiation counts once, and goes where it is likely to arrive: with a straight way,
+        // nowhere else.
+        if let (true, Some(at)) = (self.session.ready(), self.pair.straight()) {
+            let _ = exit.send(datagram, Way::Direct(at), self.address);
+            return;
+        }
+        if route == Route::Around {
             let _ = exit.send(datagram, Way::Mesh, self.address);
         }
         if let Some(way) = self.handshake_stream() {

@@ -32,6 +32,7 @@ use crate::limits::{CANDIDATES_MAX, CLIENTS_MAX, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
+use crate::reach::Own;
 use crate::session::{Local, WireGuard, is_weak};
 use crate::streams::Streams;
 use crate::sys::{Waker, lock, scatter};
@@ -137,6 +138,8 @@ pub(crate) struct Shared {
     /// How many senders may still be told that a parcel of theirs had no hop left; each peer has
     /// its own number for probes.
     pub(crate) probes: Mutex<Budget>,
+    /// Where this node may be reached.
+    pub(crate) own: Own,
     epoch: Instant,
 }
 
@@ -230,6 +233,7 @@ impl Dataplane {
             drops: Default::default(),
             answers: Mutex::default(),
             probes: Mutex::default(),
+            own: Own::default(),
             epoch: Instant::now(),
         });
         let next_index = u32::try_from(scatter() & 0xff_ffff).unwrap_or(0);
@@ -509,6 +513,12 @@ impl Shared {
         }
     }
 
+    /// Lets the timer look at every link now.
+    pub(crate) fn hurry(&self) {
+        let [_, _, timer] = &self.wakers;
+        timer.wake();
+    }
+
     /// Counts a packet that went nowhere.
     pub(crate) fn drop_packet(&self, reason: DropReason) {
         if let Some(count) = self.drops.get(reason as usize) {
@@ -571,6 +581,19 @@ impl Live {
             Some(_) => Route::Around,
             None => Route::Unknown,
         }
+    }
+
+    /// Returns a neighbour that may carry something to a peer which routing believes to reach
+    /// straight, or not at all: another one each time.
+    pub(crate) fn beside(&self, peer: &Peer, now: Instant) -> Option<NodeId> {
+        if self.route(peer) == Route::Around {
+            return None;
+        }
+        let others = self.peers.values();
+        let near = others.filter(|other| other.node != peer.node && other.is_near(now));
+        let near: Vec<NodeId> = near.map(|other| other.node).collect();
+        let at = scatter().checked_rem(near.len() as u64)?;
+        near.get(usize::try_from(at).ok()?).copied()
     }
 }
 

@@ -29,6 +29,7 @@
 //! | [`neighbours`] | which nodes we keep a link with |
 //! | [`carriage`] | whether UDP or a stream carries a link |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
+//! | [`reach`] | straight ways between nodes behind routers |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
 //! | [`handshakes`] | which handshakes of others are worth opening |
 //! | [`chance`] | small random numbers from a seed |
@@ -51,6 +52,7 @@ pub mod paths;
 pub mod plan;
 pub mod portmap;
 pub mod probe;
+pub mod reach;
 pub mod table;
 pub mod talk;
 pub mod transit;

@@ -26,6 +26,8 @@ mod reach_blocked;
 mod reach_flood;
 mod reach_leaf;
 mod reach_mtu;
+mod reach_nat;
+mod reach_roam;
 mod reach_user;
 mod reboot;
 mod ring;
@@ -288,6 +290,24 @@ const TESTS: &[Test] = &[
     Test {
         name: "nat_homes_move_and_have_neighbours",
         run: nat::homes_move_and_have_neighbours,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_two_homes_meet",
+        run: reach_nat::two_homes_meet,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_all_kinds_of_homes_meet",
+        deadline: minutes(5),
+        alone: true,
+        run: reach_nat::all_kinds_meet,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_transfers_survive_other_addresses",
+        alone: true,
+        run: reach_roam::transfers_survive_other_addresses,
         ..ON_A_STREET
     },
     Test {

@@ -8,7 +8,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use mesh_base::time::Moment;
 use mesh_routing::carriage::{Carrier, Carry};
 use mesh_routing::plan::Role;
 use mesh_routing::probe;
@@ -42,12 +41,6 @@ impl Peer {
 }
 
 impl Link {
-    /// Returns the time for the carriage; only differences matter to it.
-    pub(super) fn moment(&self, now: Instant) -> Moment {
-        let micros = now.saturating_duration_since(self.born).as_micros();
-        Moment(u64::try_from(micros).unwrap_or(u64::MAX))
-    }
-
     /// Returns how a packet of this length travels over the link's own underlay.
     pub(super) fn own_way(&mut self, len: usize, now: Instant) -> Option<Way> {
         let now = self.moment(now);

@@ -9,6 +9,7 @@ use mesh_base::identity::SecretKey;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use super::*;
+use crate::limits::KEEPALIVE;
 use crate::session::{COOKIE, PAYLOAD, RESPONSE, SessionError};
 use crate::wire::Wire;
 
@@ -185,11 +186,12 @@ fn follower_with_payload_begins_at_once() {
 
 #[test]
 fn retries_become_rarer() {
-    // Pauses of 1, 1, 2, 4, 8 and 8 s, each up to a quarter of a second longer.
+    // Pauses of ¼, ¼, 1, 2, 4, 8 and 8 s, each up to a quarter longer.
     let world = World::new(Turn::Lead);
-    assert_eq!(world.run(ms(0), ms(900)).len(), 1);
-    assert_eq!(world.run(ms(900), ms(4900)).len(), 3);
-    assert_eq!(world.run(ms(4900), ms(60_000)).len(), 2 + 5);
+    assert_eq!(world.run(ms(0), ms(240)).len(), 1);
+    assert_eq!(world.run(ms(240), ms(900)).len(), 2);
+    assert_eq!(world.run(ms(900), ms(4900)).len(), 2);
+    assert_eq!(world.run(ms(4900), ms(60_000)).len(), 1 + 5);
 }
 
 #[test]

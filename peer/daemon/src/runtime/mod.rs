@@ -9,6 +9,7 @@
 
 use std::net::Ipv6Addr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_api::ErrorKind;
@@ -22,7 +23,7 @@ use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
 use mesh_peer::port::{Entrances, Input, Reach};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::api::{self, Calls};
 use crate::command::start::unusable;
@@ -134,10 +135,12 @@ fn start(
     let entrances = proxies.serve(across.1.clone(), &teller);
     tell_first(config, &ports, (reach, entrances), &inputs);
     tasks.spawn(pumps::network(incoming, inputs.clone()));
-    tasks.spawn(pumps::lost(losses, network.clone()));
+    let changed = Arc::new(Notify::new());
+    tasks.spawn(pumps::lost(losses, network.clone(), Arc::clone(&changed)));
     tasks.spawn(pumps::door(visits, inputs.clone()));
     tasks.spawn(pumps::links(overlay.clone(), inputs.clone()));
-    let underlay = pumps::underlay(config.clone(), ports, mapped, inputs.clone());
+    let places = (overlay.clone(), changed);
+    let underlay = pumps::underlay(config.clone(), ports, mapped, places, inputs.clone());
     tasks.spawn(underlay);
     let hands = Hands {
         network,

@@ -4,13 +4,14 @@
 //! events go before frames: the node must know a peer before it hears it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_base::codec;
 use mesh_peer::message::{JOIN_REQUEST_LEN_MAX, JoinRequest, Message};
 use mesh_peer::port::{Input, VisitId};
 use mesh_routing::portmap::{Mapping, Transport, Wish};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::config::Config;
 use crate::ports::{ANY, Ports};
@@ -65,11 +66,15 @@ fn frame(arrival: Arrival) -> Input {
 }
 
 /// Ends control connections over links that are gone, so that nobody waits for their silence.
-pub async fn lost(mut losses: mpsc::Receiver<Loss>, network: Network) {
+/// Whoever waits for `changed` hears that the machine's addresses may be others.
+pub async fn lost(mut losses: mpsc::Receiver<Loss>, network: Network, changed: Arc<Notify>) {
     while let Some(loss) = losses.recv().await {
         match loss {
             Loss::Neighbour(peer) => network.forsake(&peer),
-            Loss::Cables(carrier) => network.forsake_cut(carrier),
+            Loss::Cables(carrier) => {
+                changed.notify_one();
+                network.forsake_cut(carrier);
+            }
         }
     }
 }
@@ -127,11 +132,7 @@ pub fn underlay_input(
     mapped: &[Mapping],
 ) -> Input {
     let any = ANY.map(|ip| SocketAddr::new(ip, 0));
-    let outside = |transport: Transport, port: u16| {
-        let wish = Wish { transport, port };
-        let mapping = mapped.iter().find(|mapping| mapping.wish == wish);
-        mapping.map(|mapping| SocketAddr::V4(mapping.external))
-    };
+    let outside = |transport: Transport, port: u16| outside(mapped, transport, port);
     let control = underlay::with_port(addresses, &config.listen, ports.control);
     let wireguard = underlay::with_port(addresses, &any, ports.wireguard);
     let control = underlay::with_mapped(control, outside(Transport::Tcp, ports.control));
@@ -145,11 +146,20 @@ pub fn underlay_input(
     }
 }
 
-/// Tells the node where this machine can be reached, now and whenever that changes.
+/// Returns where the home's router lets the world in to a port of ours.
+fn outside(mapped: &[Mapping], transport: Transport, port: u16) -> Option<SocketAddr> {
+    let wish = Wish { transport, port };
+    let mapping = mapped.iter().find(|mapping| mapping.wish == wish);
+    mapping.map(|mapping| SocketAddr::V4(mapping.external))
+}
+
+/// Tells the data plane and the node where this machine can be reached, now and whenever that
+/// changes; the kernel's word that it may have comes by `changed`.
 pub async fn underlay(
     config: Config,
     ports: Ports,
     mut mapped: watch::Receiver<Vec<Mapping>>,
+    (overlay, changed): (Shared<Overlay>, Arc<Notify>),
     inputs: mpsc::Sender<Input>,
 ) {
     let mut beat = tokio::time::interval(UNDERLAY_INTERVAL);
@@ -157,6 +167,7 @@ pub async fn underlay(
     loop {
         tokio::select! {
             _ = beat.tick() => {}
+            () = changed.notified() => {}
             // Whoever maps ports may have ended; then nothing changes any more.
             Ok(()) = mapped.changed() => {}
         }
@@ -165,6 +176,10 @@ pub async fn underlay(
             mapped.borrow_and_update().clone(),
         );
         if found != last {
+            let any = ANY.map(|ip| SocketAddr::new(ip, 0));
+            let own = underlay::with_port(&found.0, &any, ports.wireguard);
+            let mapped = outside(&found.1, Transport::Udp, ports.wireguard);
+            overlay.with(|overlay| overlay.plane().set_places(&own, mapped));
             let input = underlay_input(&config, &ports, &found.0, &found.1);
             last = found;
             if inputs.send(input).await.is_err() {

@@ -1,0 +1,1 @@
+//! Two sides of a pair behind modelled routers, joined by a relay.
