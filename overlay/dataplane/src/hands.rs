@@ -347,31 +347,7 @@ impl<'a> Hands<'a> {
             }
             Transit::Here { source, datagram } => {
                 let hops = probe::crossed(packet.hop_limit());
-                let mut inner = std::mem::take(&mut self.inner);
-                let ip = IpAddr::V6(source);
-                let came = (Way::Mesh, Some(from.node));
-                // A client has a link and nothing else. A cookie for a stranger goes back in a
-                // parcel.
-                let found = match self.find(live, datagram, came.0, ip, now) {
-                    Some(Whose::Node(peer)) => Some(peer),
-                    Some(Whose::Client(_)) | None => {
-                        self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
-                        None
-                    }
-                };
-                let opened = found.and_then(|peer| {
-                    let len = self.open(live, peer, datagram, came, &mut inner, now)?;
-                    Some((peer, inner.get_mut(..len)?))
-                });
-                let done = match opened {
-                    Some((peer, packet)) => {
-                        let over = (hops, Some(from.node));
-                        self.take_from_afar(live, peer, (packet, mark), over, now)
-                    }
-                    None => Ok(()),
-                };
-                self.inner = inner;
-                done
+                self.take_parcel(live, from.node, (source, hops, datagram), mark, now)
             }
             Transit::Relay(next) => {
                 transit::spend_hop(bytes);
@@ -379,6 +355,36 @@ impl<'a> Hands<'a> {
                 peer.relay(bytes, &mut self.exit, &mut self.sealed, now)
             }
         }
+    }
+
+    /// Takes a datagram for us that a neighbour handed us in a parcel. A client has a link and
+    /// nothing else, so what claims to be its goes nowhere; a cookie for a stranger goes back in a
+    /// parcel.
+    fn take_parcel(
+        &mut self,
+        live: &Live,
+        from: NodeId,
+        (source, hops, datagram): (Ipv6Addr, u8, &[u8]),
+        mark: Ecn,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let came = (Way::Mesh, Some(from));
+        let found = self.find(live, datagram, came.0, IpAddr::V6(source), now);
+        let Some(Whose::Node(peer)) = found else {
+            self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
+            return Ok(());
+        };
+        let mut inner = std::mem::take(&mut self.inner);
+        let opened = self.open(live, peer, datagram, came, &mut inner, now);
+        let done = match opened.and_then(|len| inner.get_mut(..len)) {
+            Some(packet) => {
+                let over = (hops, Some(from));
+                self.take_from_afar(live, peer, (packet, mark), over, now)
+            }
+            None => Ok(()),
+        };
+        self.inner = inner;
+        done
     }
 
     /// Takes what came out of a session whose datagram was in a parcel.
