@@ -65,8 +65,8 @@ pub const GRACE: Duration = Duration::from_millis(250);
 /// Pause between the first handshakes with somebody: as long as a round trip around the world.
 pub const RETRY_FIRST: Duration = Duration::from_millis(250);
 
-/// First pause between two handshakes after those; the answers to the last two are good, so one of up to 2 s
-/// is.
+/// First pause between two handshakes after those; the answers to the last two are good, so one of
+/// up to 2 s is.
 pub const RETRY_MIN: Duration = Duration::from_secs(1);
 
 /// Longest pause between two handshakes with a peer that does not answer.

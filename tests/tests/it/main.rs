@@ -24,6 +24,7 @@ mod paths;
 mod privacy;
 mod reach_nat;
 mod reach_roam;
+mod reach_shortcut;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -252,6 +253,12 @@ const TESTS: &[Test] = &[
         name: "reach_transfers_survive_other_addresses",
         alone: true,
         run: reach_roam::transfers_survive_other_addresses,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_flow_takes_the_straight_way",
+        alone: true,
+        run: reach_shortcut::flow_takes_the_straight_way,
         ..ON_A_STREET
     },
     Test {

@@ -1,9 +1,9 @@
 //! Straight ways as a link sees them: what the pair's machine wants done, done.
 //!
 //! ```text
-//!   knocks, calls, packets, time ─► Pair (pure) ─┬─► Call: in parcels, and straight if there is one
-//!                                                ├─► Knock, Answer: straight to a place
-//!                                                └─► Use: the link's endpoint; Leave: over the mesh
+//!   knocks, calls, ──► Pair (pure) ─┬─► Call: in parcels, and straight if there is such a way
+//!   packets, time                   ├─► Knock, Answer: straight to a place
+//!                                   └─► Use: the link's endpoint; Leave: over the mesh
 //! ```
 //! Decides what counts as a flow that is worth a straight way, and when a node is told where we see
 //! it. Leaves to [`mesh_routing::reach`] where to look for a peer. Invariant: a knock is sealed in
