@@ -22,7 +22,7 @@ pub mod decoder;
 pub mod lawful;
 pub mod mutator;
 
-use decoder::{babel, disk, ledger, local, packet, portmap, text, wire};
+use decoder::{babel, disk, ledger, local, packet, portmap, proxy, text, wire};
 
 /// What became of an input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +86,8 @@ pub const TARGETS: &[Target] = targets![
     babel_tlv: babel::babel_tlv, lawful::babel::bodies;
     packet: packet::packet, lawful::packet::packets;
     igd: portmap::igd, lawful::portmap::igd;
+    http: proxy::http, lawful::proxy::heads;
+    socks: proxy::socks, lawful::proxy::socks;
     ssdp: portmap::ssdp, lawful::portmap::ssdp;
     pcp: portmap::pcp, lawful::portmap::pcp;
     nat_pmp: portmap::nat_pmp, lawful::portmap::nat_pmp;

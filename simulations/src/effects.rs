@@ -87,7 +87,8 @@ impl World {
                 );
             }
             // Simulated nodes have no routes to explain: such calls time out.
-            Effect::Explain { .. } | Effect::Overlay(_) | Effect::Names(_) => {}
+            Effect::Explain { .. } | Effect::Overlay(_) | Effect::Clients(_) | Effect::Names(_) => {
+            }
         }
     }
 

@@ -125,6 +125,7 @@ impl Identity {
         let setup = Setup {
             secret: self.secret.clone(),
             config: NodeConfig {
+                isolates: true,
                 metering_period: Duration::from_secs(120),
                 capacity: mesh_federation::capacity::Amount {
                     slots,

@@ -81,6 +81,39 @@ impl Home {
         home
     }
 
+    /// Returns the same home, used by somebody without any right on a machine whose owner has
+    /// switched user namespaces off.
+    pub fn without_namespaces(&self) -> Self {
+        let mut home = self.without_rights();
+        // What stands last opens the namespace; rights are kept for the next step only.
+        home.entry.pop();
+        let off = "echo 0 > /proc/sys/user/max_user_namespaces && \
+                   exec setpriv --inh-caps=-all --ambient-caps=-all -- \"$@\"";
+        let words = ["--keep-caps", "--", "sh", "-c", off, "sh"];
+        home.entry.extend(words.map(str::to_owned));
+        home
+    }
+
+    /// Returns the same home, used by whoever runs its daemon, on the same machine and no other:
+    /// each command of somebody without rights has a user namespace of its own otherwise.
+    ///
+    /// # Errors
+    /// There is no daemon.
+    pub fn beside_daemon(&self) -> anyhow::Result<Self> {
+        let pid = self.daemon()?.to_string();
+        let words = [
+            "nsenter",
+            "-t",
+            &pid,
+            "-U",
+            "-n",
+            "--preserve-credentials",
+            "--",
+        ];
+        let words = words.map(str::to_owned);
+        Ok(self.clone().entered_by(words.to_vec()))
+    }
+
     /// Returns the same home, with its commands run in the network of a process of it.
     pub fn in_network_of(&self, pid: Pid) -> Self {
         let words = ["nsenter", "-t", &pid.to_string(), "-n", "--"].map(str::to_owned);

@@ -62,6 +62,6 @@ pub(crate) fn ask(pid: Option<Pid>, lines: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// One of them fails.
-pub(crate) fn shell(pid: Option<Pid>, lines: &str) -> anyhow::Result<()> {
+pub fn shell(pid: Option<Pid>, lines: &str) -> anyhow::Result<()> {
     ask(pid, lines).map(drop)
 }

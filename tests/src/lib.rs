@@ -20,6 +20,7 @@
 //! | [`pulse`] | pings whose gaps tell how long a network was broken |
 //! | [`tap`] | hears every frame at a home, and looks for what must not be seen |
 //! | [`ground`] | which namespaces and which user a test runs under |
+//! | [`relay`] | leads a program that knows no proxy through one |
 //! | [`probe`] | knocks at doors, in whatever namespace, and answers knocks |
 //! | [`yard`] | routers in network namespaces, joined by cables |
 //! | [`routers`] | ours, babeld and BIRD on such a yard |
@@ -52,6 +53,7 @@ pub mod nat_rules;
 pub mod probe;
 pub mod processes;
 pub mod pulse;
+pub mod relay;
 pub mod routers;
 pub mod runner;
 pub mod said;

@@ -66,6 +66,14 @@ impl Pulse {
         })
     }
 
+    /// Ends the stream.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.asked.end()
+    }
+
     /// Returns when each answer came, since 1970, in order.
     fn answers(&mut self) -> anyhow::Result<Vec<Duration>> {
         let text = self.asked.so_far()?;

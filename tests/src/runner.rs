@@ -182,12 +182,13 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
 }
 
 /// The programs that the tests use, below the folder of built programs, and how each is built. The
-/// last one is a node that misbehaves.
-const PROGRAMS: [(&str, &str); 4] = [
+/// last two misbehave: a node, and a stranger.
+const PROGRAMS: [(&str, &str); 5] = [
     ("meshnode", "-p meshnode"),
     ("meshctl", "-p meshctl"),
     ("mesh-babel", "-p mesh-dataplane --bins"),
     ("examples/rogue", "-p meshnode --example rogue"),
+    ("examples/flood", "-p mesh-dataplane --example flood"),
 ];
 
 /// Puts the programs where every user of the tests can run them.

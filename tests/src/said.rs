@@ -151,6 +151,11 @@ impl Asked {
         })
     }
 
+    /// Returns its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Returns what the command has printed so far.
     ///
     /// # Errors
@@ -158,6 +163,16 @@ impl Asked {
     pub fn so_far(&mut self) -> anyhow::Result<String> {
         // The file's position is the writer's too: read through an own view of it.
         read_all(&self.stdout)
+    }
+
+    /// Ends the command now.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub fn end(mut self) -> anyhow::Result<()> {
+        self.child.kill().context("cannot end a command")?;
+        self.child.wait().context("cannot end a command")?;
+        Ok(())
     }
 
     /// Waits for the end of the command, or kills it at the deadline.

@@ -299,9 +299,10 @@ fn seeded(mut command: Command, variable: &str) -> Command {
 
 fn programs() -> Command {
     let mut command = workspace::cargo(&workspace::programs_arguments());
-    // A node that misbehaves, for the tests of the gate; a router without a node, for those among
-    // other routers.
-    command.args(["-p", "mesh-dataplane", "--bins", "--example", "rogue"]);
+    // A node and a stranger that misbehave, for the tests of the gate and of floods; a router
+    // without a node, for those among other routers.
+    command.args(["-p", "mesh-dataplane", "--bins"]);
+    command.args(["--example", "rogue", "--example", "flood"]);
     command
 }
 

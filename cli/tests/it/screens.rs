@@ -327,7 +327,7 @@ address   fd6d::1
 key       {key}
 up        3 min, version 0.1.0
 leader    bakery-1 (term 1); this node votes
-services  reached by overlay address
+services  reached by overlay address, SOCKS proxy 127.0.0.1:1080, `meshnode shell`
 names     3 answered at 127.0.0.153:53; at the usual port
 router    UDP 203.0.113.7:41641 leads to 41641 here; mapped by 192.168.1.1 (pcp)
 ledger    1 documents, 4 records, journal at 42

@@ -12,7 +12,8 @@ use mesh_api::service::{
     ServiceState, ShowReply,
 };
 use mesh_api::status::{
-    HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach, StatusReply, Voting,
+    Carrier, Entrances, HeadRow, Health, HealthRow, Link, MappedPort, PeerRow, PortMapping, Reach,
+    StatusReply, Voting,
 };
 use mesh_api::trade::{
     AgreementRow, Invoice, InvoiceLine, InvoiceRow, InvoiceState, OfferRow, ParameterRow,
@@ -155,6 +156,7 @@ fn peer() -> PeerRow {
         connected: true,
         endpoint: Some("192.0.2.7:51820".parse().unwrap()),
         rtt_us: Some(3_100),
+        carrier: Some(Carrier::StreamUdpSilent),
         silent_ms: Some(850),
         link: Link::Up,
     }
@@ -208,6 +210,11 @@ pub fn status() -> Reply {
             sentence: "at the usual port".into(),
             names: 3,
             left_out: 0,
+        }),
+        entrances: Some(Entrances {
+            socks: Some("127.0.0.1:1080".parse().unwrap()),
+            http: None,
+            namespace: Some(7),
         }),
         port_mapping: Some(PortMapping {
             router: Some("192.168.1.1".parse().unwrap()),

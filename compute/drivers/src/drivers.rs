@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -74,6 +75,22 @@ const CHORES_AFTER: Duration = Duration::from_millis(500);
 const FIND_PERIOD: Duration = Duration::from_millis(2);
 /// How long a shim may take beside the times that a recipe allows.
 const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns why `exe`, which is as [`Config::exe`], can make no sandbox on this machine; none if it
+/// can.
+pub fn no_sandbox(exe: &Path) -> Option<String> {
+    let tried = Command::new(exe)
+        .args([shim::SHIM, shim::TRY])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output();
+    match tried {
+        Ok(tried) if tried.status.success() => None,
+        Ok(tried) => Some(String::from_utf8_lossy(&tried.stderr).trim().to_owned()),
+        Err(error) => Some(error.to_string()),
+    }
+}
 
 impl Drivers {
     /// Opens the state folder. Call [`Drivers::adopt`] before the first step.

@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 use mesh_compute::recipe::Limits;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::cgroup::Groups;
@@ -38,6 +39,8 @@ use mesh_compute::words::{
 
 /// The first argument that makes a program a shim.
 pub const SHIM: &str = "shim";
+/// The second with which it only finds out whether a sandbox can be made here.
+pub(crate) const TRY: &str = "try";
 /// How often limits are watched that the system does not enforce.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
 /// Longest plan that is read.
@@ -45,12 +48,14 @@ const PLAN_LEN_MAX: u64 = 1 << 20;
 
 /// Acts as a shim; call it when the first argument is [`SHIM`]. Never returns.
 ///
-/// The second argument is `run` or `prepare`; further ones only make the process list readable.
+/// The second argument is `run`, `prepare` or `try`; further ones only make the process list
+/// readable.
 pub fn shim_main(arguments: Vec<OsString>) -> ! {
     let mode = arguments.first().and_then(|mode| mode.to_str());
     let result = match mode {
         Some("run") => run(),
         Some("prepare") => prepare(),
+        Some(TRY) => try_namespaces(),
         _ => Err(io::Error::other("a shim is started by the daemon only")),
     };
     match result {
@@ -60,6 +65,30 @@ pub fn shim_main(arguments: Vec<OsString>) -> ! {
             sys::exit(1)
         }
     }
+}
+
+/// Makes the namespaces of an instance, for nothing in them. Some systems give them and no power in
+/// them, so the first thing that a sandbox does is done too.
+fn try_namespaces() -> io::Result<()> {
+    let tried = sys::clone_into(sandbox::NAMESPACES);
+    match tried.map_err(|error| no_namespaces(&error))? {
+        sys::Side::Child => {
+            let (none, flags) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            let refused = mount(none, "/", none, flags, none).err();
+            sys::exit(refused.map_or(0, |errno| errno as i32))
+        }
+        sys::Side::Parent(first) => match waitpid(Pid::from_raw(first), None)? {
+            WaitStatus::Exited(_, 0) => Ok(()),
+            WaitStatus::Exited(_, errno) => {
+                Err(no_namespaces(&io::Error::from_raw_os_error(errno)))
+            }
+            _ => Err(lost()),
+        },
+    }
+}
+
+fn no_namespaces(error: &io::Error) -> io::Error {
+    io::Error::other(format!("this system allows us no namespaces ({error})"))
 }
 
 fn read_plan() -> io::Result<Plan> {
@@ -187,10 +216,7 @@ impl Cell {
         let (link, theirs) = Link::pair()?;
         let (output, printed) = pipe2(OFlag::O_CLOEXEC)?;
         let first = match sys::clone_into(sandbox::NAMESPACES) {
-            Err(error) => {
-                let text = format!("this system allows us no namespaces ({error})");
-                return Err(io::Error::other(text));
-            }
+            Err(error) => return Err(no_namespaces(&error)),
             Ok(sys::Side::Parent(first)) => first,
             Ok(sys::Side::Child) => {
                 drop((link, output));

@@ -9,5 +9,6 @@ pub mod ledger;
 pub mod local;
 pub mod packet;
 pub mod portmap;
+pub mod proxy;
 pub mod text;
 pub mod wire;

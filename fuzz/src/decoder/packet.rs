@@ -42,7 +42,7 @@ pub fn packet(data: &[u8]) -> Outcome {
         assert!(told.len() <= data.len() + 48, "no longer than its reason");
     }
     let mut door = Access::new(BTreeSet::from([packet.source()]));
-    let inward = door.ingress(&packet, now);
+    let inward = door.ingress(&packet, packet.source(), now);
     assert_eq!(
         inward.is_ok(),
         !door.is_empty(),
@@ -50,7 +50,10 @@ pub fn packet(data: &[u8]) -> Outcome {
     );
     let _ = door.egress(&packet, now);
     let mut door = Access::default();
-    assert!(door.ingress(&packet, now).is_err(), "nobody is let in");
+    assert!(
+        door.ingress(&packet, packet.source(), now).is_err(),
+        "nobody is let in"
+    );
     let _ = door.ingress_to_host(&packet, now);
     let _ = door.egress_of_host(&packet, now);
     let _ = door.ingress_to_host(&packet, now);

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod local;
 pub mod packet;
 pub mod portmap;
+pub mod proxy;
 pub mod text;
 pub mod wire;
 

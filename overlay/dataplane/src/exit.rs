@@ -1,18 +1,22 @@
-//! Ways out of this machine: the UDP socket, and parcels for nodes that are no neighbours.
+//! Ways out of this machine: the UDP socket, streams of links, and parcels for nodes that are no
+//! neighbours.
 //!
-//! A session's datagram leaves directly or in a parcel inside a neighbour's link. Whoever makes a
-//! datagram holds the lock of its own link, and two links are never locked together: so parcels
-//! wait here until that lock is released, and `pump` hands them to the next hops. Buffers are used
-//! again, so that a parcel costs no allocation. Invariant: between two packets no parcel waits.
+//! A session's datagram leaves directly, in the stream of its link, or in a parcel inside a
+//! neighbour's link. Whoever makes a datagram holds the lock of its own link, and two links are
+//! never locked together: so parcels wait here until that lock is released, and `pump` hands them
+//! to the next hops. Buffers are used again, so that a parcel costs no allocation. Invariant:
+//! between two packets no parcel waits.
 
 use std::collections::VecDeque;
 use std::net::{Ipv6Addr, SocketAddr};
 
+use mesh_base::identity::NodeId;
 use mesh_routing::ecn::Ecn;
 use mesh_routing::table::DropReason;
 use mesh_routing::transit;
 
 use crate::limits::{PARCEL_LEN_MAX, PARCELS_MAX};
+use crate::streams::Streams;
 use crate::wire::{Envelope, Wire};
 
 /// How a datagram travels.
@@ -20,6 +24,8 @@ use crate::wire::{Envelope, Wire};
 pub enum Way {
     /// Over the underlay, from or to this address.
     Direct(SocketAddr),
+    /// Over the underlay too, in the stream of the link with this node.
+    Stream(NodeId),
     /// In a parcel, over other nodes' links.
     Mesh,
 }
@@ -38,6 +44,7 @@ pub enum Route {
 /// The exit of one thread.
 pub struct Exit<'a> {
     wire: &'a Wire,
+    streams: Option<&'a dyn Streams>,
     own: Ipv6Addr,
     /// Each with whom it is for.
     parcels: VecDeque<(Ipv6Addr, Vec<u8>)>,
@@ -50,6 +57,7 @@ impl<'a> Exit<'a> {
     pub fn new(wire: &'a Wire) -> Self {
         Self {
             wire,
+            streams: None,
             own: Ipv6Addr::UNSPECIFIED,
             parcels: VecDeque::new(),
             spare: Vec::new(),
@@ -57,9 +65,25 @@ impl<'a> Exit<'a> {
         }
     }
 
+    /// Adds the streams of links; without them there are none.
+    pub fn with_streams(mut self, streams: Option<&'a dyn Streams>) -> Self {
+        self.streams = streams;
+        self
+    }
+
+    /// Returns whether the link with a node can go by a stream.
+    pub fn has_stream(&self, to: NodeId) -> bool {
+        self.streams.is_some_and(|streams| streams.is_open(to))
+    }
+
     /// Sets who sends the parcels.
     pub fn set_own(&mut self, own: Ipv6Addr) {
         self.own = own;
+    }
+
+    /// Returns who sends the parcels.
+    pub fn own(&self) -> Ipv6Addr {
+        self.own
     }
 
     /// Sends a datagram to the node that has `address` in the overlay.
@@ -80,6 +104,11 @@ impl<'a> Exit<'a> {
                 let sent = self
                     .wire
                     .send_marked(datagram, (to, mark), &mut self.envelope);
+                sent.then_some(()).ok_or(DropReason::Congested)
+            }
+            // The stream's own queues have no marks: they drop.
+            Way::Stream(to) => {
+                let sent = self.streams.is_some_and(|it| it.send(to, datagram));
                 sent.then_some(()).ok_or(DropReason::Congested)
             }
             Way::Mesh => self.pack(datagram, address, mark),

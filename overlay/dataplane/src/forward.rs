@@ -12,11 +12,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV6};
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -26,6 +24,8 @@ use tokio::time::timeout;
 
 use crate::limits::{CONNECT_WAIT, FORWARDED_MAX};
 use crate::netns::Namespace;
+use crate::stack::Stack;
+use crate::stream::{Socket, Stream};
 use crate::sys::lock;
 
 /// A service address and a port there.
@@ -33,30 +33,40 @@ pub type Target = (Ipv6Addr, u16);
 
 /// Makes sockets in the overlay.
 pub trait Dialer: Send + Sync + 'static {
-    /// Returns a non-blocking TCP socket that is connecting to `to`.
-    fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd>;
+    /// Returns a socket that is connecting to `to`, or connected; it does not block.
+    fn dial(&self, to: SocketAddrV6) -> io::Result<Socket>;
 }
 
-/// Connects a TCP socket of the overlay; it notices within two minutes that the other end is gone.
-pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<TcpStream> {
-    // The helper answers in microseconds, but it is another process: not on an async thread.
-    let fd = tokio::task::spawn_blocking(move || dialer.dial(to)).await??;
-    setsockopt(&fd, sockopt::KeepAlive, &true)?;
-    setsockopt(&fd, sockopt::TcpKeepIdle, &60)?;
-    setsockopt(&fd, sockopt::TcpKeepInterval, &10)?;
-    setsockopt(&fd, sockopt::TcpKeepCount, &6)?;
-    let server = TcpStream::from_std(std::net::TcpStream::from(fd))?;
-    server.writable().await?;
-    if let Some(error) = server.take_error()? {
-        return Err(error);
+/// Connects to an address of the overlay; waits no longer than [`CONNECT_WAIT`].
+pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<Stream> {
+    let connected = async {
+        // The helper answers in microseconds, but it is another process: not on an async thread.
+        let socket = tokio::task::spawn_blocking(move || dialer.dial(to)).await??;
+        socket.connected().await
+    };
+    timeout(CONNECT_WAIT, connected).await?
+}
+
+/// Carries bytes both ways until both have ended; a connection that was broken off on one side is
+/// broken off on the other, and not brought to a seemly end.
+pub async fn splice(mut client: TcpStream, mut server: Stream) -> io::Result<()> {
+    let _ = client.set_nodelay(true);
+    let spliced = copy_bidirectional(&mut client, &mut server).await;
+    if spliced.is_err() {
+        let _ = client.set_zero_linger();
     }
-    server.set_nodelay(true)?;
-    Ok(server)
+    spliced.map(|_| ())
 }
 
 impl Dialer for Namespace {
-    fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd> {
-        self.connect(to)
+    fn dial(&self, to: SocketAddrV6) -> io::Result<Socket> {
+        self.connect(to).map(Socket::Kernel)
+    }
+}
+
+impl Dialer for Stack {
+    fn dial(&self, to: SocketAddrV6) -> io::Result<Socket> {
+        self.connect(to).map(Socket::Stack)
     }
 }
 
@@ -158,7 +168,7 @@ async fn accept(
                         tracing::warn!(port = target.1, "too many forwarded connections");
                         continue;
                     };
-                    connections.spawn(splice(client, target, Arc::clone(&dialer), place));
+                    connections.spawn(lead(client, target, Arc::clone(&dialer), place));
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: others must close before we go on.
@@ -171,19 +181,15 @@ async fn accept(
     }
 }
 
-async fn splice(
-    mut client: TcpStream,
+async fn lead(
+    client: TcpStream,
     (service, port): Target,
     dialer: Arc<dyn Dialer>,
     _place: OwnedSemaphorePermit,
 ) {
     let to = SocketAddrV6::new(service, port, 0, 0);
-    let spliced = async {
-        let mut server = timeout(CONNECT_WAIT, connect(dialer, to)).await??;
-        let _ = client.set_nodelay(true);
-        copy_bidirectional(&mut client, &mut server).await
-    };
-    if let Err(error) = spliced.await {
+    let led = async { splice(client, connect(dialer, to).await?).await };
+    if let Err(error) = led.await {
         tracing::debug!(port, %error, "a forwarded connection ended");
     }
 }
@@ -200,10 +206,10 @@ mod tests {
     struct Here;
 
     impl Dialer for Here {
-        fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd> {
+        fn dial(&self, to: SocketAddrV6) -> io::Result<Socket> {
             let stream = std::net::TcpStream::connect(to)?;
             stream.set_nonblocking(true)?;
-            Ok(stream.into())
+            Ok(Socket::Kernel(stream.into()))
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a thread does with one packet or datagram: find its session, judge it, carry it on.
 //!
 //! ```text
+//!   underlay ─► client's session ─► packet ─► its door ─► … as from a TUN
 //!   underlay ─► session ─┬─► routing talk ──────────────► the speaker
 //!                        ├─► parcel ─┬─► of others ──────► next hop's session ─► underlay
 //!                        │           └─► ours ─► session ─► packet ─┐
@@ -10,15 +11,16 @@
 //! ```
 //! Each thread has hands of its own with its own buffers, so no packet costs an allocation. Decides
 //! nothing: verdicts are those of `mesh-routing`. Invariants: a parcel inside a parcel goes
-//! nowhere, and talk that came in a parcel is not believed.
+//! nowhere, talk that came in a parcel is not believed, and a client is no engine: its talk,
+//! parcels and probes go nowhere.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use boringtun::noise::Packet as Message;
 use boringtun::noise::handshake::parse_handshake_anon;
-use boringtun::noise::{Packet as Message, TunnResult};
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_routing::answer::answer;
@@ -30,12 +32,14 @@ use mesh_routing::table::{DropReason, Origin, Verdict};
 use mesh_routing::talk;
 use mesh_routing::transit::{self, Transit};
 
+use crate::client::Client;
 use crate::exit::{Exit, Route, Way};
+use crate::guard::Looked;
 use crate::limits::OUTER_LEN_MAX;
 use crate::peer::Peer;
-use crate::plane::{Instance, Live, Shared, Spoken};
+use crate::plane::{Instance, Live, Shared, Spoken, Whose};
 use crate::probe::Heard;
-use crate::session::{COOKIE, INITIATION, PAYLOAD};
+use crate::session::{COOKIE, INITIATION, PAYLOAD, RESPONSE};
 use crate::sys::lock;
 use crate::tun::Device;
 
@@ -55,7 +59,7 @@ impl<'a> Hands<'a> {
     /// Makes hands that see the newest picture.
     pub fn new(shared: &'a Shared) -> Self {
         let live = shared.live();
-        let mut exit = Exit::new(&shared.wire);
+        let mut exit = shared.exit();
         exit.set_own(live.own);
         let buffer = || vec![0; OUTER_LEN_MAX];
         Self {
@@ -89,6 +93,9 @@ impl<'a> Hands<'a> {
             self.hand_on(&live, beside, now);
             restless |= peer.is_restless();
         }
+        for client in live.clients.values() {
+            client.drive(&mut self.exit, &mut self.sealed, now);
+        }
         restless
     }
 
@@ -108,14 +115,44 @@ impl<'a> Hands<'a> {
         (from, mark): (SocketAddr, Ecn),
         now: Instant,
     ) {
+        self.take(datagram, (Way::Direct(from), from.ip(), mark), now);
+    }
+
+    /// Takes a datagram that came by the stream of the link with a node.
+    pub fn take_streamed(&mut self, datagram: &[u8], from: NodeId, now: Instant) {
+        let Some(peer) = self.live.peers.get(&from) else {
+            self.shared.drop_packet(DropReason::Stranger);
+            return;
+        };
+        let ip = IpAddr::V6(peer.address);
+        self.take(datagram, (Way::Stream(from), ip, Ecn::NotEct), now);
+    }
+
+    fn take(&mut self, datagram: &[u8], (came, ip, mark): (Way, IpAddr, Ecn), now: Instant) {
         let live = Arc::clone(&self.live);
         let mut plain = std::mem::take(&mut self.plain);
-        let came = Way::Direct(from);
-        if let Some((peer, len)) =
-            self.open(&live, datagram, (came, None), from.ip(), &mut plain, now)
-            && let Some(packet) = plain.get_mut(..len)
-            && let Err(reason) = self.take_from_link(&live, peer, (packet, mark), now)
-        {
+        let taken = match self.find(&live, datagram, came, ip, now) {
+            Some(Whose::Client(client)) => match came {
+                Way::Direct(from) => {
+                    let got = client.receive(datagram, from, &mut self.exit, &mut plain, now);
+                    let packet = got.and_then(|len| plain.get_mut(..len));
+                    packet.map(|packet| self.take_from_client(&live, client, (packet, mark), now))
+                }
+                // A client has a UDP socket and nothing else.
+                Way::Stream(_) | Way::Mesh => Some(Err(DropReason::Stranger)),
+            },
+            Some(Whose::Node(peer)) => {
+                let got = self.open(&live, peer, datagram, (came, None), &mut plain, now);
+                let packet = got.and_then(|len| plain.get_mut(..len));
+                packet.map(|packet| self.take_from_link(&live, peer, came, (packet, mark), now))
+            }
+            None => None,
+        };
+        if let (true, Way::Direct(from)) = (taken.is_some(), came) {
+            // Only who has a session with us can make what came out of one.
+            lock(&self.shared.guard).note_peer(from.ip());
+        }
+        if let Some(Err(reason)) = taken {
             self.shared.drop_packet(reason);
         }
         self.plain = plain;
@@ -163,6 +200,10 @@ impl<'a> Hands<'a> {
         let is_for_us = reason != DropReason::Unreachable;
         let peer = match origin {
             Origin::Host => None,
+            // It stands where our own programs do.
+            Origin::Client(address) => {
+                return self.tell_client(live, address, (bytes, reason), now);
+            }
             Origin::Peer(node) if is_for_us => match live.peers.get(&node) {
                 Some(peer) => Some(peer),
                 None => return,
@@ -183,31 +224,59 @@ impl<'a> Hands<'a> {
         };
     }
 
-    /// Opens a datagram with the session that it belongs to; returns whose it is and the length of
-    /// the packet that now stands at the start of `out`. An answer to a handshake also goes back to
-    /// the neighbour that handed it to us.
-    fn open<'live>(
+    /// Tells a client why its packet went nowhere.
+    fn tell_client(
+        &mut self,
+        live: &Live,
+        address: Ipv6Addr,
+        (bytes, reason): (&[u8], DropReason),
+        now: Instant,
+    ) {
+        let Some((client, told)) = live.clients.get(&address).zip(answer(bytes, reason)) else {
+            return;
+        };
+        if lock(&self.shared.answers).take(self.shared.moment(now)) {
+            // What cannot be sent is not sent: the device waits for its own timeout.
+            let _ = client.send(&told, &mut self.exit, &mut self.sealed, now);
+        }
+    }
+
+    /// Finds whose session a datagram belongs to; what belongs to nobody is counted.
+    fn find<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
-        (came, back): (Way, Option<NodeId>),
+        came: Way,
         from: IpAddr,
-        out: &mut [u8],
         now: Instant,
-    ) -> Option<(&'live Arc<Peer>, usize)> {
-        let found = self.find_peer(live, datagram, came, from);
-        let found = found.unwrap_or_else(|reason| {
+    ) -> Option<&'live Whose> {
+        let found = self.find_session(live, datagram, came, from, now);
+        found.unwrap_or_else(|reason| {
             self.shared.drop_packet(reason);
             None
-        });
-        let received = found.map(|peer| {
-            let route = || live.route(peer);
-            peer.receive(datagram, came, route, &mut self.exit, out, now)
-        });
-        // Also without a session: a cookie may have been made.
-        let begins = datagram.first() == Some(&INITIATION);
-        self.hand_on(live, back.filter(|_| begins), now);
-        let (peer, received) = (found?, received?);
+        })
+    }
+
+    /// Opens a datagram with the session that it belongs to; returns the length of the packet that
+    /// now stands at the start of `out`. An answer to a handshake also goes back to the neighbour
+    /// that handed it to us.
+    fn open(
+        &mut self,
+        live: &Live,
+        peer: &Peer,
+        datagram: &[u8],
+        (came, back): (Way, Option<NodeId>),
+        out: &mut [u8],
+        now: Instant,
+    ) -> Option<usize> {
+        // Nobody speaks for another in the stream of his own link.
+        if matches!(came, Way::Stream(by) if by != peer.node) {
+            self.shared.drop_packet(DropReason::Stranger);
+            return None;
+        }
+        let route = || live.route(peer);
+        let received = peer.receive(datagram, came, route, &mut self.exit, out, now);
+        self.hand_on(live, back.filter(|_| begins(datagram)), now);
         if received.asks {
             self.obey(live, peer, None, now);
         }
@@ -217,7 +286,27 @@ impl<'a> Hands<'a> {
         if peer.is_restless() {
             self.shared.unsettle();
         }
-        Some((peer, received.packet_len?))
+        received.packet_len
+    }
+
+    /// Takes what came out of a client's session.
+    fn take_from_client(
+        &mut self,
+        live: &Live,
+        client: &Client,
+        (bytes, mark): (&mut [u8], Ecn),
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !unwrap_mark(bytes, mark) {
+            return Err(DropReason::Congested);
+        }
+        let packet = Packet::parse(bytes).map_err(|_| DropReason::Malformed)?;
+        if talk::read(&packet).is_some() || probe::is_probe(&packet) || transit::is_parcel(&packet)
+        {
+            return Err(DropReason::Protocol);
+        }
+        self.judge(live, Origin::Client(client.address), &packet, bytes, now);
+        Ok(())
     }
 
     /// Takes what came out of a link's session over the link's own underlay.
@@ -225,6 +314,7 @@ impl<'a> Hands<'a> {
         &mut self,
         live: &Live,
         from: &Peer,
+        came: Way,
         (bytes, mark): (&mut [u8], Ecn),
         now: Instant,
     ) -> Result<(), DropReason> {
@@ -241,7 +331,14 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return self.take_probe(live, from, &packet, (1, None), now);
+            return match probe::read(&packet) {
+                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
+                Some(Probe::Tried { nonce }) => {
+                    from.take_answer(nonce, came, now);
+                    Ok(())
+                }
+                _ => self.take_probe(live, from, &packet, (1, None), now),
+            };
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -260,8 +357,19 @@ impl<'a> Hands<'a> {
                 let mut inner = std::mem::take(&mut self.inner);
                 let ip = IpAddr::V6(source);
                 let came = (Way::Mesh, Some(from.node));
-                let opened = self.open(live, datagram, came, ip, &mut inner, now);
-                let opened = opened.and_then(|(peer, len)| Some((peer, inner.get_mut(..len)?)));
+                // A client has a link and nothing else. A cookie for a stranger goes back in a
+                // parcel.
+                let found = match self.find(live, datagram, came.0, ip, now) {
+                    Some(Whose::Node(peer)) => Some(peer),
+                    Some(Whose::Client(_)) | None => {
+                        self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
+                        None
+                    }
+                };
+                let opened = found.and_then(|peer| {
+                    let len = self.open(live, peer, datagram, came, &mut inner, now)?;
+                    Some((peer, inner.get_mut(..len)?))
+                });
                 let done = match opened {
                     Some((peer, packet)) => {
                         let over = (hops, Some(from.node));
@@ -343,6 +451,8 @@ impl<'a> Hands<'a> {
                 }
                 Ok(())
             }
+            // A link is tried over its own underlay only.
+            Probe::Try { .. } | Probe::Tried { .. } => Err(DropReason::Relayed),
         }
     }
 
@@ -372,6 +482,22 @@ impl<'a> Hands<'a> {
             // A knock that came straight was taken before.
             Word::Observed(_) | Word::Knock(_) | Word::Heard(_) => Err(DropReason::Relayed),
         }
+    }
+
+    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
+    fn take_try(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        (came, nonce): (Way, u64),
+        question: &[u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        if !from.may_be_answered(self.shared.moment(now)) {
+            return Err(DropReason::Congested);
+        }
+        let told = probe::tried(nonce, question.len(), live.own, from.address);
+        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever
@@ -495,48 +621,49 @@ impl<'a> Hands<'a> {
     }
 
     /// Finds whose datagram it is; nobody's if its sender was asked, with a cookie, to come again:
-    /// when there are too many handshakes.
-    fn find_peer<'live>(
+    /// when there are too many handshakes. All but an initiation must name a session of ours.
+    fn find_session<'live>(
         &mut self,
         live: &'live Live,
         datagram: &[u8],
         came: Way,
         from: IpAddr,
-    ) -> Result<Option<&'live Arc<Peer>>, DropReason> {
+        now: Instant,
+    ) -> Result<Option<&'live Whose>, DropReason> {
         let nobody = DropReason::Stranger;
-        let Some((&[kind, 0, 0, 0, a, b, c, d], _)) = datagram.split_first_chunk::<8>() else {
+        let Some((&[kind, 0, 0, 0, a, b, c, d, e, f, g, h], _)) = datagram.split_first_chunk()
+        else {
             return Err(nobody);
         };
-        if kind == PAYLOAD || kind == COOKIE {
-            let index = u32::from_le_bytes([a, b, c, d]) >> 8;
-            return live.by_index.get(&index).map(Some).ok_or(nobody);
-        }
-        let checked = self
-            .shared
-            .limiter
-            .verify_packet(Some(from), datagram, &mut self.sealed);
-        let found = match checked {
-            Ok(Message::HandshakeInit(initiation)) => {
+        let named = |bytes| live.by_index.get(&(u32::from_le_bytes(bytes) >> 8));
+        let answered = match kind {
+            PAYLOAD | COOKIE => return named([a, b, c, d]).map(Some).ok_or(nobody),
+            RESPONSE => Some(named([e, f, g, h]).ok_or(nobody)?),
+            _ => None,
+        };
+        // Parcels come from members only, and who answers us names what we alone have chosen.
+        let is_expected =
+            || came == Way::Mesh || answered.is_some() || live.expected.contains(&from);
+        let moment = self.shared.moment(now);
+        let mut guard = lock(&self.shared.guard);
+        match guard.look(datagram, from, is_expected, &mut self.sealed, moment)? {
+            Looked::Open(Message::HandshakeInit(initiation)) => {
                 let local = &self.shared.local;
                 let half = parse_handshake_anon(local.secret(), local.public(), &initiation);
-                live.by_key
-                    .get(&half.map_err(|_| nobody)?.peer_static_public)
+                let key = half.map_err(|_| nobody)?.peer_static_public;
+                live.by_key.get(&key).map(Some).ok_or(nobody)
             }
-            Ok(Message::HandshakeResponse(response)) => {
-                live.by_index.get(&(response.receiver_idx >> 8))
-            }
-            Err(TunnResult::WriteToNetwork(cookie)) => {
+            Looked::Open(_) => answered.map(Some).ok_or(nobody),
+            Looked::Cookie(cookie) => {
                 // Only parcels need it; a datagram on the underlay goes back to where it came from.
                 let address = match from {
                     IpAddr::V6(address) => address,
                     IpAddr::V4(_) => Ipv6Addr::UNSPECIFIED,
                 };
                 let _ = self.exit.send(cookie, came, address);
-                return Ok(None);
+                Ok(None)
             }
-            _ => None,
-        };
-        found.map(Some).ok_or(nobody)
+        }
     }
 
     fn carry(
@@ -569,9 +696,15 @@ impl<'a> Hands<'a> {
                 }
                 deliver(&shared.host, bytes)
             }
+            Verdict::ToClient(address) => {
+                let client = live.clients.get(&address).ok_or(DropReason::Unreachable)?;
+                lock(&client.door).ingress_to_client(packet, shared.moment(now))?;
+                client.send(bytes, &mut self.exit, &mut self.sealed, now)
+            }
             Verdict::ToInstance(item) => {
                 let instance = instance(live, item)?;
-                lock(&instance.door).ingress(packet, shared.moment(now))?;
+                let who = live.table.judged_as(origin, packet.source());
+                lock(&instance.door).ingress(packet, who, shared.moment(now))?;
                 let device = instance.device.as_deref().ok_or(DropReason::Detached)?;
                 deliver(device, bytes)?;
                 instance
@@ -595,6 +728,10 @@ fn leave(
 ) -> Result<(), DropReason> {
     match origin {
         Origin::Peer(_) => Ok(()),
+        Origin::Client(address) => {
+            let client = live.clients.get(&address).ok_or(DropReason::Source)?;
+            lock(&client.door).egress_of_client(packet, shared.moment(now))
+        }
         Origin::Host => match &shared.host_door {
             Some(door) => lock(door).egress_of_host(packet, shared.moment(now)),
             None => Ok(()),
@@ -609,6 +746,11 @@ fn leave(
             Ok(())
         }
     }
+}
+
+/// Returns whether a datagram begins a handshake.
+fn begins(datagram: &[u8]) -> bool {
+    datagram.first() == Some(&INITIATION)
 }
 
 fn instance(live: &Live, item: Digest) -> Result<&Instance, DropReason> {

@@ -32,9 +32,9 @@ pub const CANDIDATES_MAX: usize = 16;
 /// Packets taken from one TUN before the next has its turn.
 pub const BURST_COUNT_MAX: usize = 64;
 
-/// Handshakes per second that are answered without a cookie. A node of 1000 peers that restarts
-/// sees more; cookies cost those one round trip.
-pub const HANDSHAKES_PER_SECOND: u64 = 100;
+/// Most clients of one node: the devices of a family or a small office, several times over. Each is
+/// a session, and a door of [`mesh_routing::limits::CLIENT_FLOWS_MAX`] flows.
+pub const CLIENTS_MAX: usize = 32;
 
 /// The timer thread's step while a session is being made or something waits for one.
 pub const TICK: Duration = Duration::from_millis(100);
@@ -75,6 +75,13 @@ pub const RETRY_MAX: Duration = Duration::from_secs(8);
 /// Socket buffers asked for; the kernel gives what it allows.
 pub const SOCKET_BUFFER_LEN: usize = 4 << 20;
 
+/// The same for the socket of handshake initiations: what it cannot hold is dropped, so it bridges
+/// the 50 ms in which a busy machine may give us no turn, at 50,000 a second.
+pub const PORCH_BUFFER_LEN: usize = 1 << 20;
+
+/// Initiations taken before the next packets have their turn: junk costs a microsecond each.
+pub const PORCH_TURN: usize = 64;
+
 /// Longest wait for the UDP socket to take a datagram; the TUN's own queue fills meanwhile.
 pub const SEND_WAIT_MS: u16 = 20;
 
@@ -83,6 +90,38 @@ pub const FORWARDED_MAX: usize = 512;
 
 /// Longest wait for a service to accept a forwarded connection.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
+/// Connections of the userspace stack at one time, those that wait to come in included: with two
+/// buffers each they fill 64 MiB at most.
+pub const STACK_LINES_MAX: usize = 256;
+
+/// Each buffer of such a connection: what 10 Mbit/s over 100 ms have on their way.
+pub const STACK_BUFFER_LEN: usize = 128 * 1024;
+
+/// Ports that the stack listens on: the control network's, and those of the owner's own programs.
+pub const STACK_LISTENERS_MAX: usize = 16;
+
+/// Connections that may begin at one such port at the same time.
+pub const STACK_WAITING_COUNT: usize = 4;
+
+/// Connections that came in and that nobody has taken yet, for each port.
+pub const STACK_ARRIVALS_MAX: usize = 16;
+
+/// Requests that wait for the stack's thread; then their senders wait.
+pub const STACK_REQUESTS_MAX: usize = 64;
+
+/// ICMPv6 errors kept until the stack's thread looks: as many as packets in one turn.
+pub const STACK_ERRORS_MAX: usize = BURST_COUNT_MAX;
+
+/// How often the stack asks a silent connection's other end whether it is there.
+pub const STACK_KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Silence of the other end, though asked, after which the stack breaks a connection off.
+pub const STACK_SILENCE_MAX: Duration = Duration::from_secs(120);
+
+/// How long the stack waits for the other end to close what nobody here wants any more; Linux does
+/// the same.
+pub const STACK_ORPHAN_MAX: Duration = Duration::from_secs(60);
 
 /// Longest wait for a new TUN's address to be usable; it takes a millisecond on an idle machine.
 pub const USABLE_WAIT_MAX: Duration = Duration::from_secs(2);

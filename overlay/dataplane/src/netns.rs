@@ -17,8 +17,7 @@
 //! A process with threads cannot enter a user namespace, hence the helper. Sockets made there and
 //! used here give programs kernel TCP at both ends. End of file is the only tie: the kernel closes
 //! our end whatever happens to us, while a death signal would also come when merely the thread that
-//! spawned ends. Inside, `nsenter -t PID -U -n --preserve-credentials CMD` runs any program in the
-//! namespace.
+//! spawned ends. [`crate::enter`] runs any program in the namespace.
 
 use std::fs;
 use std::io::{self, Write};
@@ -280,26 +279,32 @@ fn answer(
 fn set_up(own: Ipv6Addr) -> Result<OwnedFd, (u8, i32)> {
     let (uid, gid) = (geteuid(), getegid());
     match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET) {
-        Ok(()) => map_ids(uid.as_raw(), gid.as_raw())
+        Ok(()) => map_ids((0, uid.as_raw()), (0, gid.as_raw()))
             .map_err(|error| (STAGE_MAP, error.raw_os_error().unwrap_or(libc::EIO)))?,
         // Root where user namespaces are off needs none.
         Err(refused) => {
             unshare(CloneFlags::CLONE_NEWNET).map_err(|_| (STAGE_UNSHARE, refused as i32))?;
         }
     }
-    tun::open(&tun::Spec::host(TUN_NAME, own)).map_err(|error| error.to_wire())
+    let tun = tun::open(&tun::Spec::host(TUN_NAME, own)).map_err(|error| error.to_wire())?;
+    // Our own group may ping; without it programs in here can do everything else.
+    if let Err(error) = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0") {
+        tracing::debug!(%error, "programs in the namespace cannot ping");
+    }
+    Ok(tun)
 }
 
-/// Makes our own user root in the new user namespace (user_namespaces(7)).
-fn map_ids(uid: u32, gid: u32) -> io::Result<()> {
+/// Maps one user and one group, each inside and outside, in the new user namespace of this process
+/// (user_namespaces(7)).
+pub(crate) fn map_ids(uid: (u32, u32), gid: (u32, u32)) -> io::Result<()> {
     // Without it an ordinary user may not write gid_map; the file lacks where the kernel is very
     // old.
     match fs::write("/proc/self/setgroups", "deny") {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))
+    fs::write("/proc/self/uid_map", format!("{} {} 1", uid.0, uid.1))?;
+    fs::write("/proc/self/gid_map", format!("{} {} 1", gid.0, gid.1))
 }
 
 fn begin_connect(address: Ipv6Addr, port: u16) -> Result<OwnedFd, Errno> {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
+use mesh_routing::carriage::{Carriage, Carrier};
 use mesh_routing::ecn::Ecn;
 use mesh_routing::plan::Role;
 use mesh_routing::reach::{Pair, word};
@@ -38,13 +39,17 @@ use crate::sys::{lock, scatter};
 
 mod reach;
 
+mod carry;
+
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkStats {
     /// The peer.
     pub peer: NodeId,
-    /// Where its packets come from; none before the first.
+    /// Where its packets come from by UDP; none before the first.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Milliseconds since its last authenticated datagram, on whatever way; none if never.
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay; none if never.
@@ -132,6 +137,7 @@ pub struct Who {
 
 struct Link {
     session: Box<dyn Session>,
+    node: NodeId,
     address: Ipv6Addr,
     role: Role,
     endpoint: Option<SocketAddr>,
@@ -145,9 +151,17 @@ struct Link {
     ticked: Instant,
     attempt_count: u32,
     next_attempt: Instant,
+    /// When a handshake was last repeated for a cookie.
+    heeded: Option<Instant>,
     waiting: VecDeque<Vec<u8>>,
     pair: Pair,
     reach: reach::Memory,
+    /// UDP or a stream.
+    carriage: Carriage,
+    /// Which of the two the next handshake without a session tries, while the stream carries.
+    is_stream_next: bool,
+    /// What was last said to carry the link.
+    carrier_told: Carrier,
 }
 
 impl Peer {
@@ -155,6 +169,7 @@ impl Peer {
     pub fn new(who: Who, index: u32, turn: Turn, session: Box<dyn Session>, now: Instant) -> Self {
         let link = Link {
             session,
+            node: who.node,
             address: who.address,
             role: Role::Neighbour,
             endpoint: None,
@@ -166,9 +181,13 @@ impl Peer {
             ticked: now,
             attempt_count: 0,
             next_attempt: now,
+            heeded: None,
             waiting: VecDeque::new(),
             pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
             reach: reach::Memory::new(now),
+            carriage: Carriage::new(Moment(0)),
+            is_stream_next: false,
+            carrier_told: Carrier::Udp,
         };
         Self {
             node: who.node,
@@ -303,8 +322,8 @@ impl Peer {
         now: Instant,
     ) -> Result<(), DropReason> {
         let mut link = lock(&self.link);
-        let endpoint = link.endpoint.ok_or(DropReason::NoSession)?;
-        link.seal(packet, Way::Direct(endpoint), exit, out, now)?;
+        let way = link.own_way(packet.len(), now);
+        link.seal(packet, way.ok_or(DropReason::NoSession)?, exit, out, now)?;
         self.sent_bytes
             .fetch_add(packet.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -339,15 +358,23 @@ impl Peer {
         let mut link = lock(&self.link);
         link.tick_if_stale(&route, exit, out, now);
         let opened = match link.session.open(datagram, out) {
-            Ok(opened) if opened != Opened::Cookie => opened,
-            _ => return Received::default(),
+            Ok(Opened::Cookie) => {
+                // It answers our last handshake, so that one is repeated with it.
+                if link.may_heed(now) {
+                    link.attempt_count = link.attempt_count.saturating_sub(1);
+                    link.attempt(route(), exit, out, now);
+                }
+                return Received::default();
+            }
+            Ok(opened) => opened,
+            Err(_) => return Received::default(),
         };
         if let (Opened::Packet(len), Way::Direct(from)) = (opened, came)
             && let Some(word) = self.knock_in(out.get(..len).unwrap_or_default())
         {
             return link.take_knock(word, from, now);
         }
-        let risen = link.hear(came, self.node, now);
+        let risen = link.hear(came, now);
         let asks = link.pair.has_actions();
         if let Opened::Packet(len) = opened {
             if !word::looks_like_one(out.get(..len).unwrap_or_default()) {
@@ -386,13 +413,14 @@ impl Peer {
     ) -> bool {
         let mut link = lock(&self.link);
         link.tick(&route, exit, out, now);
+        link.drive_carriage(exit, out, now);
         if link.session.ready() {
             self.flush(&mut link, &route, exit, out, now);
             let pause = link.keepalive();
             let idle = pause.is_some_and(|pause| pause <= now.duration_since(link.spoke));
-            if let (true, Some(endpoint)) = (idle, link.endpoint) {
+            if let (true, Some(way)) = (idle, link.own_way(0, now)) {
                 // Refused only when the socket is full, and then the link is anything but idle.
-                let _ = link.seal(&[], Way::Direct(endpoint), exit, out, now);
+                let _ = link.seal(&[], way, exit, out, now);
             }
         }
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
@@ -413,6 +441,7 @@ impl Peer {
         LinkStats {
             peer: self.node,
             endpoint: link.endpoint,
+            carrier: link.carriage.carrier(),
             silent_ms: silent(link.heard),
             link_silent_ms: silent(link.heard_directly),
             link_heard: link.heard_directly,
@@ -466,7 +495,7 @@ impl Link {
         self.ticked = now;
         let len = self.session.tick(out);
         if let Some(datagram) = len.and_then(|len| out.get(..len)) {
-            self.spread(datagram, route(), exit);
+            self.spread(datagram, route(), exit, now);
             self.spoke = now;
         }
     }
@@ -482,10 +511,10 @@ impl Link {
 
     /// Returns how payload travels: as routing says; before it says anything, to where the peer was
     /// last seen.
-    fn way(&self, route: Route) -> Option<Way> {
+    fn way(&mut self, route: Route, len: usize, now: Instant) -> Option<Way> {
         match route {
             Route::Around => Some(self.shortcut().map_or(Way::Mesh, Way::Direct)),
-            Route::Straight | Route::Unknown => self.endpoint.map(Way::Direct),
+            Route::Straight | Route::Unknown => self.own_way(len, now),
         }
     }
 
@@ -497,7 +526,8 @@ impl Link {
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
-        let way = self.way(route).ok_or(DropReason::Unreachable)?;
+        let way = self.way(route, packet.len(), now);
+        let way = way.ok_or(DropReason::Unreachable)?;
         self.seal(packet, way, exit, out, now)
     }
 
@@ -515,6 +545,10 @@ impl Link {
             .map_err(|_| DropReason::NoSession)?;
         let datagram = out.get(..len).ok_or(DropReason::NoSession)?;
         self.note_spoken(way, now);
+        if let (Way::Direct(_), true) = (way, self.carriage.is_in_doubt()) {
+            // The session takes one copy.
+            let _ = exit.send(datagram, Way::Stream(self.node), self.address);
+        }
         exit.send_marked(datagram, way, self.address, Ecn::of(packet))
     }
 
@@ -533,31 +567,30 @@ impl Link {
     fn is_restless(&self) -> bool {
         let wanted = self.role == Role::Neighbour && !self.session.ready();
         let makes = wanted && self.attempt_count <= ATTEMPTS_RESTLESS;
-        makes || !self.waiting.is_empty() || self.pair.is_busy()
+        let carries = self.session.ready() && self.carriage.is_busy();
+        makes || !self.waiting.is_empty() || carries || self.pair.is_busy()
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {
-        if let Way::Direct(_) = way {
+        if way != Way::Mesh {
             self.spoke = now;
         }
     }
 
     /// Returns whether the link was silent before.
-    fn hear(&mut self, came: Way, node: NodeId, now: Instant) -> bool {
+    fn hear(&mut self, came: Way, now: Instant) -> bool {
         self.heard = Some(now);
         if self.role == Role::Far {
             self.attempt_count = 0;
         }
-        let Way::Direct(from) = came else {
+        if !self.hear_way(came, now) {
             return false;
-        };
-        if self.endpoint != Some(from) {
-            tracing::debug!(peer = %node.key().short(), "link has a new endpoint");
-            self.endpoint = Some(from);
         }
         self.attempt_count = 0;
-        let moment = self.moment(now);
-        self.pair.handle_packet(from, moment);
+        if let Way::Direct(from) = came {
+            let moment = self.moment(now);
+            self.pair.handle_packet(from, moment);
+        }
         self.note_heard_directly(now)
     }
 
@@ -591,7 +624,7 @@ impl Link {
             return;
         };
         if let Some(datagram) = out.get(..len) {
-            self.spread(datagram, route, exit);
+            self.spread(datagram, route, exit, now);
             self.spoke = now;
         }
         let pause = match self.attempt_count.checked_sub(RETRIES_FIRST) {
@@ -602,22 +635,38 @@ impl Link {
         self.next_attempt = now + pause + crate::sys::jitter(pause / 4);
     }
 
+    /// Returns whether a handshake may be repeated for a cookie that came: not for each of many.
+    fn may_heed(&mut self, now: Instant) -> bool {
+        let is_soon = |heeded: Instant| now.saturating_duration_since(heeded) < RETRY_MIN;
+        if self.heeded.is_some_and(is_soon) {
+            return false;
+        }
+        self.heeded = Some(now);
+        true
+    }
+
     /// Sends a handshake initiation everywhere it may arrive, and anything else on its way.
-    fn spread(&self, datagram: &[u8], route: Route, exit: &mut Exit<'_>) {
+    fn spread(&mut self, datagram: &[u8], route: Route, exit: &mut Exit<'_>, now: Instant) {
         if datagram.first() != Some(&INITIATION) {
-            if let Some(way) = self.way(route) {
+            if let Some(way) = self.way(route, datagram.len(), now) {
                 let _ = exit.send(datagram, way, self.address);
             }
             return;
         }
         // An initiation counts once, and goes where it is likely to arrive: with a straight way,
         // nowhere else.
-        if let (true, Some(at)) = (self.session.ready(), self.pair.straight()) {
+        let stream = self.handshake_stream();
+        let straight = self.pair.straight().filter(|_| stream.is_none());
+        if let (true, Some(at)) = (self.session.ready(), straight) {
             let _ = exit.send(datagram, Way::Direct(at), self.address);
             return;
         }
-        if route == Route::Around {
+        if route == Route::Around && (stream.is_none() || !self.session.ready()) {
             let _ = exit.send(datagram, Way::Mesh, self.address);
+        }
+        if let Some(way) = stream {
+            let _ = exit.send(datagram, way, self.address);
+            return;
         }
         let guesses = match self.role {
             Role::Far if route == Route::Around => &[][..],

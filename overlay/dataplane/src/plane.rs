@@ -6,16 +6,15 @@
 //! their instance stays. Decides nothing about packets: that is `mesh-routing`; nothing about
 //! links: that is [`crate::peer`].
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use boringtun::noise::rate_limiter::RateLimiter;
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
@@ -26,13 +25,16 @@ use mesh_routing::plan::{PeerPlan, Plan};
 use mesh_routing::table::{DropReason, Table};
 use mesh_routing::talk::{self, Talk};
 
+use crate::client::{Client, ClientStats};
 use crate::exit::{Exit, Route};
-use crate::limits::{HANDSHAKES_PER_SECOND, OUTER_LEN_MAX};
+use crate::guard::Guard;
+use crate::limits::{CANDIDATES_MAX, CLIENTS_MAX, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;
 use crate::reach::Own;
-use crate::session::{Local, WireGuard};
+use crate::session::{Local, WireGuard, is_weak};
+use crate::streams::Streams;
 use crate::sys::{Waker, lock, scatter};
 use crate::tun::Device;
 use crate::wire::Wire;
@@ -59,6 +61,8 @@ pub struct Config {
     pub host_access: HostAccess,
     /// Who hears routing talk; nobody if there is no routing.
     pub listener: Option<Box<dyn Listener>>,
+    /// What carries links where UDP does not; nothing else if there is nobody.
+    pub streams: Option<Box<dyn Streams>>,
 }
 
 /// Who hears what happens on links. Called from the thread that carries packets, so it must not
@@ -105,18 +109,21 @@ struct Control {
     /// Taken for ever by links that were; 24 bits are 16 million links.
     next_index: u32,
     attached: BTreeMap<Digest, Arc<Device>>,
+    /// Keys of clients by their addresses.
+    clients: BTreeMap<Ipv6Addr, [u8; 32]>,
 }
 
 /// What the threads share.
 pub(crate) struct Shared {
     pub(crate) wire: Wire,
     pub(crate) local: Local,
-    /// Asks for cookies when strangers shake too many hands.
-    pub(crate) limiter: RateLimiter,
+    /// Looks at handshakes before they are opened.
+    pub(crate) guard: Mutex<Guard>,
     pub(crate) host: Device,
     /// The door of this machine; none if it is open.
     pub(crate) host_door: Option<Mutex<Access>>,
     pub(crate) listener: Option<Box<dyn Listener>>,
+    streams: Option<Box<dyn Streams>>,
     pub(crate) stopping: AtomicBool,
     /// Whether the timer takes short steps now.
     pub(crate) restless: AtomicBool,
@@ -146,9 +153,21 @@ pub(crate) struct Live {
     pub(crate) table: Arc<Table>,
     pub(crate) fib: Arc<Fib>,
     pub(crate) peers: Arc<BTreeMap<NodeId, Arc<Peer>>>,
-    pub(crate) by_index: Arc<HashMap<u32, Arc<Peer>>>,
-    pub(crate) by_key: Arc<HashMap<[u8; 32], Arc<Peer>>>,
+    pub(crate) clients: Arc<BTreeMap<Ipv6Addr, Arc<Client>>>,
+    pub(crate) by_index: Arc<HashMap<u32, Whose>>,
+    pub(crate) by_key: Arc<HashMap<[u8; 32], Whose>>,
+    /// Where peers are expected, as the plan says.
+    pub(crate) expected: Arc<HashSet<IpAddr>>,
     pub(crate) instances: Arc<BTreeMap<Digest, Arc<Instance>>>,
+}
+
+/// Whose session it is.
+#[derive(Clone)]
+pub(crate) enum Whose {
+    /// A node's.
+    Node(Arc<Peer>),
+    /// A client's.
+    Client(Arc<Client>),
 }
 
 /// What a neighbour's Babel speaker said, over the link's own underlay.
@@ -197,7 +216,7 @@ impl Dataplane {
         let local = Local::new(config.secret_x25519);
         let shared = Arc::new(Shared {
             wire,
-            limiter: local.limiter(HANDSHAKES_PER_SECOND),
+            guard: Mutex::new(Guard::new(&local)),
             local,
             host: Device::new(config.host_tun).map_err(PlaneError::Start)?,
             host_door: match config.host_access {
@@ -205,6 +224,7 @@ impl Dataplane {
                 HostAccess::Open => None,
             },
             listener: config.listener,
+            streams: config.streams,
             stopping: AtomicBool::new(false),
             restless: AtomicBool::new(false),
             wakers: new_wakers().map_err(PlaneError::Start)?,
@@ -221,6 +241,7 @@ impl Dataplane {
             plan,
             next_index,
             attached: BTreeMap::new(),
+            clients: BTreeMap::new(),
         });
         let mut plane = Self {
             shared,
@@ -255,6 +276,24 @@ impl Dataplane {
         let mut control = lock(&self.control);
         control.plan = plan.clone();
         self.publish(&mut control);
+    }
+
+    /// Makes these the clients: keys by addresses in our /64, [`CLIENTS_MAX`] at most, the rest is
+    /// left out. Who stays keeps its session; who is gone has none from this moment.
+    pub fn set_clients(&self, clients: &BTreeMap<Ipv6Addr, [u8; 32]>) {
+        let mut control = lock(&self.control);
+        // Whom anybody could be is not let in.
+        let safe = clients.iter().filter(|(_, key)| !is_weak(key));
+        let kept = safe.take(CLIENTS_MAX);
+        control.clients = kept.map(|(address, key)| (*address, *key)).collect();
+        self.publish(&mut control);
+    }
+
+    /// Returns the state of every client's session.
+    pub fn clients(&self) -> Vec<ClientStats> {
+        let now = Instant::now();
+        let live = self.shared.live();
+        live.clients.values().map(|it| it.stats(now)).collect()
     }
 
     /// Changes next hops: for each /64 the neighbour through which it is reached, or none. Returns
@@ -321,7 +360,7 @@ impl Dataplane {
 
     fn speak(&self, peer: &Peer, packet: &[u8]) -> Result<(), DropReason> {
         let mut out = vec![0; OUTER_LEN_MAX];
-        let mut exit = Exit::new(&self.shared.wire);
+        let mut exit = self.shared.exit();
         peer.say(packet, &mut exit, &mut out, Instant::now())
     }
 
@@ -447,6 +486,11 @@ impl Drop for Dataplane {
 }
 
 impl Shared {
+    /// Makes the ways out for one thread.
+    pub(crate) fn exit(&self) -> Exit<'_> {
+        Exit::new(&self.wire).with_streams(self.streams.as_deref())
+    }
+
     /// Returns the newest picture.
     pub(crate) fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.read().unwrap_or_else(PoisonError::into_inner))
@@ -497,23 +541,36 @@ impl Live {
             table: Arc::new(Table::from_plan(plan)),
             fib: Arc::default(),
             peers: Arc::default(),
+            clients: Arc::default(),
             by_index: Arc::default(),
             by_key: Arc::default(),
+            expected: Arc::default(),
             instances: Arc::default(),
         }
     }
 
     fn build(control: &mut Control, before: &Self, local: &Local) -> Self {
         let peers = build_peers(control, before, local);
-        let by = || peers.values().map(Arc::clone);
+        let clients = build_clients(control, before, local);
+        let of_client = |it: &Arc<Client>| (it.index, it.key, Whose::Client(Arc::clone(it)));
+        let of_node = |it: &Arc<Peer>| (it.index, it.key, Whose::Node(Arc::clone(it)));
+        // Nodes last: a key that is a node's is the node's.
+        let by = || {
+            let clients = clients.values().map(of_client);
+            clients.chain(peers.values().map(of_node))
+        };
+        let table = Table::from_plan(&control.plan).with_clients(clients.keys().copied());
         Self {
             generation: before.generation + 1,
+            table: Arc::new(table),
             fib: Arc::clone(&before.fib),
-            by_index: Arc::new(by().map(|peer| (peer.index, peer)).collect()),
-            by_key: Arc::new(by().map(|peer| (peer.key, peer)).collect()),
+            by_index: Arc::new(by().map(|(index, _, whose)| (index, whose)).collect()),
+            by_key: Arc::new(by().map(|(_, key, whose)| (key, whose)).collect()),
+            expected: Arc::new(expected(&control.plan)),
             instances: Arc::new(build_instances(control, before)),
             peers: Arc::new(peers),
-            ..Self::empty(&control.plan)
+            clients: Arc::new(clients),
+            own: control.plan.own,
         }
     }
 
@@ -560,6 +617,35 @@ fn build_peers(control: &mut Control, before: &Live, local: &Local) -> BTreeMap<
         peers.insert(*node, peer);
     }
     peers
+}
+
+/// Returns the addresses at which peers may be, as far as their own limit goes.
+fn expected(plan: &Plan) -> HashSet<IpAddr> {
+    let peers = plan.peers.values();
+    let places = peers.flat_map(|peer| peer.endpoints.iter().take(CANDIDATES_MAX));
+    places.map(|place| place.ip().to_canonical()).collect()
+}
+
+fn build_clients(
+    control: &mut Control,
+    before: &Live,
+    local: &Local,
+) -> BTreeMap<Ipv6Addr, Arc<Client>> {
+    let now = Instant::now();
+    let mut clients = BTreeMap::new();
+    for (address, key) in &control.clients {
+        let kept = before.clients.get(address).filter(|it| it.key == *key);
+        let client = match kept {
+            Some(client) => Arc::clone(client),
+            None => {
+                let index = free_index(&mut control.next_index, before);
+                let session = Box::new(WireGuard::new(local, *key, index));
+                Arc::new(Client::new(*address, *key, index, session, now))
+            }
+        };
+        clients.insert(*address, client);
+    }
+    clients
 }
 
 fn build_instances(control: &Control, before: &Live) -> BTreeMap<Digest, Arc<Instance>> {

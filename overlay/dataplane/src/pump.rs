@@ -8,21 +8,25 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use mesh_routing::ecn::Ecn;
 use mesh_routing::table::Origin;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::hands::Hands;
 use crate::limits::{BURST_COUNT_MAX, OUTER_LEN_MAX, PACKET_LEN_MAX, TICK, TICK_CALM};
 use crate::plane::{Live, Shared};
+use crate::porch::Tray;
 use crate::tun::Device;
 
-/// Receives datagrams until the data plane stops.
+/// Receives datagrams until the data plane stops: packets first, then some initiations.
 pub fn receive(shared: &Shared) {
     let [waker, _, _] = &shared.wakers;
     let mut datagram = vec![0; OUTER_LEN_MAX];
+    let mut tray = Tray::default();
     let mut hands = Hands::new(shared);
+    let mut fds = vec![readable(waker), readable(&shared.wire)];
+    fds.extend(shared.wire.porch().map(readable));
     while !shared.stopping.load(Ordering::Relaxed) {
-        let mut fds = [readable(waker), readable(&shared.wire)];
         let _ = poll(&mut fds, PollTimeout::NONE);
         waker.clear();
         for _ in 0..BURST_COUNT_MAX {
@@ -34,6 +38,14 @@ pub fn receive(shared: &Shared) {
             };
             hands.renew();
             hands.take_datagram(bytes, (from, mark), Instant::now());
+        }
+        if fds.last().and_then(PollFd::any) == Some(true) {
+            shared.wire.receive_initiations(&mut tray);
+            hands.renew();
+            let now = Instant::now();
+            for (bytes, from) in tray.datagrams() {
+                hands.take_datagram(bytes, (from, Ecn::NotEct), now);
+            }
         }
     }
 }
@@ -72,7 +84,6 @@ pub fn tick(shared: &Shared) {
     let mut hands = Hands::new(shared);
     let step = |step| PollTimeout::try_from(step).unwrap_or(PollTimeout::ZERO);
     while !shared.stopping.load(Ordering::Relaxed) {
-        shared.limiter.reset_count();
         hands.renew();
         // Said first: who begins to wait while we look wakes us.
         shared.restless.store(false, Ordering::SeqCst);

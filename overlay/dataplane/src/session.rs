@@ -12,8 +12,8 @@
 //! * Its clock moves only in `tick`, so a session that slept is ticked before it is fed.
 //! * It would queue packets without a session by count; we never hand it one, our own queue is
 //!   smaller.
-//! * Handshakes pass a rate limiter twice, before the peer is known and inside. Only the outer one
-//!   (see [`crate::plane`]) may ask for cookies, so the inner one has no limit.
+//! * Handshakes pass a rate limiter twice, before the peer is known and inside. Only those of
+//!   `guard` may ask for cookies, so the inner one has no limit.
 //! * It logs a peer that is gone at ERROR; the daemon filters the target `boringtun`.
 
 use std::sync::Arc;
@@ -107,7 +107,7 @@ impl Local {
         }
     }
 
-    /// Returns a rate limiter for handshakes from strangers.
+    /// Returns what checks mac1 of handshakes, and mac2 of those beyond `per_second`.
     pub fn limiter(&self, per_second: u64) -> RateLimiter {
         RateLimiter::new(&self.public, per_second)
     }
@@ -121,6 +121,14 @@ impl Local {
     pub fn public(&self) -> &PublicKey {
         &self.public
     }
+}
+
+/// Returns whether a public key is of small order: whatever the secret half of the other side is,
+/// everybody knows what both would agree on (RFC 7748, 6.1).
+pub fn is_weak(key: &[u8; 32]) -> bool {
+    let any = StaticSecret::from([7; 32]);
+    !any.diffie_hellman(&PublicKey::from(*key))
+        .was_contributory()
 }
 
 /// A [`Session`] by boringtun.
@@ -280,6 +288,19 @@ mod tests {
         assert_eq!(alice.open(&[0; 200], &mut [0; 231]), Err(short));
         assert_eq!(alice.initiate(&mut [0; 147]), None);
         assert_eq!(alice.tick(&mut [0; 147]), None);
+    }
+
+    #[test]
+    fn keys_without_a_secret_half_are_known() {
+        let mut one = [0; 32];
+        one[0] = 1;
+        // The order of the field, less one.
+        let mut last = [0xff; 32];
+        (last[0], last[31]) = (0xec, 0x7f);
+        for weak in [[0; 32], one, last] {
+            assert!(is_weak(&weak), "{weak:?}");
+        }
+        assert!(!is_weak(Local::new([3; 32]).public().as_bytes()));
     }
 
     #[test]

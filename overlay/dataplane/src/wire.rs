@@ -1,4 +1,5 @@
-//! The one UDP socket: dual stack where the kernel has IPv6, plain IPv4 where it has not.
+//! The one UDP port: dual stack where the kernel has IPv6, plain IPv4 where it has not. Handshake
+//! initiations wait apart from all else, on the `porch`.
 //!
 //! Decides only how bytes get in and out, with the marks of RFC 3168 on them. Addresses outside are
 //! always in their natural family; the mapped form `::ffff:a.b.c.d` exists only inside this file.
@@ -15,12 +16,16 @@ use nix::sys::socket::{
     SockFlag, SockType, SockaddrStorage, bind, recvmsg, sendmmsg, setsockopt, socket, sockopt,
 };
 
+use crate::fragments;
 use crate::limits::{SEND_WAIT_MS, SOCKET_BUFFER_LEN};
+use crate::porch::{Porch, Tray};
 
-/// The UDP socket of the node.
+/// The UDP port of the node.
 #[derive(Debug)]
 pub struct Wire {
     socket: UdpSocket,
+    /// None where the kernel refuses: then initiations come like all else.
+    porch: Option<Porch>,
     mapped: bool,
 }
 
@@ -69,11 +74,31 @@ impl Wire {
         if address.is_ipv6() {
             let _ = setsockopt(&fd, sockopt::Ipv6RecvTClass, &true);
         }
+        // Without it what is too long for a line is lost if nobody tells, and a stream carries it.
+        let _ = fragments::allow(&fd);
         bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+        let socket = UdpSocket::from(fd);
+        let porch = Porch::beside(&socket, address);
+        if let Err(error) = &porch {
+            tracing::warn!(%error, "handshakes and packets share a queue");
+        }
         Ok(Self {
-            socket: UdpSocket::from(fd),
+            socket,
+            porch: porch.ok(),
             mapped: address.is_ipv6(),
         })
+    }
+
+    /// Returns the socket that tells whether an initiation has arrived, if they wait apart.
+    pub fn porch(&self) -> Option<&Porch> {
+        self.porch.as_ref()
+    }
+
+    /// Takes initiations that have arrived; none if they do not wait apart.
+    pub fn receive_initiations(&self, tray: &mut Tray) {
+        if let Some(porch) = &self.porch {
+            porch.receive(tray);
+        }
     }
 
     /// Returns the bound port.
@@ -128,7 +153,8 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes a datagram that has arrived, with its mark; none if there is none now.
+    /// Takes a datagram that has arrived and is no initiation, with its mark; none if there is none
+    /// now.
     pub fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr, Ecn)> {
         loop {
             match self.receive_once(buffer) {

@@ -3,6 +3,7 @@
 //! ```text
 //!   instance's door      in: from `allow` only ── opens a flow ──►   out: only what answers a flow
 //!   this machine's door  out: anything ── opens a flow ──►           in: answers and echo requests
+//!   client's door        out: anything but nodes' own ports ──►      in: answers
 //! ```
 //! A flow is protocol, both addresses and both ports (or the echo identifier), seen from inside the
 //! door. So an instance has no egress of its own, and a machine in the mesh offers nothing to its
@@ -17,8 +18,10 @@ use std::time::Duration;
 
 use mesh_base::time::Moment;
 
+use crate::fib::upper_half;
 use crate::limits::{
-    ECHO_IDLE_MAX, EXPIRY_STEP, FLOWS_MAX, TCP_IDLE_MAX, TCP_TRANSITORY_MAX, UDP_IDLE_MAX,
+    CLIENT_FLOWS_MAX, ECHO_IDLE_MAX, EXPIRY_STEP, FLOWS_MAX, TCP_IDLE_MAX, TCP_TRANSITORY_MAX,
+    UDP_IDLE_MAX,
 };
 use crate::packet::{Packet, TcpFlags, Transport};
 use crate::table::DropReason;
@@ -58,11 +61,12 @@ struct State {
 /// Remembers the flows through one door.
 ///
 /// The methods answer at once; there is nothing to poll.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Access {
     allow: BTreeSet<Ipv6Addr>,
     flows: BTreeMap<Flow, State>,
     expiry: BTreeSet<(Moment, Flow)>,
+    flows_max: usize,
 }
 
 impl Access {
@@ -74,19 +78,35 @@ impl Access {
         }
     }
 
-    /// Changes who is let in; flows of nodes that are not any more end at once.
+    /// Returns the door of a client: behind it is one device, which is not ours.
+    pub fn of_client() -> Self {
+        Self {
+            flows_max: CLIENT_FLOWS_MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Changes who is let in; flows of nodes that are not any more end at once, and those of their
+    /// clients.
     pub fn allow_only(&mut self, allow: BTreeSet<Ipv6Addr>) {
         if self.allow == allow {
             return;
         }
-        self.flows.retain(|flow, _| allow.contains(&flow.remote));
-        self.expiry.retain(|(_, flow)| allow.contains(&flow.remote));
+        let halves: BTreeSet<u64> = allow.iter().map(|it| upper_half(*it)).collect();
+        let stays = |flow: &Flow| halves.contains(&upper_half(flow.remote));
+        self.flows.retain(|flow, _| stays(flow));
+        self.expiry.retain(|(_, flow)| stays(flow));
         self.allow = allow;
     }
 
-    /// Decides about a packet to the instance.
-    pub fn ingress(&mut self, packet: &Packet<'_>, now: Moment) -> Result<(), DropReason> {
-        if !self.allow.contains(&packet.source()) {
+    /// Decides about a packet to the instance, of somebody who is judged as `who`.
+    pub fn ingress(
+        &mut self,
+        packet: &Packet<'_>,
+        who: Ipv6Addr,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        if !self.allow.contains(&who) {
             return Err(DropReason::Denied);
         }
         self.open(packet, Way::In, now)
@@ -117,6 +137,27 @@ impl Access {
             } => Ok(()),
             _ => self.answer(packet, Way::In, now),
         }
+    }
+
+    /// Decides about a packet from the client: it may ask whom this machine's programs may ask, but
+    /// is no engine and no node of its own.
+    pub fn egress_of_client(&mut self, packet: &Packet<'_>, now: Moment) -> Result<(), DropReason> {
+        match packet.transport() {
+            Transport::Tcp {
+                destination: CONTROL_PORT,
+                ..
+            } => Err(DropReason::Protocol),
+            _ => self.open(packet, Way::Out, now),
+        }
+    }
+
+    /// Decides about a packet to the client: only an answer.
+    pub fn ingress_to_client(
+        &mut self,
+        packet: &Packet<'_>,
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        self.answer(packet, Way::In, now)
     }
 
     /// Returns how many flows are remembered.
@@ -203,11 +244,22 @@ impl Access {
     /// `expiry` yet, so it stays.
     fn make_room(&mut self, now: Moment) {
         while let Some((expires, flow)) = self.expiry.first().copied() {
-            if now < expires && self.flows.len() <= FLOWS_MAX {
+            if now < expires && self.flows.len() <= self.flows_max {
                 return;
             }
             self.expiry.pop_first();
             self.flows.remove(&flow);
+        }
+    }
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            allow: BTreeSet::new(),
+            flows: BTreeMap::new(),
+            expiry: BTreeSet::new(),
+            flows_max: FLOWS_MAX,
         }
     }
 }
@@ -307,7 +359,9 @@ mod tests {
 
     const IN: Ipv6Addr = Ipv6Addr::new(0xfd73, 0, 0, 0, 0, 0, 0, 1);
     const FRIEND: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 2);
-    const STRANGER: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 0, 0, 0, 3);
+    const STRANGER: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 1, 0, 0, 0, 3);
+    /// In the friend's /64.
+    const PHONE: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0, 0, 0, 5, 5, 5, 5);
     const START: Moment = Moment(1_000_000);
     const SYN: u8 = 0x02;
     const SYN_ACK: u8 = 0x12;
@@ -319,7 +373,8 @@ mod tests {
     }
 
     fn ingress(door: &mut Access, bytes: &[u8], now: Moment) -> Result<(), DropReason> {
-        door.ingress(&Packet::parse(bytes).unwrap(), now)
+        let packet = Packet::parse(bytes).unwrap();
+        door.ingress(&packet, packet.source(), now)
     }
 
     fn egress(door: &mut Access, bytes: &[u8], now: Moment) -> Result<(), DropReason> {
@@ -479,6 +534,60 @@ mod tests {
         let answer = build::udp((IN, 53), (FRIEND, 1), b"");
         assert_eq!(egress(&mut door, &answer, START), Err(DropReason::Unasked));
         assert!(door.is_empty() && door.expiry.is_empty());
+    }
+
+    #[test]
+    fn clients_flows_end_with_the_permission_of_their_node() {
+        let mut door = door();
+        let asked = build::udp((PHONE, 1), (IN, 53), b"");
+        let packet = Packet::parse(&asked).unwrap();
+        assert_eq!(door.ingress(&packet, PHONE, START), Err(DropReason::Denied));
+        assert_eq!(door.ingress(&packet, FRIEND, START), Ok(()));
+        let answer = build::udp((IN, 53), (PHONE, 1), b"");
+        door.allow_only(BTreeSet::from([FRIEND, STRANGER]));
+        assert_eq!(egress(&mut door, &answer, START), Ok(()));
+        door.allow_only(BTreeSet::from([STRANGER]));
+        assert_eq!(egress(&mut door, &answer, START), Err(DropReason::Unasked));
+        assert!(door.is_empty() && door.expiry.is_empty());
+    }
+
+    #[test]
+    fn client_asks_and_is_not_asked() {
+        let mut door = Access::of_client();
+        let (phone, service) = ((PHONE, 9), (IN, 5432));
+        let mut goes = |bytes: &[u8]| {
+            let packet = Packet::parse(bytes).unwrap();
+            door.egress_of_client(&packet, START)
+        };
+        assert_eq!(goes(&build::tcp(phone, service, SYN)), Ok(()));
+        assert_eq!(goes(&build::icmp(PHONE, FRIEND, 128, 7, b"")), Ok(()));
+        let control = build::tcp(phone, (FRIEND, CONTROL_PORT), SYN);
+        assert_eq!(goes(&control), Err(DropReason::Protocol));
+        let mut comes = |bytes: &[u8]| {
+            let packet = Packet::parse(bytes).unwrap();
+            door.ingress_to_client(&packet, START)
+        };
+        assert_eq!(comes(&build::tcp(service, phone, SYN_ACK)), Ok(()));
+        assert_eq!(comes(&build::icmp(FRIEND, PHONE, 129, 7, b"")), Ok(()));
+        for unasked in [
+            build::tcp(service, phone, SYN),
+            build::tcp((STRANGER, 1), phone, SYN_ACK),
+            build::icmp(FRIEND, PHONE, 128, 7, b""),
+            build::udp((FRIEND, 1), phone, b""),
+        ] {
+            assert_eq!(comes(&unasked), Err(DropReason::Unasked));
+        }
+    }
+
+    #[test]
+    fn clients_door_is_full_earlier() {
+        let mut door = Access::of_client();
+        for port in 0..=u16::try_from(CLIENT_FLOWS_MAX).unwrap() {
+            let bytes = build::udp((PHONE, port), (IN, 53), b"");
+            let packet = Packet::parse(&bytes).unwrap();
+            door.egress_of_client(&packet, START).unwrap();
+        }
+        assert_eq!(door.len(), CLIENT_FLOWS_MAX);
     }
 
     #[test]

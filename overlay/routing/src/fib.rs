@@ -98,7 +98,7 @@ impl Fib {
 }
 
 /// Returns the first 64 bits of an address.
-fn upper_half(address: Ipv6Addr) -> u64 {
+pub(crate) fn upper_half(address: Ipv6Addr) -> u64 {
     let [a, b, c, d, ..] = address.segments();
     [a, b, c, d]
         .into_iter()

@@ -27,9 +27,11 @@
 //! | [`probe`] | what engines ask each other about a way |
 //! | [`answer`] | what a lawful sender is told when its packet goes nowhere |
 //! | [`neighbours`] | which nodes we keep a link with |
+//! | [`carriage`] | whether UDP or a stream carries a link |
 //! | [`paths`] | whether what is sent over a neighbour arrives, from end to end |
 //! | [`reach`] | straight ways between nodes behind routers |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
+//! | [`handshakes`] | which handshakes of others are worth opening |
 //! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
 
@@ -38,9 +40,11 @@
 pub mod access;
 pub mod answer;
 pub mod babel;
+pub mod carriage;
 pub mod chance;
 pub mod ecn;
 pub mod fib;
+pub mod handshakes;
 pub mod limits;
 pub mod neighbours;
 pub mod packet;

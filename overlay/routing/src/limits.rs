@@ -6,6 +6,10 @@ use std::time::Duration;
 /// connections needs 100. At the limit the flow that would expire first is forgotten.
 pub const FLOWS_MAX: usize = 8192;
 
+/// Most flows the door of one client remembers: a phone's browser has some hundred, and 32 clients
+/// then take 6.5 MiB at most.
+pub const CLIENT_FLOWS_MAX: usize = 1024;
+
 /// A silent TCP connection is remembered for two hours and four minutes (RFC 5382, REQ-5).
 pub const TCP_IDLE_MAX: Duration = Duration::from_secs(2 * 3600 + 4 * 60);
 
@@ -34,3 +38,27 @@ pub const ANSWERS_BURST: u32 = 64;
 /// How often one more error may be sent after a burst: at 1280 bytes each that is 0.7 Mbit/s,
 /// whoever knocks.
 pub const ANSWER_INTERVAL: Duration = Duration::from_micros(15_625);
+
+/// Rows in which places that begin handshakes are counted. A node has at most 256 peers at a time;
+/// of that many, few share a row with another, and all tables together are 33 KiB.
+pub const HANDSHAKE_ROWS: usize = 512;
+
+/// Handshakes of one place that are opened in a second, and cookies sent there: several nodes
+/// behind one router that all begin anew.
+pub const HANDSHAKES_PER_PLACE: u64 = 20;
+
+/// Handshakes in a second whose sender is not known and whose address may be forged. A node that
+/// restarts can see more; cookies cost those one round trip.
+pub const HANDSHAKES_STRANGE_PER_SECOND: u64 = 100;
+
+/// Those from addresses where a peer is expected, forged or not: at 60 µs each, little over 1 % of
+/// a core.
+pub const HANDSHAKES_KNOWN_PER_SECOND: u64 = 200;
+
+/// Those with a cookie, of strangers and again of peers: a flood by machines that have these
+/// addresses is what they bound, to little over 1 % of a core each.
+pub const HANDSHAKES_PROVEN_PER_SECOND: u64 = 200;
+
+/// Cookies sent in a second to strangers, and again to known addresses: 106 bytes each with their
+/// headers are 0.4 Mbit/s, less than was sent to draw them.
+pub const COOKIES_PER_SECOND: u64 = 500;

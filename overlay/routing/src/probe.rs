@@ -3,6 +3,8 @@
 //! ```text
 //!   A ═══ B ═══ C        Ask     A → C inside their session: are you there? Of any length
 //!                        Answer  C → A inside their session: yes, over so many links
+//!                        Try     A → B by UDP or by the stream of their link, of any length
+//!                        Tried   B → A back the way it came and as long
 //!                        decoy   a parcel A → C with few hops left; it opens no session anywhere
 //!                        Exceeded  B → A inside *their* session: that parcel ended here
 //! ```
@@ -24,6 +26,7 @@ use std::net::Ipv6Addr;
 use mesh_base::address::NODE_PREFIX;
 
 use crate::answer::error;
+use crate::carriage::LONG;
 use crate::limits::MTU;
 use crate::packet::{HEADER_LEN, Packet, Transport, UDP, UDP_LEN};
 use crate::transit::{self, HOP_LIMIT, OVERHEAD};
@@ -40,6 +43,8 @@ pub const CHANCE_LEN: usize = DECOY_LEN - 4;
 const BODY_LEN: usize = 16;
 const ASK: u8 = 1;
 const ANSWER: u8 = 2;
+const TRY: u8 = 3;
+const TRIED: u8 = 4;
 /// ICMPv6 "time exceeded", hop limit exceeded in transit (RFC 4443, 3.3).
 const TIME_EXCEEDED: u8 = 3;
 
@@ -82,6 +87,16 @@ pub enum Probe {
         nonce: u64,
         /// Links that the question crossed.
         hops: u8,
+    },
+    /// Does a packet of this length pass here?
+    Try {
+        /// Comes back in the answer.
+        nonce: u64,
+    },
+    /// Yes, in both directions.
+    Tried {
+        /// That of the question.
+        nonce: u64,
     },
     /// Your parcel had no hop left here.
     Exceeded {
@@ -129,6 +144,8 @@ pub fn read(packet: &Packet<'_>) -> Option<Probe> {
             match kind {
                 ASK => Some(Probe::Ask { nonce }),
                 ANSWER if filling.is_empty() => Some(Probe::Answer { nonce, hops }),
+                TRY => Some(Probe::Try { nonce }),
+                TRIED => Some(Probe::Tried { nonce }),
                 _ => None,
             }
         }
@@ -157,6 +174,21 @@ pub fn ask_at_length(nonce: u64, len: u16, from: Ipv6Addr, to: Ipv6Addr) -> Vec<
     let len = usize::from(len).min(MTU);
     let filling = len.saturating_sub(HEADER_LEN + UDP_LEN + BODY_LEN);
     write([ASK, 0], nonce, from, to, filling)
+}
+
+/// Makes the question whether a packet of `len` bytes passes on a link: up to what a link carries,
+/// which is more than a program's packet.
+pub fn try_length(nonce: u64, len: u16, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let len = usize::from(len.min(LONG));
+    let filling = len.saturating_sub(HEADER_LEN + UDP_LEN + BODY_LEN);
+    write([TRY, 0], nonce, from, to, filling)
+}
+
+/// Makes the answer to such a question, as long as that was.
+pub fn tried(nonce: u64, len: usize, from: Ipv6Addr, to: Ipv6Addr) -> Vec<u8> {
+    let len = len.min(usize::from(LONG));
+    let filling = len.saturating_sub(HEADER_LEN + UDP_LEN + BODY_LEN);
+    write([TRIED, 0], nonce, from, to, filling)
 }
 
 /// Makes the packet of an answer; `hops` links were crossed by the question.
@@ -226,6 +258,18 @@ mod tests {
         long[HEADER_LEN + UDP_LEN] = ANSWER;
         let packet = Packet::parse(&long).unwrap();
         assert_eq!(read(&packet), None, "answers have one length");
+    }
+
+    #[test]
+    fn trial_of_length_is_answered_by_one_as_long() {
+        for len in [0, 64, 1280, LONG, u16::MAX] {
+            let question = try_length(7, len, A, C);
+            check(&question, Probe::Try { nonce: 7 });
+            assert_eq!(question.len(), usize::from(len.clamp(64, LONG)));
+            let answer = tried(7, question.len(), C, A);
+            check(&answer, Probe::Tried { nonce: 7 });
+            assert_eq!(answer.len(), question.len());
+        }
     }
 
     #[test]

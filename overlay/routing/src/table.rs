@@ -1,17 +1,19 @@
 //! From where a packet came and its addresses to where it goes: the overlay's forwarding decision.
 //!
-//! A peer may use only its own node address or the address of a service it holds as source; an
-//! instance only its service address; this machine only its own address. What a peer sends must end
-//! here: there is no transit in clear text, ever. Who may talk to an instance is the question of
-//! [`crate::access`]. Invariant: for each origin a source address is lawful or not, whatever the
-//! destination is.
+//! A peer may use only addresses of its own /64, which its clients have, or the address of a service
+//! it holds as source; an instance only its service address; a client of ours only its own address;
+//! this machine only its own. What a peer sends must end here: there is no transit in clear text,
+//! ever. Who may talk to an instance is the question of [`crate::access`]. Invariant: for each
+//! origin a source address is lawful or not, whatever the destination is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 
+use mesh_base::address::NODE_PREFIX;
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 
+use crate::fib::upper_half;
 use crate::packet::Packet;
 use crate::plan::Plan;
 
@@ -24,6 +26,8 @@ pub enum Origin {
     Instance(Digest),
     /// The session with a peer.
     Peer(NodeId),
+    /// The session with the client of ours that has this address.
+    Client(Ipv6Addr),
 }
 
 /// Where a packet goes.
@@ -35,6 +39,8 @@ pub enum Verdict {
     ToHost,
     /// To the door of an instance of ours.
     ToInstance(Digest),
+    /// To the door of the client of ours that has this address.
+    ToClient(Ipv6Addr),
     /// Nowhere.
     Drop(DropReason),
 }
@@ -135,12 +141,23 @@ pub struct Table {
     holders: BTreeMap<Ipv6Addr, NodeId>,
     instances: BTreeMap<Ipv6Addr, Digest>,
     sources: BTreeMap<Digest, Ipv6Addr>,
+    /// Whose each /64 is; nobody's where two claim the same.
+    halves: BTreeMap<u64, Option<NodeId>>,
+    /// Addresses of clients of ours, in our own /64.
+    clients: BTreeSet<Ipv6Addr>,
 }
 
 impl Table {
     /// Builds the table of a plan.
     pub fn from_plan(plan: &Plan) -> Self {
+        let mut halves = BTreeMap::from([(upper_half(plan.own), None)]);
+        for (node, peer) in &plan.peers {
+            let known = halves.entry(upper_half(peer.address));
+            known.and_modify(|it| *it = None).or_insert(Some(*node));
+        }
         Self {
+            halves,
+            clients: BTreeSet::new(),
             own: plan.own,
             addresses: plan
                 .peers
@@ -166,14 +183,45 @@ impl Table {
         }
     }
 
+    /// Adds clients of ours. An address outside of our /64, or our own, is not one of theirs.
+    #[must_use]
+    pub fn with_clients(mut self, clients: impl IntoIterator<Item = Ipv6Addr>) -> Self {
+        let own = self.own;
+        let is_lawful = |it: &Ipv6Addr| *it != own && upper_half(*it) == upper_half(own);
+        self.clients = clients.into_iter().filter(is_lawful).collect();
+        self
+    }
+
+    /// Returns as whom doors judge a packet that [`Table::classify`] let pass: a client stands for
+    /// the node whose it is.
+    pub fn judged_as(&self, origin: Origin, source: Ipv6Addr) -> Ipv6Addr {
+        match origin {
+            Origin::Client(_) => self.own,
+            Origin::Peer(node) if self.owner(&source) == Some(node) => {
+                self.addresses.get(&node).copied().unwrap_or(source)
+            }
+            Origin::Host | Origin::Instance(_) | Origin::Peer(_) => source,
+        }
+    }
+
+    /// Returns the peer in whose /64 a node's address lies.
+    fn owner(&self, address: &Ipv6Addr) -> Option<NodeId> {
+        let [first, ..] = address.segments();
+        if first != NODE_PREFIX {
+            return None;
+        }
+        self.halves.get(&upper_half(*address)).copied().flatten()
+    }
+
     /// Returns whether an address is that of a peer.
     pub fn is_peer(&self, address: &Ipv6Addr) -> bool {
         self.nodes.contains_key(address)
     }
 
-    /// Returns the peer that has an address.
+    /// Returns the peer that has an address, or whose client has it.
     pub fn peer_at(&self, address: &Ipv6Addr) -> Option<NodeId> {
-        self.nodes.get(address).copied()
+        let node = self.nodes.get(address).copied();
+        node.or_else(|| self.owner(address))
     }
 
     /// Decides where a packet goes.
@@ -187,6 +235,9 @@ impl Table {
         let verdict = self.locate(&packet.destination());
         match (origin, verdict) {
             (Origin::Peer(_), Verdict::ToPeer(_)) => self.arrive(&packet.destination()),
+            (Origin::Client(from), Verdict::ToClient(to)) if from == to => {
+                Verdict::Drop(DropReason::Loop)
+            }
             (Origin::Host, Verdict::ToHost) => Verdict::Drop(DropReason::Loop),
             (Origin::Instance(item), Verdict::ToInstance(other)) if item == other => {
                 Verdict::Drop(DropReason::Loop)
@@ -201,8 +252,11 @@ impl Table {
             Origin::Instance(item) => self.sources.get(&item) == Some(source),
             // Whoever is no peer has no session; being named as a holder does not make it one.
             Origin::Peer(node) => self.addresses.get(&node).is_some_and(|address| {
-                address == source || self.holders.get(source) == Some(&node)
+                address == source
+                    || self.owner(source) == Some(node)
+                    || self.holders.get(source) == Some(&node)
             }),
+            Origin::Client(address) => address == *source && self.clients.contains(source),
         }
     }
 
@@ -212,8 +266,11 @@ impl Table {
         if *destination == self.own {
             return Verdict::ToHost;
         }
-        if let Some(node) = self.nodes.get(destination) {
-            return Verdict::ToPeer(*node);
+        if self.clients.contains(destination) {
+            return Verdict::ToClient(*destination);
+        }
+        if let Some(node) = self.peer_at(destination) {
+            return Verdict::ToPeer(node);
         }
         match self.holders.get(destination) {
             Some(node) if self.addresses.contains_key(node) => Verdict::ToPeer(*node),
@@ -355,6 +412,133 @@ mod tests {
         );
     }
 
+    const OURS_HALF: Ipv6Addr = Ipv6Addr::new(0xfd6d, 9, 9, 9, 0, 0, 0, 1);
+    const PHONE: Ipv6Addr = Ipv6Addr::new(0xfd6d, 9, 9, 9, 5, 5, 5, 5);
+    const TABLET: Ipv6Addr = Ipv6Addr::new(0xfd6d, 9, 9, 9, 6, 6, 6, 6);
+    const CAROL: Ipv6Addr = Ipv6Addr::new(0xfd6d, 7, 7, 7, 0, 0, 0, 2);
+    const CAROLS: Ipv6Addr = Ipv6Addr::new(0xfd6d, 7, 7, 7, 8, 8, 8, 8);
+
+    /// Nodes with a /64 each; `twin` is one more in Carol's.
+    fn halves(twin: bool) -> Table {
+        let peer = |address| PeerPlan {
+            role: Role::Neighbour,
+            drains: false,
+            leaf: false,
+            address,
+            x25519: [0; 32],
+            endpoints: Vec::new(),
+        };
+        let mut peers = BTreeMap::from([(node(2), peer(CAROL)), (node(3), peer(BOB))]);
+        if twin {
+            let [a, b, c, d, ..] = CAROL.segments();
+            peers.insert(node(4), peer(Ipv6Addr::new(a, b, c, d, 1, 1, 1, 1)));
+        }
+        let instances = BTreeMap::from([(
+            item(1),
+            InstancePlan {
+                address: OURS,
+                allow: BTreeSet::new(),
+            },
+        )]);
+        let plan = Plan {
+            own: OURS_HALF,
+            leaf: false,
+            peers,
+            services: BTreeMap::from([(ALICES, node(2)), (OURS, node(1))]),
+            instances,
+            forwards: BTreeSet::new(),
+        };
+        Table::from_plan(&plan).with_clients([PHONE, TABLET, BOB, OURS_HALF])
+    }
+
+    #[track_caller]
+    fn check_halves(origin: Origin, from: Ipv6Addr, to: Ipv6Addr, expect: Verdict) {
+        let bytes = build::udp((from, 1), (to, 2), b"");
+        let verdict = halves(false).classify(&Packet::parse(&bytes).unwrap(), origin);
+        assert_eq!(verdict, expect);
+    }
+
+    #[test]
+    fn client_reaches_what_we_reach_and_only_as_itself() {
+        let phone = Origin::Client(PHONE);
+        check_halves(phone, PHONE, CAROL, Verdict::ToPeer(node(2)));
+        check_halves(phone, PHONE, ALICES, Verdict::ToPeer(node(2)));
+        check_halves(phone, PHONE, OURS, Verdict::ToInstance(item(1)));
+        check_halves(phone, PHONE, OURS_HALF, Verdict::ToHost);
+        check_halves(phone, PHONE, TABLET, Verdict::ToClient(TABLET));
+        check_halves(phone, PHONE, PHONE, Verdict::Drop(DropReason::Loop));
+        for forged in [OURS_HALF, TABLET, CAROL, CAROLS, ALICES, OURS] {
+            check_halves(phone, forged, CAROL, Verdict::Drop(DropReason::Source));
+        }
+        let gone = Origin::Client(CAROLS);
+        check_halves(gone, CAROLS, CAROL, Verdict::Drop(DropReason::Source));
+    }
+
+    #[test]
+    fn address_outside_of_our_half_is_no_client() {
+        let bob = Origin::Client(BOB);
+        check_halves(bob, BOB, CAROL, Verdict::Drop(DropReason::Source));
+        check_halves(Origin::Host, OURS_HALF, BOB, Verdict::ToPeer(node(3)));
+    }
+
+    #[test]
+    fn answers_find_the_client_here_and_its_node_elsewhere() {
+        let carol = Origin::Peer(node(2));
+        check_halves(carol, CAROL, PHONE, Verdict::ToClient(PHONE));
+        check_halves(carol, ALICES, PHONE, Verdict::ToClient(PHONE));
+        check_halves(Origin::Host, OURS_HALF, PHONE, Verdict::ToClient(PHONE));
+        check_halves(
+            Origin::Instance(item(1)),
+            OURS,
+            PHONE,
+            Verdict::ToClient(PHONE),
+        );
+        check_halves(
+            Origin::Instance(item(1)),
+            OURS,
+            CAROLS,
+            Verdict::ToPeer(node(2)),
+        );
+        check_halves(Origin::Host, OURS_HALF, CAROLS, Verdict::ToPeer(node(2)));
+    }
+
+    #[test]
+    fn nodes_clients_are_judged_as_the_node() {
+        let carol = Origin::Peer(node(2));
+        check_halves(carol, CAROLS, OURS, Verdict::ToInstance(item(1)));
+        check_halves(carol, CAROLS, OURS_HALF, Verdict::ToHost);
+        check_halves(carol, CAROLS, BOB, Verdict::Drop(DropReason::Transit));
+        check_halves(carol, PHONE, OURS, Verdict::Drop(DropReason::Source));
+        check_halves(
+            Origin::Peer(node(3)),
+            CAROLS,
+            OURS,
+            Verdict::Drop(DropReason::Source),
+        );
+        let table = halves(false);
+        assert_eq!(table.judged_as(carol, CAROLS), CAROL);
+        assert_eq!(table.judged_as(carol, ALICES), ALICES);
+        assert_eq!(table.judged_as(Origin::Client(PHONE), PHONE), OURS_HALF);
+    }
+
+    #[test]
+    fn half_that_two_nodes_claim_is_nobodys() {
+        let table = halves(true);
+        let bytes = build::udp((CAROLS, 1), (OURS, 2), b"");
+        let packet = Packet::parse(&bytes).unwrap();
+        for claims in [2, 4] {
+            let verdict = table.classify(&packet, Origin::Peer(node(claims)));
+            assert_eq!(verdict, Verdict::Drop(DropReason::Source));
+        }
+        let bytes = build::udp((CAROL, 1), (OURS, 2), b"");
+        let verdict = table.classify(&Packet::parse(&bytes).unwrap(), Origin::Peer(node(2)));
+        assert_eq!(
+            verdict,
+            Verdict::ToInstance(item(1)),
+            "its own address stays its own"
+        );
+    }
+
     #[test]
     fn nothing_passes_through_us() {
         let alice = Origin::Peer(node(2));
@@ -420,6 +604,7 @@ mod tests {
             Just(Origin::Host),
             (0u8..6).prop_map(|byte| Origin::Instance(item(byte))),
             (1u8..6).prop_map(|seed| Origin::Peer(node(seed))),
+            address().prop_map(Origin::Client),
         ]
     }
 
@@ -441,6 +626,8 @@ mod tests {
                     (peer == node(2) && [ALICE, ALICES, MOVED].contains(&from))
                         || (peer == node(3) && from == BOB)
                 }
+                // There is none.
+                Origin::Client(_) => false,
             };
             prop_assert!(lawful || matches!(verdict, Verdict::Drop(_)));
             let transit = matches!((origin, verdict), (Origin::Peer(_), Verdict::ToPeer(_)));

@@ -2,8 +2,9 @@
 //!
 //! Pure, like [`crate::screen`], whose rules hold here too.
 
+use crate::client::ClientRow;
 use crate::route::{DistanceRow, HopRow, LinkRow, PingReply, RouteRow, TraceReply, Way};
-use crate::screen::{NONE, bytes, columns, or_none, plain, span, table, yes};
+use crate::screen::{NONE, bytes, carrier, columns, or_none, plain, span, table, yes};
 
 /// Returns a round trip: `0.04 ms`, `3.12 ms`, `140 ms`. Neighbours on one street are below a
 /// tenth.
@@ -110,6 +111,12 @@ pub fn links(links: &[LinkRow]) -> String {
             link.name.clone(),
             way(&link.way),
             reason(link),
+            if link.way == Way::Direct {
+                carrier(link.carrier)
+            } else {
+                NONE
+            }
+            .to_owned(),
             or_none(link.endpoint),
             rtt(seen.and_then(|seen| seen.rtt_us)),
             seen.map_or_else(
@@ -125,8 +132,8 @@ pub fn links(links: &[LinkRow]) -> String {
         ]
     });
     let heads = [
-        "NAME", "WAY", "LINK", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT", "RECEIVED",
-        "SENT", "RELAYED",
+        "NAME", "WAY", "LINK", "BY", "ENDPOINT", "RTT", "TX/RX", "HELLOS", "UP", "SILENT",
+        "RECEIVED", "SENT", "RELAYED",
     ];
     table(&heads, rows.collect())
 }
@@ -191,10 +198,32 @@ pub fn trace(trace: &TraceReply) -> String {
     table(&["HOP", "NODE", "RTT"], rows.collect())
 }
 
+/// Returns one line for each client.
+pub fn clients(clients: &[ClientRow]) -> String {
+    let rows = clients.iter().map(|client| {
+        vec![
+            client.name.clone(),
+            client.address.to_string(),
+            client.key.to_string(),
+            client.since.to_string(),
+            or_none(client.endpoint),
+            or_none(client.silent_ms.map(span)),
+            bytes(client.received_bytes),
+            bytes(client.sent_bytes),
+        ]
+    });
+    let heads = [
+        "NAME", "ADDRESS", "KEY", "SINCE", "ENDPOINT", "SILENT", "RECEIVED", "SENT",
+    ];
+    table(&heads, rows.collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::WireguardKey;
     use crate::route::{RouteState, WayRow};
+    use mesh_base::time::Wall;
 
     fn route_row() -> RouteRow {
         let claimed = DistanceRow {
@@ -286,6 +315,28 @@ mod tests {
             trace(&reply),
             "HOP  NODE   RTT\n1    b.org  -\n2    ?      -\n3    d.org  -\n"
         );
+    }
+
+    #[test]
+    fn client_is_one_line() {
+        let row = ClientRow {
+            name: "phone".into(),
+            key: WireguardKey([1; 32]),
+            address: "fd6d::9".parse().unwrap(),
+            since: Wall(0),
+            endpoint: Some("192.0.2.7:9".parse().unwrap()),
+            silent_ms: Some(1500),
+            received_bytes: 10,
+            sent_bytes: 0,
+        };
+        assert_eq!(
+            clients(&[row]),
+            "NAME   ADDRESS  KEY                                           SINCE                 \
+             ENDPOINT     SILENT  RECEIVED  SENT\n\
+             phone  fd6d::9  AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=  1970-01-01T00:00:00Z  \
+             192.0.2.7:9  1.5 s   10 B      0 B\n"
+        );
+        assert_eq!(clients(&[]), "");
     }
 
     #[test]

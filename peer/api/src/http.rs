@@ -7,6 +7,9 @@
 //! GET  /v1/links                           Links
 //! POST /v1/pings                           Ping             {to, path}
 //! POST /v1/traces                          Trace            {to}
+//! GET  /v1/clients                         ClientLs
+//! POST /v1/clients                         ClientAdd        {name, key}
+//! POST /v1/clients/removals                ClientRemove     {name}
 //! GET  /v1/members                         MemberLs
 //! POST /v1/members/invites                 MemberInvite     {role, valid_s}
 //! POST /v1/members/revocations             MemberRevoke     {name, reason}
@@ -98,6 +101,9 @@ pub fn to_http(request: &Request) -> HttpRequest {
         Request::Links => get("/v1/links"),
         Request::Ping { .. } => post("/v1/pings", request),
         Request::Trace { .. } => post("/v1/traces", request),
+        Request::ClientLs => get("/v1/clients"),
+        Request::ClientAdd { .. } => post("/v1/clients", request),
+        Request::ClientRemove { .. } => post("/v1/clients/removals", request),
         Request::MemberLs => get("/v1/members"),
         Request::MemberInvite { .. } => post("/v1/members/invites", request),
         Request::MemberRevoke { .. } => post("/v1/members/revocations", request),
@@ -172,6 +178,7 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
             to: query.0.get("to").cloned(),
         },
         ["links"] => Request::Links,
+        ["clients"] => Request::ClientLs,
         ["members"] => Request::MemberLs,
         ["orgs"] => Request::OrgLs,
         ["agreements"] => Request::AgreementLs,
@@ -209,6 +216,8 @@ fn read_post(parts: &[&str], body: &[u8]) -> Result<Option<Request>, ApiError> {
     let tag = match parts {
         ["pings"] => "ping",
         ["traces"] => "trace",
+        ["clients"] => "client_add",
+        ["clients", "removals"] => "client_remove",
         ["members", "invites"] => "member_invite",
         ["members", "revocations"] => "member_revoke",
         ["orgs", "invites"] => "org_invite",
@@ -410,6 +419,7 @@ fn unescape(text: &str) -> Result<String, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::WireguardKey;
     use crate::request::{OrderRequest, Sale};
     use mesh_base::certificate::Role;
 
@@ -478,6 +488,14 @@ mod tests {
                 valid_s: 60,
             },
             "POST /v1/members/invites",
+        );
+        let name = || "phone".parse().unwrap();
+        check(Request::ClientLs, "GET /v1/clients");
+        let key = WireguardKey([7; 32]);
+        check(Request::ClientAdd { name: name(), key }, "POST /v1/clients");
+        check(
+            Request::ClientRemove { name: name() },
+            "POST /v1/clients/removals",
         );
         check(Request::OrgLs, "GET /v1/orgs");
         let sale = Sale {

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod chart;
+pub mod client;
 pub mod document;
 pub mod error;
 pub mod event;

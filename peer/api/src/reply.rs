@@ -5,6 +5,7 @@ use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Wall;
 use serde::{Deserialize, Serialize};
 
+use crate::client::{ClientAdded, ClientRow};
 use crate::names::Resolved;
 use crate::request::DesiredState;
 use crate::route::{LinkRow, PingReply, RouteRow, TraceReply};
@@ -37,6 +38,18 @@ pub enum Reply {
     Ping(Box<PingReply>),
     /// To `Trace`.
     Trace(Box<TraceReply>),
+    /// To `ClientLs`.
+    Clients {
+        /// One for each client.
+        clients: Vec<ClientRow>,
+    },
+    /// To `ClientAdd`, when it is on disk.
+    ClientAdded(Box<ClientAdded>),
+    /// To `ClientRemove`, when it is on disk.
+    ClientRemoved {
+        /// Its name.
+        name: String,
+    },
     /// To `MemberInvite`.
     MemberInvite {
         /// The text that the new member passes to `meshnode join`.
@@ -153,6 +166,9 @@ impl Reply {
             Self::Links { .. } => "meshstead.links/1",
             Self::Ping(_) => "meshstead.ping/1",
             Self::Trace(_) => "meshstead.trace/1",
+            Self::Clients { .. } => "meshstead.clients/1",
+            Self::ClientAdded(_) => "meshstead.client-added/1",
+            Self::ClientRemoved { .. } => "meshstead.client-removed/1",
             Self::MemberInvite { .. } => "meshstead.member-invite/1",
             Self::Members { .. } => "meshstead.members/1",
             Self::MemberRevoked { .. } => "meshstead.member-revoked/1",

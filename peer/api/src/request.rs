@@ -7,6 +7,7 @@ use mesh_base::money::{Money, Price};
 use mesh_base::name::Name;
 use serde::{Deserialize, Serialize};
 
+use crate::client::WireguardKey;
 use crate::guest::Guest;
 
 /// Most bytes of a request's JSON body: an order with all its parameters fits many times.
@@ -38,6 +39,20 @@ pub enum Request {
     Trace {
         /// A node's name, `name.org`, or its address.
         to: String,
+    },
+    /// List the clients of this node: stock WireGuard devices that it lets into the mesh.
+    ClientLs,
+    /// Let a client in.
+    ClientAdd {
+        /// What its owner calls it.
+        name: Name,
+        /// Its public key.
+        key: WireguardKey,
+    },
+    /// Let a client in no longer.
+    ClientRemove {
+        /// Its name.
+        name: Name,
     },
     /// Make a one-time invite for a new member of our organisation.
     MemberInvite {

@@ -8,6 +8,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use mesh_base::identity::NodeId;
 use serde::{Deserialize, Serialize};
 
+use crate::status::Carrier;
+
 /// What is known of one destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteRow {
@@ -119,8 +121,10 @@ pub struct LinkRow {
     pub leaf: bool,
     /// What the choice of neighbours says of it, in one sentence.
     pub why: String,
-    /// Where its datagrams come from, if they ever came directly.
+    /// Where its datagrams come from, if they ever came directly by UDP.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it if they go directly.
+    pub carrier: Carrier,
     /// Milliseconds since its last authenticated datagram, on whatever way.
     pub silent_ms: Option<u64>,
     /// Bytes of packets from it, routing talk and others' parcels included.

@@ -4,12 +4,13 @@
 //! here: control characters never reach a terminal. Invariant: no line ends with a space.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use comfy_table::{ContentArrangement, presets};
 use mesh_base::time::Wall;
 
 use crate::service::{Safety, ServiceHeld, ServiceOrdered};
-use crate::status::{Health, Link, MappedPort, PeerRow, Reach, StatusReply};
+use crate::status::{Carrier, Health, Link, MappedPort, PeerRow, Reach, StatusReply};
 
 /// What stands for nothing in a table.
 pub const NONE: &str = "-";
@@ -209,6 +210,7 @@ pub fn peers(peers: &[PeerRow]) -> String {
             peer.org.clone(),
             yes(peer.connected).to_owned(),
             link(peer.link).to_owned(),
+            peer.carrier.map_or(NONE, carrier).to_owned(),
             rtt(peer.rtt_us),
             or_none(peer.silent_ms.map(span)),
             or_none(peer.endpoint),
@@ -220,12 +222,23 @@ pub fn peers(peers: &[PeerRow]) -> String {
         "ORG",
         "CONNECTED",
         "LINK",
+        "BY",
         "RTT",
         "SILENT",
         "ENDPOINT",
         "ADDRESS",
     ];
     table(&heads, rows.collect())
+}
+
+/// Says what carries a link.
+pub(crate) const fn carrier(carrier: Carrier) -> &'static str {
+    match carrier {
+        Carrier::Udp => "udp",
+        Carrier::UdpAndStream => "udp; long parcels: stream",
+        Carrier::StreamUdpSilent => "stream: no answer by udp",
+        Carrier::StreamUdpNarrow => "stream: udp loses long packets",
+    }
 }
 
 const fn link(link: Link) -> &'static str {
@@ -295,7 +308,7 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
         fact("leader", format!("{leader}{votes}")),
-        fact("services", format!("reached {reach}")),
+        fact("services", format!("reached {reach}{}", entrances(status))),
         fact("names", names(status)),
         fact("router", port_mapping(status)),
         fact(
@@ -307,6 +320,20 @@ fn facts(status: &StatusReply) -> Vec<Vec<String>> {
             ),
         ),
     ]
+}
+
+fn entrances(status: &StatusReply) -> String {
+    let Some(entrances) = &status.entrances else {
+        return String::new();
+    };
+    let proxy = |kind: &str, at: Option<SocketAddr>| at.map(|at| format!(", {kind} proxy {at}"));
+    let shell = entrances.namespace.map(|_| ", `meshnode shell`".to_owned());
+    let ways = [
+        proxy("SOCKS", entrances.socks),
+        proxy("HTTP", entrances.http),
+        shell,
+    ];
+    ways.into_iter().flatten().collect()
 }
 
 fn port_mapping(status: &StatusReply) -> String {

@@ -37,6 +37,10 @@ pub struct StatusReply {
     /// Where programs here can ask for names; none from a daemon that has not said yet.
     #[serde(default)]
     pub names: Option<Answering>,
+    /// How programs here come into the overlay, besides by ports of services; none from a daemon
+    /// that has not said yet.
+    #[serde(default)]
+    pub entrances: Option<Entrances>,
     /// Which ports of the home's router lead here; none from a daemon that has not said yet.
     #[serde(default)]
     pub port_mapping: Option<PortMapping>,
@@ -77,6 +81,18 @@ pub struct LostWayRow {
     pub since: Wall,
     /// The neighbour through which they go now.
     pub now: Option<String>,
+}
+
+/// How programs on this machine come into the overlay, besides by loopback ports of services.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entrances {
+    /// Where a SOCKS 5 proxy listens.
+    pub socks: Option<SocketAddr>,
+    /// Where an HTTP proxy listens.
+    pub http: Option<SocketAddr>,
+    /// A process in the network namespace that the overlay is in; none where it is on the host, or
+    /// in no namespace at all.
+    pub namespace: Option<u32>,
 }
 
 /// Which ports of the home's router lead to this node, and why no others do.
@@ -145,6 +161,22 @@ pub struct PeerRow {
     pub silent_ms: Option<u64>,
     /// Whether packets pass on the overlay.
     pub link: Link,
+    /// What carries them if they go directly; none if nobody tried yet.
+    pub carrier: Option<Carrier>,
+}
+
+/// What carries the packets of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Carrier {
+    /// UDP.
+    Udp,
+    /// UDP, and a stream for what is too long for it: other nodes' packets, as a rule.
+    UdpAndStream,
+    /// A stream inside the control connection, for nothing is answered by UDP.
+    StreamUdpSilent,
+    /// A stream inside the control connection, for UDP loses long datagrams.
+    StreamUdpNarrow,
 }
 
 /// Whether packets pass between two nodes.

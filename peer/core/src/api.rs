@@ -42,8 +42,11 @@ impl Node {
             }),
             Request::Routes { .. }
             | Request::Links
+            | Request::ClientLs
             | Request::Ping { .. }
             | Request::Trace { .. } => return self.explain(call, &request),
+            Request::ClientAdd { name, key } => self.client_add(&name, key),
+            Request::ClientRemove { name } => self.client_remove(&name),
             Request::MemberInvite { role, valid_s } => {
                 return self.member_invite(call, role, valid_s);
             }

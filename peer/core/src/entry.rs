@@ -8,6 +8,8 @@
 use mesh_base::certificate::Chain;
 use mesh_base::codec::{self, DecodeError};
 use mesh_base::digest::Digest;
+use mesh_base::name::Name;
+use mesh_base::time::Wall;
 use mesh_compute::instance::state::Memory;
 use mesh_compute::meter::Meter;
 use mesh_federation::invite::BookEntry;
@@ -65,6 +67,21 @@ pub enum Entry {
     Proof(Box<Equivocation>),
     /// Entries that are on disk all or none.
     Together(Vec<Entry>),
+    /// A stock WireGuard device was let in.
+    Client {
+        /// What the owner calls it.
+        name: Name,
+        /// Its public key.
+        #[serde(with = "serde_bytes")]
+        key: [u8; 32],
+        /// When.
+        since: Wall,
+    },
+    /// It is let in no longer.
+    ClientGone {
+        /// What the owner called it.
+        name: Name,
+    },
 }
 
 impl Entry {

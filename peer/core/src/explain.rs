@@ -14,7 +14,7 @@ use mesh_api::route::{
     DistanceRow, HopRow, LinkRow, NeighbourRow, PingReply, RouteRow, RouteState, TraceReply, Way,
     WayRow,
 };
-use mesh_api::status::{Health, HealthRow, LostWayRow};
+use mesh_api::status::{self, Health, HealthRow, LostWayRow};
 use mesh_api::{ApiError, ErrorKind, Reply, Request};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Wall;
@@ -22,6 +22,7 @@ use mesh_routing::babel::explain::{NeighbourView, RouteView, WayView};
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
 use mesh_routing::babel::words::{Metric, Prefix};
+use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::paths::PENALTY_MIN;
 
 use crate::calls::Waiting;
@@ -41,6 +42,8 @@ pub enum Question {
     },
     /// Every link and session.
     Links,
+    /// Every session of a client.
+    Clients,
     /// Whether a node answers in its session.
     Ping {
         /// The node.
@@ -62,6 +65,8 @@ pub enum Explained {
     Routes(Vec<RouteSeen>),
     /// To `Links`.
     Links(Vec<SessionSeen>),
+    /// To `Clients`.
+    Clients(Vec<ClientSeen>),
     /// To `Ping` and `Trace`.
     Way(WaySeen),
     /// There was no room to ask.
@@ -86,8 +91,10 @@ pub struct RouteSeen {
 pub struct SessionSeen {
     /// With whom.
     pub peer: NodeId,
-    /// Where its datagrams come from.
+    /// Where its datagrams come from by UDP.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Since its last authenticated datagram.
     pub silent_ms: Option<u64>,
     /// Bytes of packets from it.
@@ -106,6 +113,21 @@ pub struct SessionSeen {
     pub up_ms: Option<u64>,
 }
 
+/// A client's session as the data plane sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSeen {
+    /// The client's address.
+    pub address: Ipv6Addr,
+    /// Where its datagrams come from.
+    pub endpoint: Option<SocketAddr>,
+    /// Since its last authenticated datagram.
+    pub silent_ms: Option<u64>,
+    /// Bytes of packets from it.
+    pub received_bytes: u64,
+    /// Bytes of packets to it.
+    pub sent_bytes: u64,
+}
+
 /// A way over which packets are lost, as the routing thread knows from questions and answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LostWay {
@@ -117,6 +139,16 @@ pub struct LostWay {
     pub ago_ms: u64,
     /// Through whom packets go instead.
     pub now: Option<NodeId>,
+}
+
+/// Says for people what carries a link.
+pub(crate) fn carried(carrier: Carrier) -> status::Carrier {
+    match carrier {
+        Carrier::Udp => status::Carrier::Udp,
+        Carrier::UdpNarrow => status::Carrier::UdpAndStream,
+        Carrier::Stream(Why::Silent) => status::Carrier::StreamUdpSilent,
+        Carrier::Stream(Why::Narrow) => status::Carrier::StreamUdpNarrow,
+    }
 }
 
 /// What routing tells about itself, all of it from one look.
@@ -174,7 +206,8 @@ impl Node {
                 to: self.other(to)?,
             },
             Request::Links => Question::Links,
-            // The caller hands over these four kinds only.
+            Request::ClientLs => Question::Clients,
+            // The caller hands over these five kinds only.
             _ => Question::Routes { to: None },
         })
     }
@@ -192,10 +225,11 @@ impl Node {
             Explained::Links(seen) => Ok(Reply::Links {
                 links: seen.iter().filter_map(|it| self.link_row(it)).collect(),
             }),
+            Explained::Clients(seen) => Ok(self.client_rows(&seen)),
             Explained::Way(seen) => match question {
                 Question::Ping { to, path } => self.ping_reply(&to, path, &seen),
                 Question::Trace { to } => self.trace_reply(&to, &seen),
-                Question::Links | Question::Routes { .. } => return,
+                Question::Links | Question::Clients | Question::Routes { .. } => return,
             },
             Explained::Busy => Err(ApiError::new(
                 ErrorKind::Unreachable,
@@ -426,6 +460,7 @@ impl Node {
             address: self.overlay_address(&seen.peer)?,
             way,
             endpoint: seen.endpoint,
+            carrier: carried(seen.carrier),
             silent_ms: seen.silent_ms,
             received_bytes: seen.received_bytes,
             sent_bytes: seen.sent_bytes,

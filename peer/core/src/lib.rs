@@ -19,9 +19,12 @@
 //! | [`refusal`] | what refusals are counted by |
 //! | `overlay`, `guests` | the data plane's plan; who may reach a service |
 //! | `neighbours` | whom we keep links with |
+//! | `clients` | stock WireGuard devices that come in through us |
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
+//! | [`places`] | from where an address of the underlay is reached |
+//! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
 
 #![forbid(unsafe_code)]
@@ -29,6 +32,7 @@
 mod admission;
 mod api;
 mod calls;
+mod clients;
 mod customer;
 pub mod entry;
 pub mod explain;
@@ -47,9 +51,11 @@ pub mod node;
 mod outbox;
 mod overlay;
 pub mod peers;
+pub mod places;
 mod planning;
 pub mod port;
 mod provider;
+pub mod proxy;
 pub mod refusal;
 mod replicate;
 pub mod replication;

@@ -26,6 +26,7 @@ use std::time::Duration;
 use mesh_base::address::{NodeAddress, ServiceAddress};
 use mesh_base::certificate::{Body as CertificateBody, Chain, Role};
 use mesh_base::identity::{NodeId, OrgId, SecretKey, ServiceId};
+use mesh_base::name::Name;
 use mesh_base::time::{Moment, Now};
 use mesh_compute::recipe::Recipe;
 use mesh_federation::capacity::Amount;
@@ -42,6 +43,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::admission::Admission;
 use crate::calls::Calls;
+use crate::clients::Client;
 use crate::customer::Customer;
 use crate::entry::Entry;
 use crate::explain::RoutingKnown;
@@ -50,7 +52,7 @@ use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
+use crate::port::{Effect, Entrances, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -60,6 +62,8 @@ use crate::view::View;
 /// What an owner decides about the node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
+    /// Whether instances are kept apart here; where they cannot be, none is granted.
+    pub isolates: bool,
     /// How often usage is stated.
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
@@ -70,6 +74,19 @@ pub struct NodeConfig {
     pub inbound_max: usize,
     /// The program's version, for `status`.
     pub version: String,
+}
+
+impl NodeConfig {
+    /// Returns what may be granted: nothing where instances cannot be kept apart.
+    pub(crate) fn grantable(&self) -> Amount {
+        match self.isolates {
+            true => self.capacity,
+            false => Amount {
+                slots: 0,
+                ..self.capacity
+            },
+        }
+    }
 }
 
 /// Everything that a node is made of besides its journal.
@@ -133,6 +150,8 @@ pub struct Node {
     pub(crate) provider: Provider,
     pub(crate) admission: Admission,
     pub(crate) calls: Calls,
+    /// Stock WireGuard devices that come in through us.
+    pub(crate) clients: BTreeMap<Name, Client>,
     pub(crate) fresh: VecDeque<RecordId>,
     /// Set when something that plans, trust or waiting calls rest on may be different.
     pub(crate) changed: bool,
@@ -157,6 +176,7 @@ pub struct Node {
     /// The table of names that was told last, and how many agreements there were then.
     pub(crate) names: Option<(Arc<Names>, usize)>,
     pub(crate) resolver: Option<ResolverSeen>,
+    pub(crate) entrances: Option<Entrances>,
     /// What the home's gateway maps, as last told.
     pub(crate) mapped: Option<mesh_routing::portmap::Report>,
     pub(crate) last_trust: Option<(u64, Chain)>,
@@ -206,9 +226,10 @@ impl Node {
             peers: Peers::default(),
             replication: Replication::new(body.org),
             customer: Customer::default(),
-            provider: Provider::new(setup.config.capacity),
+            provider: Provider::new(setup.config.grantable()),
             admission: Admission::default(),
             calls: Calls::default(),
+            clients: BTreeMap::new(),
             fresh: VecDeque::new(),
             changed: true,
             reach: None,
@@ -225,6 +246,7 @@ impl Node {
             last_plan: None,
             names: None,
             resolver: None,
+            entrances: None,
             mapped: None,
             last_trust: None,
             standing: Standing::default(),
@@ -308,6 +330,7 @@ impl Node {
                 self.changed = true;
             }
             Input::Resolver(seen) => self.resolver = Some(seen),
+            Input::Entrances(entrances) => self.entrances = Some(entrances),
             Input::Mapped(report) => self.mapped = Some(report),
             Input::Links(links) => {
                 self.links = links.into_iter().map(|link| (link.peer, link)).collect();
@@ -458,6 +481,12 @@ impl Node {
                         source,
                     })?;
             }
+            Entry::Client { name, key, since } => {
+                self.restore_client(name, Client { key, since });
+            }
+            Entry::ClientGone { name } => {
+                self.clients.remove(&name);
+            }
             // Written by this program only one deep; a deeper one would be read the same.
             Entry::Together(entries) => {
                 for entry in entries {
@@ -475,6 +504,9 @@ impl Node {
         self.recover_provider();
         self.recover_customer();
         self.recover_drafts();
+        if !self.clients.is_empty() {
+            self.publish_clients();
+        }
         self.settle();
     }
 

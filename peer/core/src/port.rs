@@ -5,6 +5,7 @@
 //! `poll` after each `handle`. An [`Output`] with `after: Some(position)` may take effect only when
 //! the journal is on disk up to that position (fdatasync returned), because it promises something.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
 use mesh_compute::step;
 use mesh_federation::members::Roster;
+use mesh_routing::carriage::Carrier;
 use mesh_routing::portmap;
 use mesh_routing::table::DropReason;
 
@@ -142,6 +144,8 @@ pub enum Input {
     },
     /// Where the node answers for names, when that is known or changes.
     Resolver(ResolverSeen),
+    /// By which ways besides loopback ports programs come into the overlay.
+    Entrances(Entrances),
     /// What became of the ports that the home's gateway is asked for, when that changes.
     Mapped(portmap::Report),
     /// What the data plane sees, about once a second.
@@ -177,6 +181,17 @@ pub struct ResolverSeen {
     pub sentence: String,
 }
 
+/// How programs of this machine come into the overlay, besides by loopback ports of services.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entrances {
+    /// The SOCKS proxy.
+    pub socks: Option<SocketAddr>,
+    /// The HTTP proxy.
+    pub http: Option<SocketAddr>,
+    /// A process in the namespace that the overlay is in.
+    pub namespace: Option<u32>,
+}
+
 /// State of one WireGuard session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkSeen {
@@ -184,6 +199,8 @@ pub struct LinkSeen {
     pub peer: NodeId,
     /// Where its packets come from.
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it over the link's own underlay.
+    pub carrier: Carrier,
     /// Milliseconds since its last authenticated packet; none if never.
     pub silent_ms: Option<u64>,
     /// Milliseconds since one came over the underlay, not over other nodes; none if never.
@@ -300,6 +317,8 @@ pub enum Effect {
     },
     /// The whole state that the data plane should have, replacing the one before.
     Overlay(Box<mesh_routing::plan::Plan>),
+    /// Every client that may come in, keys by addresses, replacing those before.
+    Clients(BTreeMap<Ipv6Addr, [u8; 32]>),
     /// The whole table of names, replacing the one before.
     Names(Arc<Names>),
 }

@@ -134,7 +134,7 @@ pub(crate) fn parameters_digest(nonce: &[u8; 16], plaintext: &[u8]) -> Digest {
 impl Node {
     /// Says what this node has, if that changed since it last said so.
     pub(crate) fn announce_capacity(&mut self) {
-        let totals = self.config.capacity;
+        let totals = self.config.grantable();
         let recipes = self
             .recipes
             .iter()
@@ -146,7 +146,11 @@ impl Node {
             cpu_millis: totals.cpu_millis,
             disk_mib: totals.disk_mib,
             recipes,
-            attributes: BTreeMap::new(),
+            // Only what is unusual is said.
+            attributes: match self.config.isolates {
+                true => BTreeMap::new(),
+                false => BTreeMap::from([("isolation".to_owned(), "none".to_owned())]),
+            },
         };
         if self
             .view

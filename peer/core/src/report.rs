@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use mesh_api::names::Answering;
 use mesh_api::reply::{MemberRow, OrgRow, Relation, Verdict, VerdictLine};
 use mesh_api::status::{
-    HeadRow, Health, HealthRow, Link, PeerRow, Reach as ReachWord, StatusReply, Voting,
+    Entrances, HeadRow, Health, HealthRow, Link, PeerRow, Reach as ReachWord, StatusReply, Voting,
 };
 use mesh_api::trade::{AgreementRow, Invoice, InvoiceLine, InvoiceRow, InvoiceState, UsageRow};
 use mesh_api::{ApiError, ErrorKind, Reply};
@@ -20,6 +20,7 @@ use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
 
+use crate::explain::carried;
 use crate::mapped::port_mapping;
 use crate::node::Node;
 use crate::port::Reach;
@@ -71,6 +72,11 @@ impl Node {
                     .as_ref()
                     .map_or(0, |(names, _)| names.len() as u64),
                 left_out: self.names.as_ref().map_or(0, |(names, _)| names.left_out()),
+            }),
+            entrances: self.entrances.as_ref().map(|seen| Entrances {
+                socks: seen.socks,
+                http: seen.http,
+                namespace: seen.namespace,
             }),
             port_mapping: self.mapped.as_ref().map(port_mapping),
             peers: self.peer_rows(),
@@ -127,6 +133,12 @@ impl Node {
                         .or_else(|| peer.and_then(|peer| peer.seen)),
                     rtt_us: peer.and_then(|peer| peer.rtt_us),
                     silent_ms,
+                    carrier: link
+                        .filter(|link| {
+                            let silent = link.link_silent_ms;
+                            silent.is_some_and(|silent| silent <= LINK_SILENCE_MS)
+                        })
+                        .map(|link| carried(link.carrier)),
                     link: match silent_ms {
                         Some(silent) if silent <= LINK_SILENCE_MS => Link::Up,
                         Some(_) => Link::Down,
@@ -209,6 +221,11 @@ impl Node {
     }
 
     fn services_health(&self) -> HealthRow {
+        if !self.config.isolates && self.config.capacity.slots != 0 {
+            let sentence = "nothing is run here for anybody: this machine keeps no instances apart";
+            let hint = "allow user namespaces and restart; or say so: capacity.slots = 0";
+            return health_row("services", Health::Warn, sentence.to_owned(), hint);
+        }
         let trouble = |state: &State| matches!(state, State::Degraded(_) | State::Failed(_));
         let held = self.provider.instances.values();
         let degraded = held.filter(|instance| trouble(instance.state())).count();

@@ -17,6 +17,7 @@ use mesh_routing::neighbours::{Station, limits};
 use mesh_routing::portmap::Way;
 
 use crate::machine;
+use crate::proxy::ProxyPlace;
 use crate::swarm::nearby::Nearby;
 
 /// Most interfaces with Babel: a router has a few, and the speaker's links are mostly for nodes.
@@ -88,7 +89,7 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "network.tun",
-        unit: "auto, host or namespace",
+        unit: "auto, host, namespace or userspace",
         sentence: "Whether overlay addresses work in every program (host) or through 127.0.0.1.",
     },
     Key {
@@ -120,6 +121,16 @@ pub const KEYS: &[Key] = &[
         name: "names.resolved",
         unit: "auto or off",
         sentence: "Whether systemd-resolved, if it runs, is told to ask here for mesh.internal.",
+    },
+    Key {
+        name: "proxy.socks",
+        unit: "auto, off, or loopback ADDRESS:PORT",
+        sentence: "Where programs get into the overlay by SOCKS; auto unless it is on the host.",
+    },
+    Key {
+        name: "proxy.http",
+        unit: "auto, off, or loopback ADDRESS:PORT",
+        sentence: "The same for an HTTP proxy.",
     },
     Key {
         name: "overlay.role",
@@ -199,12 +210,15 @@ pub struct Setting {
 /// Where the overlay's network interface lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TunPlace {
-    /// On the host if we may and nobody else claims the prefix there, else in a namespace.
+    /// On the host if we may and nobody else claims the prefix there, else in a namespace, else
+    /// nowhere.
     Auto,
     /// In the host's network namespace.
     Host,
     /// In a network namespace of our own.
     Namespace,
+    /// Nowhere: the daemon speaks TCP itself, as it does where there are no namespaces.
+    Userspace,
 }
 
 /// Where names are answered.
@@ -251,6 +265,10 @@ pub struct Config {
     pub names: NamesPlace,
     /// Whether systemd-resolved is told.
     pub resolved: bool,
+    /// Where the SOCKS proxy listens.
+    pub socks: ProxyPlace,
+    /// Where the HTTP proxy listens.
+    pub http: ProxyPlace,
     /// Whether other nodes' packets pass through.
     pub station: Station,
     /// Most links that others choose.
@@ -413,6 +431,7 @@ impl Config {
                 "auto" => Some(TunPlace::Auto),
                 "host" => Some(TunPlace::Host),
                 "namespace" => Some(TunPlace::Namespace),
+                "userspace" => Some(TunPlace::Userspace),
                 _ => None,
             })?,
             advertise: read(&settings, "network.advertise", list)?,
@@ -431,6 +450,8 @@ impl Config {
                 "off" => Some(false),
                 _ => None,
             })?,
+            socks: read(&settings, "proxy.socks", ProxyPlace::read)?,
+            http: read(&settings, "proxy.http", ProxyPlace::read)?,
             station: read(&settings, "overlay.role", |text| match text {
                 "peer" => Some(Station::Core),
                 "leaf" => Some(Station::Leaf),
@@ -472,9 +493,8 @@ fn default(key: &str, home: &Path) -> String {
         "capacity.disk_mib" => machine::disk_mib(home).to_string(),
         "network.listen" => "[::]:0,0.0.0.0:0".to_owned(),
         "network.wireguard_port" | "network.door_port" => "0".to_owned(),
-        "network.tun" | "names.listen" | "names.resolved" | "reach.port_mapping" => {
-            "auto".to_owned()
-        }
+        "network.tun" | "names.listen" | "names.resolved" | "reach.port_mapping"
+        | "proxy.socks" | "proxy.http" => "auto".to_owned(),
         "network.mdns" => "on".to_owned(),
         "overlay.role" => "peer".to_owned(),
         "overlay.inbound_max" => limits::INBOUND_MAX.to_string(),

@@ -154,6 +154,11 @@ impl Home {
         self.0.join("forwards.json")
     }
 
+    /// Returns the file that tells programs in the namespace whom to ask for names.
+    pub fn resolver(&self) -> PathBuf {
+        self.0.join("resolv.conf")
+    }
+
     /// Returns the local API's socket.
     pub fn socket(&self) -> PathBuf {
         self.0.join(SOCKET)

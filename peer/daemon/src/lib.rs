@@ -9,6 +9,7 @@
 //! | `command` | the command line, one file a command |
 //! | `runtime` | the running daemon: start, loop, end |
 //! | `names` | the names of the mesh, for programs of this machine |
+//! | `proxy` | SOCKS and HTTP proxies, for programs of this machine |
 //! | `reach` | ports of the home's router that lead here |
 //! | `swarm` | the control network: gate, lanes, join door |
 //! | `journal`, `index` | the only copy of the truth on disk; what may be deleted beside it |
@@ -42,6 +43,8 @@ mod memory;
 mod names;
 mod notify;
 mod ports;
+mod proxy;
+mod qr;
 mod reach;
 mod remember;
 mod runtime;

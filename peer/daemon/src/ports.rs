@@ -28,6 +28,10 @@ pub struct Ports {
     pub door: u16,
     /// UDP and TCP, for names where port 53 cannot be had; 0 until that happens.
     pub names: u16,
+    /// TCP on loopback, for the SOCKS proxy; 0 until there is one.
+    pub socks: u16,
+    /// TCP on loopback, for the HTTP proxy; 0 until there is one.
+    pub http: u16,
 }
 
 /// Why a port could not be had.
@@ -98,6 +102,8 @@ impl Ports {
             wireguard,
             door,
             names: remembered.names,
+            socks: remembered.socks,
+            http: remembered.http,
         };
         if chosen != remembered {
             chosen.remember(file)?;

@@ -22,9 +22,14 @@ mod order_hot;
 mod packets;
 mod paths;
 mod privacy;
+mod reach_blocked;
+mod reach_flood;
+mod reach_leaf;
+mod reach_mtu;
 mod reach_nat;
 mod reach_roam;
 mod reach_shortcut;
+mod reach_user;
 mod reboot;
 mod ring;
 mod ring_beside;
@@ -58,6 +63,19 @@ const ON_A_STREET: Test = Test {
 /// A test among Babel routers; nine of them are a bar.
 const AMONG_ROUTERS: Test = Test {
     bar: Some("routing.interop"),
+    ..ON_A_STREET
+};
+
+/// A test of homes that let no UDP out; all are a bar.
+const WITHOUT_UDP: Test = Test {
+    bar: Some("reach.blocked"),
+    ..ON_A_STREET
+};
+
+/// A test of lines that swallow long packets; all are a bar.
+const OVER_NARROW_LINES: Test = Test {
+    bar: Some("reach.mtu"),
+    deadline: minutes(5),
     ..ON_A_STREET
 };
 
@@ -143,6 +161,13 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
+        name: "flood_of_handshakes_is_survived",
+        alone: true,
+        bar: Some("reach.flood"),
+        run: reach_flood::flood_of_handshakes_is_survived,
+        ..ON_A_STREET
+    },
+    Test {
         name: "ways_are_explained",
         run: paths::ways_are_explained,
         ..ON_A_STREET
@@ -211,6 +236,37 @@ const TESTS: &[Test] = &[
         name: "all_kinds_of_homes_reach_each_other",
         run: behind::all_kinds_reach_each_other,
         ..ON_A_STREET
+    },
+    Test {
+        name: "homes_without_udp_reach_each_other",
+        run: reach_blocked::homes_without_udp_reach_each_other,
+        ..WITHOUT_UDP
+    },
+    Test {
+        name: "tcp_to_one_port_is_enough",
+        run: reach_blocked::tcp_to_one_port_is_enough,
+        ..WITHOUT_UDP
+    },
+    Test {
+        name: "udp_that_is_blocked_later_is_left_and_taken_again",
+        deadline: minutes(5),
+        run: reach_blocked::udp_that_is_blocked_later_is_left_and_taken_again,
+        ..WITHOUT_UDP
+    },
+    Test {
+        name: "ten_megabytes_pass_over_ipv4",
+        run: reach_mtu::ten_megabytes_pass_over_ipv4,
+        ..OVER_NARROW_LINES
+    },
+    Test {
+        name: "ten_megabytes_pass_over_ipv6",
+        run: reach_mtu::ten_megabytes_pass_over_ipv6,
+        ..OVER_NARROW_LINES
+    },
+    Test {
+        name: "router_that_cuts_datagrams_keeps_udp",
+        run: reach_mtu::router_that_cuts_datagrams_keeps_udp,
+        ..OVER_NARROW_LINES
     },
     Test {
         name: "nat_routers_are_what_they_say",
@@ -337,6 +393,23 @@ const TESTS: &[Test] = &[
         name: "ports_are_mapped_by_miniupnpd",
         deadline: minutes(8),
         run: upnp::ports_are_mapped_by_miniupnpd,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "stock_wireguard_attaches_as_a_leaf",
+        bar: Some("reach.leaf"),
+        deadline: minutes(5),
+        run: reach_leaf::stock_wireguard_attaches,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_behind_a_symmetric_nat_orders_and_sells",
+        run: reach_user::user_behind_a_symmetric_nat_orders_and_sells,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "user_without_namespaces_orders",
+        run: reach_user::user_without_namespaces_orders,
         ..ON_A_STREET
     },
     Test {

@@ -13,7 +13,6 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
 use mesh_routing::packet::Packet;
 use mesh_routing::plan::Role;
@@ -148,13 +147,6 @@ impl Peer {
 }
 
 impl Link {
-    /// Returns the time on the pair's clock.
-    pub(super) fn moment(&self, now: Instant) -> Moment {
-        let micros = now.saturating_duration_since(self.born).as_micros();
-        // The pair's zero is before all that can have happened.
-        Moment(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
-    }
-
     /// Returns the place of a straight way that routing does not know of.
     pub(super) fn shortcut(&self) -> Option<SocketAddr> {
         let proven = self.role == Role::Far && self.pair.is_proven();
@@ -189,8 +181,8 @@ impl Link {
             _ => {}
         }
         let risen = self.pair.straight() == Some(from) && {
-            self.endpoint = Some(from);
             self.attempt_count = 0;
+            self.hear_way(Way::Direct(from), now);
             self.note_heard_directly(now)
         };
         Received {
@@ -235,8 +227,8 @@ impl Link {
                     });
                     called = true;
                     self.utter(own, &call, Way::Mesh, exit, out, now);
-                    if let Some(at) = self.pair.straight() {
-                        self.utter(own, &call, Way::Direct(at), exit, out, now);
+                    if let Some(way) = self.own_way(0, now) {
+                        self.utter(own, &call, way, exit, out, now);
                     }
                 }
                 Action::Knock { to, nonce } => {

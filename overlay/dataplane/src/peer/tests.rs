@@ -1,6 +1,6 @@
 //! A link with a session that is ready when told so, and time that passes in steps.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -10,7 +10,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::*;
 use crate::limits::KEEPALIVE;
-use crate::session::{PAYLOAD, SessionError};
+use crate::session::{COOKIE, PAYLOAD, RESPONSE, SessionError};
 use crate::wire::Wire;
 
 /// A session that is ready when told so. Each message is its type byte and nothing else.
@@ -30,7 +30,10 @@ impl Session for Fake {
         }
     }
 
-    fn open(&mut self, _: &[u8], _: &mut [u8]) -> Result<Opened, SessionError> {
+    fn open(&mut self, datagram: &[u8], _: &mut [u8]) -> Result<Opened, SessionError> {
+        if datagram == [COOKIE] {
+            return Ok(Opened::Cookie);
+        }
         self.ready.store(true, Ordering::Relaxed);
         Ok(Opened::Nothing)
     }
@@ -65,13 +68,13 @@ struct World {
     session: Fake,
     wire: Wire,
     /// Where the peer would be.
-    far: Wire,
+    far: UdpSocket,
     start: Instant,
 }
 
 impl World {
     fn new(turn: Turn) -> Self {
-        let bind = || Wire::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap();
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let (start, session) = (Instant::now(), Fake::default());
         let node = NodeId(SecretKey::from_seed([1; 32]).public());
         let who = Who {
@@ -80,12 +83,12 @@ impl World {
             key: [0; 32],
         };
         let peer = Peer::new(who, 7, turn, Box::new(session.clone()), start);
-        let far = bind();
+        let far = UdpSocket::bind(here).unwrap();
         peer.set_candidates(&[address(&far)], start);
         Self {
             peer,
             session,
-            wire: bind(),
+            wire: Wire::bind(here).unwrap(),
             far,
             start,
         }
@@ -110,7 +113,7 @@ impl World {
         let mut buffer = [0; 256];
         // Loopback delivers before `send` returns, but only this side may rely on poll's word.
         while poll(&mut [PollFd::new(self.far.as_fd(), PollFlags::POLLIN)], 0u8) == Ok(1) {
-            self.far.receive(&mut buffer).unwrap();
+            self.far.recv(&mut buffer).unwrap();
             types.push(buffer[0]);
         }
         types
@@ -122,11 +125,15 @@ impl World {
     }
 
     fn hear_on(&self, came: Way, at: Duration) -> Exit<'_> {
+        self.hear_kind(RESPONSE, came, at)
+    }
+
+    fn hear_kind(&self, kind: u8, came: Way, at: Duration) -> Exit<'_> {
         let (mut exit, now) = (Exit::new(&self.wire), self.start + at);
         let out = &mut [0; 256];
         let got = self
             .peer
-            .receive(&[2], came, || Route::Unknown, &mut exit, out, now);
+            .receive(&[kind], came, || Route::Unknown, &mut exit, out, now);
         assert_eq!(got.packet_len, None);
         exit
     }
@@ -140,8 +147,22 @@ impl World {
     }
 }
 
-fn address(wire: &Wire) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, wire.local_port().unwrap()))
+fn address(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().unwrap()
+}
+
+#[test]
+fn cookie_is_heeded_at_once_and_many_are_heeded_once() {
+    let world = World::new(Turn::Lead);
+    assert_eq!(world.run(ms(0), ms(100)), [INITIATION]);
+    let came = Way::Direct(address(&world.far));
+    world.hear_kind(COOKIE, came, ms(20));
+    assert_eq!(world.sent(), [INITIATION], "with the cookie");
+    for _ in 0..100 {
+        world.hear_kind(COOKIE, came, ms(30));
+    }
+    assert_eq!(world.sent(), [0u8; 0], "nobody makes us flood others");
+    assert!(!world.peer.is_ready(), "a cookie proves nothing");
 }
 
 fn ms(millis: u64) -> Duration {

@@ -87,6 +87,7 @@ pub fn start_with(number: u8, host_tun: OwnedFd, host_access: HostAccess) -> Dat
         host_tun,
         host_access,
         listener: None,
+        streams: None,
     })
     .unwrap()
 }

@@ -43,6 +43,12 @@ impl Hand {
         self.socket.local_addr().unwrap().port()
     }
 
+    /// Goes to another place, as a device that changes networks.
+    pub fn move_on(&mut self) {
+        self.socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        self.socket.set_read_timeout(Some(PAUSE)).unwrap();
+    }
+
     /// Sends the first message of a handshake to a neighbour that listens on a port.
     pub fn knock(&mut self, other: u8, port: u16) {
         let mut out = [0; BUFFER_LEN];

@@ -7,9 +7,11 @@
     reason = "a test fails by panicking"
 )]
 
+mod clients;
 mod ground;
 mod hand;
 mod mesh;
 mod overlay;
 mod probes;
 mod relay;
+mod streams;

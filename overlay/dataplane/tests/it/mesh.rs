@@ -264,6 +264,7 @@ pub fn speaking(number: u8) -> (Node, Receiver<Spoken>, Receiver<NodeId>) {
         host_tun,
         host_access: HostAccess::Open,
         listener: Some(Box::new(Ear { talk, up })),
+        streams: None,
     })
     .unwrap();
     let node = Node {

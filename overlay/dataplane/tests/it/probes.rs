@@ -40,6 +40,7 @@ fn hearer(ear: SyncSender<Heard>) -> Node {
         host_tun,
         host_access: HostAccess::Open,
         listener: Some(Box::new(Ear(ear))),
+        streams: None,
     })
     .unwrap();
     Node {

@@ -67,8 +67,13 @@ pub const CAUSED_BELOW: [(&str, &str, &str); 5] = [
 
 /// Returns the sources of the core, without their tests.
 fn sources() -> Vec<(String, String)> {
-    let files = fs::read_dir("src").unwrap().map(|file| file.unwrap());
+    let rooms = ["src", "src/proxy"].map(|room| fs::read_dir(room).unwrap());
+    let entries = rooms.into_iter().flatten().map(|entry| entry.unwrap());
+    let (folders, files): (Vec<_>, Vec<_>) =
+        entries.partition(|entry| entry.file_type().unwrap().is_dir());
+    assert_eq!(folders.len(), 1, "a room that is not looked at");
     files
+        .into_iter()
         .map(|file| {
             let text = fs::read_to_string(file.path()).unwrap();
             let text = text.split("#[cfg(test)]").next().unwrap_or_default();

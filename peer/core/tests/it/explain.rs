@@ -18,6 +18,7 @@ use mesh_routing::babel::neighbour::NeighbourId;
 use mesh_routing::babel::route::Selected;
 use mesh_routing::babel::source::Distance;
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
+use mesh_routing::carriage::Carrier;
 
 use crate::mesh;
 use crate::screens::Screens;
@@ -399,6 +400,7 @@ fn session_tells_the_way_that_it_takes() {
     let session = |next_hop| SessionSeen {
         peer: id(&town, 3),
         endpoint: None,
+        carrier: Carrier::Udp,
         silent_ms: Some(3),
         received_bytes: 1,
         sent_bytes: 2,

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod causes;
+mod clients;
 mod crash;
 mod explain;
 mod forged;

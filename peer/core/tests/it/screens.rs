@@ -16,7 +16,7 @@ use mesh_peer::port::Input;
 
 use crate::town::{Drivers, Town};
 use crate::trade::agree;
-use crate::{causes, explain, forged, mesh, order};
+use crate::{causes, clients, explain, forged, mesh, order};
 
 /// Causes that need a fault of our own to come true; nothing that anybody asks brings them about.
 const GUARDS: [&str; 4] = [
@@ -502,6 +502,7 @@ fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     names_of_the_mesh(&mut screens);
     forged::all(&mut screens);
     explain::refusals(&mut screens);
+    clients::refusals(&mut screens);
     let all = causes::texts();
     assert!(20 < all.len(), "{all:?}");
     let is_guard = |cause: &&String| GUARDS.iter().any(|guard| cause.starts_with(guard));

@@ -4,7 +4,7 @@
 //! wrong.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use mesh_api::{ApiError, Event as ApiEvent, Reply, Request};
@@ -39,6 +39,8 @@ pub struct Machine {
     pub dead: bool,
     /// What its data plane was last told to do.
     pub plan: Option<Plan>,
+    /// Keys of clients by their addresses, as last told.
+    pub clients: BTreeMap<Ipv6Addr, [u8; 32]>,
 }
 
 /// How drivers do their work.
@@ -211,6 +213,7 @@ impl Town {
             silent: false,
             dead: false,
             plan: None,
+            clients: BTreeMap::new(),
         });
         self.greet(index);
         self.run();
@@ -339,6 +342,7 @@ impl Town {
                 LinkSeen {
                     peer: self.machines[other].node.id(),
                     endpoint: None,
+                    carrier: mesh_routing::carriage::Carrier::Udp,
                     silent_ms: silent,
                     link_silent_ms: silent,
                     received_bytes: 0,
@@ -507,6 +511,7 @@ impl Town {
             | Effect::Door { .. }
             | Effect::ReadLog { .. }
             | Effect::Names(_) => {}
+            Effect::Clients(clients) => self.machines[index].clients = clients,
             Effect::Overlay(plan) => self.machines[index].plan = Some(*plan),
         }
     }
@@ -615,6 +620,7 @@ fn make(
         disk_mib: 4096 * slots,
     };
     let config = NodeConfig {
+        isolates: true,
         metering_period: Duration::from_secs(3600),
         capacity,
         station: mesh_routing::neighbours::Station::Core,

@@ -33,6 +33,8 @@ use meshnode::swarm::gate::Trust;
 use meshnode::swarm::lanes::Arrival;
 use meshnode::swarm::nearby::Nearby;
 use meshnode::swarm::network::{Event, Incoming, Network};
+use meshnode::swarm::tunnels::Tunnels;
+use meshnode::swarm::underlay_tcp::Threshold;
 
 /// How long the node may take to refuse.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -188,8 +190,15 @@ fn name(text: &str) -> mesh_base::name::Name {
 /// Dials and returns what we were told, if we were refused.
 async fn misbehave(play: &Play) -> Option<String> {
     let any = SocketAddr::from(([0, 0, 0, 0], 0));
-    let (network, mut incoming) =
-        Network::start(&play.secret, &[any], None, Nearby::Ignored, wall).ok()?;
+    let (network, mut incoming) = Network::start(
+        &play.secret,
+        &[any],
+        None,
+        Nearby::Ignored,
+        (Tunnels::default(), Threshold::new().0),
+        wall,
+    )
+    .ok()?;
     let own = OrgId(play.root.public());
     network.trust(Trust {
         roster: Arc::new(Roster::new(own, name("bakery"))),

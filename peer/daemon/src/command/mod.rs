@@ -23,11 +23,13 @@ mod peers;
 mod ping;
 mod resolve;
 mod routes;
+mod shell;
 pub mod start;
 mod status;
 mod stop;
 mod trace;
 mod version;
+mod wg;
 
 const PROGRAM: &str = "meshnode";
 
@@ -58,6 +60,9 @@ enum Command {
     Routes(routes::Routes),
     Ping(ping::Ping),
     Trace(trace::Trace),
+    Shell(shell::Shell),
+    #[command(subcommand)]
+    Wg(wg::Wg),
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
@@ -95,6 +100,8 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Routes(routes) => routes.run(&home),
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
+        Command::Wg(wg) => wg.run(&home),
+        Command::Shell(shell) => shell.run(&home),
         Command::Config(config) => config.run(&home),
         Command::Keys(keys) => keys.run(&home),
         Command::Completions(completions) => completions.run(),

@@ -14,6 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 use std::sync::Arc;
 
+use mesh_dataplane::netns::Namespace;
 use mesh_peer::names::Names;
 use mesh_peer::port::{Input, ResolverSeen};
 use tokio::net::{TcpListener, UdpSocket};
@@ -70,6 +71,11 @@ impl Teller {
     pub fn tell(&self, names: Arc<Names>) {
         self.0.send_replace(names);
     }
+
+    /// Returns the newest table, for whoever looks names up himself.
+    pub fn table(&self) -> watch::Receiver<Arc<Names>> {
+        self.0.subscribe()
+    }
 }
 
 impl Places {
@@ -97,21 +103,24 @@ impl Places {
                     ..closed("as names.listen says")
                 })
             }
-            (NamesPlace::Auto, Sockets::Namespace(namespace)) => match Place::inside(*own, sockets)
-            {
-                Ok(place) => Ok(Self {
-                    places: vec![place],
-                    ..closed(&format!("in the namespace of process {}", namespace.pid()))
-                }),
-                Err(error) => {
-                    tracing::warn!(%error, "names are not answered in the namespace");
-                    Ok(closed("not answered: see the end of the log"))
+            (NamesPlace::Auto, Sockets::Namespace(namespace)) => {
+                match Place::inside(*own, namespace) {
+                    Ok(place) => Ok(Self {
+                        places: vec![place],
+                        ..closed(&format!("in the namespace of process {}", namespace.pid()))
+                    }),
+                    Err(error) => {
+                        tracing::warn!(%error, "names are not answered in the namespace");
+                        Ok(closed("not answered: see the end of the log"))
+                    }
                 }
-            },
-            (NamesPlace::Auto, Sockets::Host) => {
+            }
+            (NamesPlace::Auto, Sockets::Host | Sockets::Stack(_)) => {
                 let before = ports.names;
                 let usual = SocketAddr::from((LOOPBACK, PORT));
-                let opened = Self::on_host((*own).into(), usual, &mut ports.names);
+                let has_interface = matches!(sockets, Sockets::Host);
+                let own = has_interface.then_some(IpAddr::V6(*own));
+                let opened = Self::on_host(own, usual, &mut ports.names);
                 if ports.names != before
                     && let Err(error) = ports.remember(file)
                 {
@@ -123,17 +132,19 @@ impl Places {
     }
 
     /// On the host everybody asks at a usual place of the loopback. systemd-resolved asks through
-    /// the overlay's interface, so it needs a port of our own address there; not 53, which a
-    /// dnsmasq for all interfaces wants too and does not start without.
-    fn on_host(own: IpAddr, usual: SocketAddr, kept: &mut u16) -> Self {
+    /// the overlay's interface, if there is one, so it needs a port of our own address there; not
+    /// 53, which a dnsmasq for all interfaces wants too and does not start without.
+    fn on_host(own: Option<IpAddr>, usual: SocketAddr, kept: &mut u16) -> Self {
         let (mut places, mut sentence) = (Vec::new(), "at the usual port".to_owned());
-        let server = Place::on_high_port(SocketAddr::new(own, 0), kept);
+        let server = own.map(|own| Place::on_high_port(SocketAddr::new(own, 0), kept));
         let loopback = Place::at(usual).or_else(|error| {
             sentence = format!("{usual} cannot be had: {error}");
             Place::on_high_port(usual, kept)
         });
-        let at = server.as_ref().ok().map(|place| place.at);
-        for place in [loopback, server] {
+        let at = server
+            .as_ref()
+            .and_then(|place| Some(place.as_ref().ok()?.at));
+        for place in [Some(loopback), server].into_iter().flatten() {
             match place {
                 Ok(place) => places.push(place),
                 Err(error) => tracing::warn!(%error, "a place for names cannot be had"),
@@ -177,11 +188,13 @@ impl Place {
         Ok(place)
     }
 
-    fn inside(own: Ipv6Addr, sockets: &Sockets) -> io::Result<Self> {
+    fn inside(own: Ipv6Addr, namespace: &Namespace) -> io::Result<Self> {
+        let datagrams = namespace.datagrams(own, PORT)?.into();
+        let connections = namespace.listen(own, PORT)?.into();
         Ok(Self {
             at: SocketAddr::V6(SocketAddrV6::new(own, PORT, 0, 0)),
-            datagrams: sockets.datagrams(own, PORT)?,
-            connections: sockets.listen(own, PORT)?,
+            datagrams: UdpSocket::from_std(datagrams)?,
+            connections: TcpListener::from_std(connections)?,
         })
     }
 }
@@ -234,7 +247,7 @@ mod tests {
     async fn taken_place_moves_to_a_high_port_and_the_status_says_why() {
         let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let usual = taken.local_addr().unwrap();
-        let (own, mut kept) = ("127.0.0.2".parse().unwrap(), 0);
+        let (own, mut kept) = (Some("127.0.0.2".parse().unwrap()), 0);
         let opened = Places::on_host(own, usual, &mut kept);
         let [loopback, server] = opened.places.as_slice() else {
             panic!("two places")
@@ -250,6 +263,10 @@ mod tests {
         let opened = Places::on_host(own, usual, &mut kept);
         assert_eq!(opened.places.first().map(|place| place.at), Some(usual));
         assert_eq!(opened.sentence, "at the usual port");
+        drop(opened);
+        // Without an interface there is nobody else to answer.
+        let opened = Places::on_host(None, usual, &mut kept);
+        assert_eq!((opened.places.len(), opened.server), (1, None));
     }
 
     #[tokio::test]

@@ -243,6 +243,7 @@ mod tests {
             wireguard: 41641,
             door: 41642,
             names: 0,
+            ..Ports::default()
         };
         let is_wanted = |listen: &[&str]| {
             let listen: Vec<SocketAddr> = listen.iter().map(|at| at.parse().unwrap()).collect();

@@ -21,6 +21,8 @@ use crate::runtime::shared::Shared;
 use crate::runtime::traffic::Traffic;
 use crate::runtime::workers::Workers;
 
+/// The running program, even if its file was replaced by an update.
+pub const PROGRAM: &str = "/proc/self/exe";
 /// Threads for steps: they mostly wait for processes and disks.
 const STEP_WORKERS: usize = 6;
 /// Threads for reading logs.
@@ -72,8 +74,7 @@ impl Compute {
         let config = Config {
             state_dir: home.path().to_owned(),
             software_dir: software,
-            // The running program, even if its file was replaced by an update.
-            exe: PathBuf::from("/proc/self/exe"),
+            exe: PathBuf::from(PROGRAM),
             catalog,
         };
         let drivers = Arc::new(Drivers::new(config, Arc::new(ear))?);

@@ -23,7 +23,7 @@ use mesh_dataplane::peer::LinkStats;
 use mesh_dataplane::plane::Dataplane;
 use mesh_dataplane::probe::Heard;
 use mesh_peer::explain::{
-    Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
+    ClientSeen, Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
 };
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
@@ -239,7 +239,7 @@ impl Waiting {
         let key = match heard.said {
             Probe::Answer { nonce, .. } => Key::Answer(heard.from, nonce),
             Probe::Exceeded { decoy } => Key::Place(decoy),
-            Probe::Ask { .. } => return,
+            Probe::Ask { .. } | Probe::Try { .. } | Probe::Tried { .. } => return,
         };
         let mut pending = self.lock();
         if let Some(at) = pending.iter().position(|it| it.key == key) {
@@ -301,6 +301,7 @@ impl Guide {
                 view.map(|view| Explained::Routes(seen(view, &links)))
             }
             Question::Links => self.links().await.map(Explained::Links),
+            Question::Clients => self.clients().map(Explained::Clients),
             Question::Ping { to, path } => Some(Explained::Way(self.way(to, path, false).await)),
             Question::Trace { to } => Some(Explained::Way(self.way(to, true, true).await)),
         };
@@ -362,6 +363,7 @@ impl Guide {
             SessionSeen {
                 peer: link.peer,
                 endpoint: link.endpoint,
+                carrier: link.carrier,
                 silent_ms: link.silent_ms,
                 received_bytes: link.received_bytes,
                 sent_bytes: link.sent_bytes,
@@ -373,6 +375,18 @@ impl Guide {
             }
         });
         Some(links.collect())
+    }
+
+    fn clients(&self) -> Option<Vec<ClientSeen>> {
+        let clients = self.plane.upgrade()?.clients().into_iter();
+        let seen = clients.map(|client| ClientSeen {
+            address: client.address,
+            endpoint: client.endpoint,
+            silent_ms: client.silent_ms,
+            received_bytes: client.received_bytes,
+            sent_bytes: client.sent_bytes,
+        });
+        Some(seen.collect())
     }
 
     /// Asks a node, and those on the way to it if that is wanted; `blind` asks for them also if the

@@ -77,6 +77,10 @@ impl Hands {
                 item,
                 offset,
             } => self.compute.read_log(ticket, item, offset),
+            Effect::Clients(clients) => {
+                self.overlay
+                    .with(|overlay| overlay.plane().set_clients(&clients));
+            }
             Effect::Names(names) => self.names.tell(names),
             Effect::Explain { call, question } => {
                 let guide = self.overlay.with(|overlay| overlay.guide());

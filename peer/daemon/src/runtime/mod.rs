@@ -20,7 +20,7 @@ use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_ledger::journal::JournalError;
 use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
-use mesh_peer::port::{Input, Reach};
+use mesh_peer::port::{Entrances, Input, Reach};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -33,6 +33,7 @@ use crate::home::Home;
 use crate::journal::{self, Writer};
 use crate::ports::Ports;
 use crate::runtime::compute::Compute;
+use crate::runtime::entrances::Proxies;
 use crate::runtime::hands::Hands;
 use crate::runtime::ordinary::Ordinary;
 use crate::runtime::overlay::{Overlay, OverlayError};
@@ -42,9 +43,12 @@ use crate::runtime::turn::{Ended, Turn};
 use crate::swarm::across::Sockets;
 use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
+use crate::swarm::tunnels::Tunnels;
+use crate::swarm::underlay_tcp::Threshold;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
+pub mod entrances;
 pub mod explain;
 pub mod hands;
 pub mod ordinary;
@@ -105,7 +109,7 @@ fn start(
     tasks: &Runtime,
 ) -> Result<Daemon, Failure> {
     let _entered = tasks.enter();
-    let ports = Ports::choose(config, &home.ports()).map_err(|error| {
+    let mut ports = Ports::choose(config, &home.ports()).map_err(|error| {
         Failure::caused("cannot start", &error)
             .hint("choose other ports: `meshnode config show` names the settings")
             .kind(ErrorKind::Conflict)
@@ -117,16 +121,19 @@ fn start(
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
     let (stop, stopping) = watch::channel(false);
     let reach = overlay.reach();
-    let across = overlay.sockets();
+    let (across, tunnels) = (overlay.sockets(), overlay.tunnels());
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
     let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
     let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
+    let proxies = Proxies::listen(config, &mut ports, &home.ports(), &across.1)?;
     let (teller, resolver) = start_names(home, config, ports, &across, stopping.clone(), &inputs)?;
-    let (network, incoming, door, visits) = start_swarms(config, secret, &ports, across)?;
+    let (network, incoming, door, visits) =
+        start_swarms(config, secret, &ports, across.clone(), tunnels)?;
     let calls = Calls::new(inputs.clone());
-    tell_first(config, &ports, reach, &inputs);
+    let entrances = proxies.serve(across.1.clone(), &teller);
+    tell_first(config, &ports, (reach, entrances), &inputs);
     tasks.spawn(pumps::network(incoming, inputs.clone()));
     let changed = Arc::new(Notify::new());
     tasks.spawn(pumps::lost(losses, network.clone(), Arc::clone(&changed)));
@@ -166,10 +173,16 @@ fn start(
 }
 
 /// Tells the node what it needs before anybody else speaks to it.
-fn tell_first(config: &Config, ports: &Ports, reach: Reach, inputs: &mpsc::Sender<Input>) {
+fn tell_first(
+    config: &Config,
+    ports: &Ports,
+    (reach, entrances): (Reach, Entrances),
+    inputs: &mpsc::Sender<Input>,
+) {
     let addresses = crate::underlay::addresses(&config.advertise);
     for input in [
         Input::Reach(reach),
+        Input::Entrances(entrances),
         pumps::underlay_input(config, ports, &addresses, &[]),
     ] {
         // The queue is new and empty.
@@ -294,6 +307,7 @@ fn open_node(
     let setup = Setup {
         secret: secret.clone(),
         config: NodeConfig {
+            isolates: isolates(config),
             metering_period: config.metering_period,
             capacity: Amount {
                 slots: config.slots,
@@ -327,6 +341,18 @@ fn open_node(
     let journal = Writer::start(journal, index)
         .map_err(|error| Failure::caused("cannot start the journal", &error))?;
     Ok((journal, node))
+}
+
+/// Finds out whether instances can be kept apart, and says why not.
+fn isolates(config: &Config) -> bool {
+    if config.slots == 0 {
+        return true;
+    }
+    let why = mesh_drivers::drivers::no_sandbox(Path::new(compute::PROGRAM));
+    if let Some(why) = &why {
+        tracing::warn!(why, "no instance is run here");
+    }
+    why.is_none()
 }
 
 fn start_overlay(
@@ -370,17 +396,21 @@ fn start_swarms(
     secret: &SecretKey,
     ports: &Ports,
     across: (Ipv6Addr, Sockets),
+    tunnels: Tunnels,
 ) -> Result<Swarms, Failure> {
     let mut listen = config.listen.clone();
     for address in listen.iter_mut().filter(|address| address.port() == 0) {
         address.set_port(ports.control);
     }
-    let network = Network::start(secret, &listen, Some(across), config.nearby, clock::wall);
+    let across = Some(across);
+    let (threshold, over) = Threshold::new();
+    let carried = (tunnels, threshold.clone());
+    let network = Network::start(secret, &listen, across, config.nearby, carried, clock::wall);
     let (network, incoming) = network.map_err(|error| {
         Failure::caused("cannot start the control network", &error)
             .hint("choose other addresses: see network.listen in `meshnode config show`")
     })?;
-    let (door, visits) = Door::new(secret, ports.door)
+    let (door, visits) = Door::new(secret, ports.door, (threshold, over))
         .map_err(|error| Failure::caused("cannot make the join door", &error))?;
     Ok((network, incoming, door, visits))
 }

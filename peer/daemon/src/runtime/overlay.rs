@@ -1,19 +1,21 @@
 //! The data plane as this daemon runs it: on the host or in a namespace of our own, with its
 //! forwards.
 //!
-//! On the host, overlay addresses work in every program. In a namespace, services are forwarded
-//! from ports on 127.0.0.1, which are remembered so that a URL stays right over a restart. Decides
-//! only where the TUN lives; the plan is the node's.
+//! On the host, overlay addresses work in every program. In a namespace, or where there is none for
+//! us in the daemon itself, services are forwarded from ports on 127.0.0.1, which are remembered so
+//! that a URL stays right over a restart. Decides only where the TUN lives; the plan is the node's.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use mesh_base::identity::SecretKey;
-use mesh_dataplane::forward::{Forwards, Target};
+use mesh_dataplane::forward::{Dialer, Forwards, Target};
 use mesh_dataplane::netns::{Namespace, NamespaceError};
 use mesh_dataplane::plane::{self, Dataplane, HostAccess, PlaneError};
+use mesh_dataplane::stack::Stack;
 use mesh_dataplane::tun::{self, TunError};
 use mesh_peer::port::{LinkSeen, Reach};
 use mesh_routing::plan::Plan;
@@ -26,6 +28,7 @@ use crate::runtime::explain::Guide;
 use crate::runtime::ordinary::Ordinary;
 use crate::runtime::routing::{self, Loss, Routing};
 use crate::swarm::across::Sockets;
+use crate::swarm::tunnels::Tunnels;
 
 /// Name of the TUN on the host.
 pub const TUN_NAME: &str = "mesh0";
@@ -56,6 +59,7 @@ pub struct Overlay {
     sockets: Sockets,
     plane: Arc<Dataplane>,
     routing: Routing,
+    tunnels: Tunnels,
     forwards: Option<Remembered>,
 }
 
@@ -78,40 +82,37 @@ impl Overlay {
         mut ordinary: Ordinary,
         lost: mpsc::Sender<Loss>,
     ) -> Result<Self, OverlayError> {
-        let (host_tun, namespace) = match place {
-            TunPlace::Host => (tun::open(&tun::Spec::host(TUN_NAME, own))?, None),
-            TunPlace::Namespace => in_namespace(own)?,
-            TunPlace::Auto if host_is_taken() => in_namespace(own)?,
-            TunPlace::Auto => match tun::open(&tun::Spec::host(TUN_NAME, own)) {
-                Ok(tun) => (tun, None),
-                Err(error) => {
-                    tracing::debug!(%error, "no interface on the host; trying a namespace");
-                    in_namespace(own)?
-                }
-            },
-        };
+        let (host_tun, sockets) = settle(place, own)?;
         let (routing, listener) = routing::prepare();
+        let tunnels = Tunnels::default();
         let plane = Arc::new(Dataplane::start(plane::Config {
             secret_x25519: secret.to_x25519(),
             udp_bind: SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
             host_tun,
             host_access: HostAccess::AnswersOnly,
             listener: Some(listener),
+            streams: Some(Box::new(tunnels.clone())),
         })?);
+        let taker = Arc::downgrade(&plane);
+        tunnels.lead_to(move |from, datagrams| {
+            if let Some(plane) = taker.upgrade() {
+                plane.take_streamed(from, datagrams.iter().copied());
+            }
+        });
         // Routes of local networks are of use where the host's programs see the overlay.
-        ordinary.kernel = namespace.is_none();
+        ordinary.kernel = matches!(sockets, Sockets::Host);
         let routing = routing.start(&plane, ordinary, lost);
         let routing = routing.map_err(OverlayError::Prepare)?;
-        let namespace = namespace.map(Arc::new);
-        let sockets = namespace.as_ref().map_or(Sockets::Host, |namespace| {
-            Sockets::Namespace(Arc::clone(namespace))
-        });
-        let forwards = namespace.map(|namespace| Remembered::new(home, namespace));
+        let forwards = match &sockets {
+            Sockets::Host => None,
+            inside => Some(Remembered::new(home, Arc::new(inside.clone()))),
+        };
         Ok(Self {
             own,
             sockets,
             plane,
             routing,
+            tunnels,
             forwards,
         })
     }
@@ -127,6 +128,11 @@ impl Overlay {
     /// Returns our address in the overlay, and where sockets there are made.
     pub fn sockets(&self) -> (Ipv6Addr, Sockets) {
         (self.own, self.sockets.clone())
+    }
+
+    /// Returns the streams of links, which need somebody with connections.
+    pub fn tunnels(&self) -> Tunnels {
+        self.tunnels.clone()
     }
 
     /// Makes the plan the state of things; returns the forwards as (service, port, loopback port).
@@ -155,6 +161,7 @@ impl Overlay {
             routed_count: routed.get(&link.peer).copied().unwrap_or_default(),
             peer: link.peer,
             endpoint: link.endpoint,
+            carrier: link.carrier,
             silent_ms: link.silent_ms,
             link_silent_ms: link.link_silent_ms,
             received_bytes: link.received_bytes,
@@ -165,7 +172,7 @@ impl Overlay {
 }
 
 impl Remembered {
-    fn new(home: &Home, namespace: Arc<Namespace>) -> Self {
+    fn new(home: &Home, dialer: Arc<dyn Dialer>) -> Self {
         let file = home.forwards();
         let written: Vec<(Ipv6Addr, u16, u16)> = std::fs::read(&file)
             .ok()
@@ -176,7 +183,7 @@ impl Remembered {
             .map(|(service, port, local)| ((*service, *port), *local))
             .collect();
         let runtime = tokio::runtime::Handle::current();
-        let forwards = Forwards::new(namespace, runtime, preferred);
+        let forwards = Forwards::new(dialer, runtime, preferred);
         Self {
             forwards,
             file,
@@ -198,11 +205,48 @@ impl Remembered {
     }
 }
 
-fn in_namespace(own: Ipv6Addr) -> Result<(std::os::fd::OwnedFd, Option<Namespace>), OverlayError> {
+/// Where the TUN goes, and with it every socket of the overlay.
+fn settle(place: TunPlace, own: Ipv6Addr) -> Result<(OwnedFd, Sockets), OverlayError> {
+    match place {
+        TunPlace::Host => on_host(own),
+        TunPlace::Namespace => in_namespace(own),
+        TunPlace::Userspace => in_ourselves(own),
+        TunPlace::Auto if host_is_taken() => apart(own),
+        TunPlace::Auto => on_host(own).or_else(|error| {
+            tracing::debug!(%error, "no interface on the host; trying a namespace");
+            apart(own)
+        }),
+    }
+}
+
+/// In a namespace, or without one where there is none for us.
+fn apart(own: Ipv6Addr) -> Result<(OwnedFd, Sockets), OverlayError> {
+    match in_namespace(own) {
+        Err(OverlayError::Namespace(error)) => {
+            let why = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, why, "no namespace; speaking TCP without the kernel");
+            in_ourselves(own)
+        }
+        settled => settled,
+    }
+}
+
+fn on_host(own: Ipv6Addr) -> Result<(OwnedFd, Sockets), OverlayError> {
+    let tun = tun::open(&tun::Spec::host(TUN_NAME, own))?;
+    Ok((tun, Sockets::Host))
+}
+
+fn in_namespace(own: Ipv6Addr) -> Result<(OwnedFd, Sockets), OverlayError> {
     let program = std::env::current_exe().map_err(OverlayError::Prepare)?;
     let namespace = Namespace::spawn(&program, own)?;
     let tun = namespace.tun().map_err(OverlayError::Prepare)?;
-    Ok((tun, Some(namespace)))
+    Ok((tun, Sockets::Namespace(Arc::new(namespace))))
+}
+
+fn in_ourselves(own: Ipv6Addr) -> Result<(OwnedFd, Sockets), OverlayError> {
+    let stack = Stack::start(own).map_err(OverlayError::Prepare)?;
+    let tun = stack.tun().map_err(OverlayError::Prepare)?;
+    Ok((tun, Sockets::Stack(Arc::new(stack))))
 }
 
 /// Returns whether another daemon's TUN claims the overlay's prefix on this host.

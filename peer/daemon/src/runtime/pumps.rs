@@ -135,10 +135,14 @@ pub fn underlay_input(
     let outside = |transport: Transport, port: u16| outside(mapped, transport, port);
     let control = underlay::with_port(addresses, &config.listen, ports.control);
     let wireguard = underlay::with_port(addresses, &any, ports.wireguard);
+    let control = underlay::with_mapped(control, outside(Transport::Tcp, ports.control));
+    // Visitors are let through there, and routers lead there; the door's own port comes after.
+    let own_port = underlay::with_port(addresses, &any, ports.door);
+    let door = control.iter().copied().chain(own_port).collect();
     Input::Underlay {
-        control: underlay::with_mapped(control, outside(Transport::Tcp, ports.control)),
+        control,
         wireguard: underlay::with_mapped(wireguard, outside(Transport::Udp, ports.wireguard)),
-        door: underlay::with_port(addresses, &any, ports.door),
+        door,
     }
 }
 

@@ -316,6 +316,7 @@ mod tests {
             host_tun,
             host_access: HostAccess::Open,
             listener: None,
+            streams: None,
         })
         .unwrap();
         let peer = |number, role| {

@@ -12,7 +12,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,8 +22,10 @@ use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, T
 use mesh_base::address::is_overlay;
 use mesh_dataplane::forward::{self, Dialer};
 use mesh_dataplane::netns::Namespace;
+use mesh_dataplane::stack::{Arrivals, Stack};
+use mesh_dataplane::stream::{self, Socket};
 use mesh_routing::access::CONTROL_PORT;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
 use crate::swarm::identity;
@@ -36,11 +37,41 @@ pub enum Sockets {
     Host,
     /// The TUN is in a namespace of our own.
     Namespace(Arc<Namespace>),
+    /// There is no TUN: the daemon speaks TCP itself.
+    Stack(Arc<Stack>),
+}
+
+/// What listens in the overlay.
+pub enum Listener {
+    /// A socket of the kernel's.
+    Kernel(TcpListener),
+    /// A port of the userspace stack.
+    Stack(Arrivals),
+}
+
+impl Listener {
+    fn poll_accept(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<(stream::Stream, SocketAddr)>> {
+        Poll::Ready(match self {
+            Self::Kernel(listener) => {
+                let (stream, from) = ready!(listener.poll_accept(context))?;
+                let _ = stream.set_nodelay(true);
+                Ok((stream::Stream::Kernel(stream), from))
+            }
+            Self::Stack(arrivals) => match ready!(arrivals.poll_accept(context)) {
+                Some((end, from)) => Ok((end.into_stream()?, from.into())),
+                // Nothing wakes us any more; the daemon is ending.
+                None => return Poll::Pending,
+            },
+        })
+    }
 }
 
 impl Sockets {
     /// Listens on a TCP port of our own address.
-    pub fn listen(&self, own: Ipv6Addr, port: u16) -> io::Result<TcpListener> {
+    pub fn listen(&self, own: Ipv6Addr, port: u16) -> io::Result<Listener> {
         let listener = match self {
             Self::Host => {
                 let listener = std::net::TcpListener::bind((own, port))?;
@@ -48,26 +79,14 @@ impl Sockets {
                 listener
             }
             Self::Namespace(namespace) => namespace.listen(own, port)?.into(),
+            Self::Stack(stack) => return stack.listen(port).map(Listener::Stack),
         };
-        TcpListener::from_std(listener)
-    }
-
-    /// Takes datagrams at a UDP port of our own address.
-    pub fn datagrams(&self, own: Ipv6Addr, port: u16) -> io::Result<UdpSocket> {
-        let socket = match self {
-            Self::Host => {
-                let socket = std::net::UdpSocket::bind((own, port))?;
-                socket.set_nonblocking(true)?;
-                socket
-            }
-            Self::Namespace(namespace) => namespace.datagrams(own, port)?.into(),
-        };
-        UdpSocket::from_std(socket)
+        TcpListener::from_std(listener).map(Listener::Kernel)
     }
 }
 
 impl Dialer for Sockets {
-    fn dial(&self, to: SocketAddrV6) -> io::Result<OwnedFd> {
+    fn dial(&self, to: SocketAddrV6) -> io::Result<Socket> {
         match self {
             Self::Host => {
                 let stream = std::net::TcpStream::connect_timeout(
@@ -75,9 +94,10 @@ impl Dialer for Sockets {
                     mesh_dataplane::limits::CONNECT_WAIT,
                 )?;
                 stream.set_nonblocking(true)?;
-                Ok(stream.into())
+                Ok(Socket::Kernel(stream.into()))
             }
-            Self::Namespace(namespace) => namespace.connect(to),
+            Self::Namespace(namespace) => namespace.dial(to),
+            Self::Stack(stack) => stack.dial(to),
         }
     }
 }
@@ -95,7 +115,7 @@ pub fn parse(address: &Multiaddr) -> Option<SocketAddrV6> {
     }
 }
 
-type Stream = Compat<TcpStream>;
+type Stream = Compat<stream::Stream>;
 type Dial = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
 /// The transport: at most one listener, any number of dials.
@@ -107,7 +127,7 @@ pub struct Across {
 struct Listening {
     id: ListenerId,
     at: Multiaddr,
-    listener: TcpListener,
+    listener: Listener,
     announced: bool,
     /// After a failure, most likely for want of descriptors: others must close before we go on.
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -161,9 +181,7 @@ impl Transport for Across {
         };
         let sockets: Arc<dyn Dialer> = Arc::new(self.sockets.clone());
         Ok(Box::pin(async move {
-            let connected = forward::connect(sockets, at);
-            let limit = mesh_dataplane::limits::CONNECT_WAIT;
-            let stream = tokio::time::timeout(limit, connected).await??;
+            let stream = forward::connect(sockets, at).await?;
             Ok(stream.compat())
         }))
     }
@@ -187,15 +205,12 @@ impl Transport for Across {
             one.pause = None;
         }
         let event = match ready!(one.listener.poll_accept(context)) {
-            Ok((stream, from)) => {
-                let _ = stream.set_nodelay(true);
-                TransportEvent::Incoming {
-                    listener_id: one.id,
-                    upgrade: std::future::ready(Ok(stream.compat())),
-                    local_addr: one.at.clone(),
-                    send_back_addr: identity::multiaddr(&from),
-                }
-            }
+            Ok((stream, from)) => TransportEvent::Incoming {
+                listener_id: one.id,
+                upgrade: std::future::ready(Ok(stream.compat())),
+                local_addr: one.at.clone(),
+                send_back_addr: identity::multiaddr(&from),
+            },
             Err(error) => {
                 one.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
                 TransportEvent::ListenerError {

@@ -1,7 +1,8 @@
 //! The join door: where somebody who is not a member yet shows an invite, and how we knock at
 //! others'.
 //!
-//! A second, small swarm with a listener of its own, open only while an invite is. Its Noise
+//! A second, small swarm with a listener of its own, open only while an invite is; the control port
+//! lets visitors through to it too, for who may go out to one port only. Its Noise
 //! prologue is `meshstead/join/1`, so nothing of the members' network can be reached through it; it
 //! speaks one protocol, one request and one answer, both limited. The visitor's key is the Noise
 //! identity. Decides nothing about invites: request and answer are bytes for the node.
@@ -13,17 +14,19 @@ use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::transport::ListenerId;
+use libp2p::core::transport::{ListenerId, Transport as _};
+use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Config, Message, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::{Multiaddr, StreamProtocol, Swarm, SwarmBuilder, noise, yamux};
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_peer::message::{JOIN_REPLY_LEN_MAX, JOIN_REQUEST_LEN_MAX};
 use tokio::sync::mpsc;
 
 use crate::ports;
-use crate::swarm::{identity, underlay_only};
+use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp, Visitor};
+use crate::swarm::{crowd, identity, underlay_only};
 
 /// The one protocol.
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/meshstead/join/1");
@@ -33,6 +36,12 @@ const PROLOGUE: &[u8] = b"meshstead/join/1";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Most visitors who are at the door at once, and who may knock at once.
 const VISITORS_MAX: u32 = 32;
+/// How many of them one place may have: whoever wants a key has one.
+const AT_THE_DOOR: crowd::Room = crowd::Room {
+    per_place_max: 8,
+    strangers_max: VISITORS_MAX as usize,
+    counted: crowd::Counted::UntilClosed,
+};
 /// Most connections of one visitor.
 const PER_VISITOR_MAX: u32 = 2;
 /// Wait before a listener that could not be opened is tried again.
@@ -82,6 +91,7 @@ pub enum KnockError {
 struct Behaviour {
     limits: connection_limits::Behaviour,
     underlay_only: underlay_only::Behaviour,
+    crowd: crowd::Behaviour,
     join: request_response::Behaviour<Frames>,
 }
 
@@ -146,7 +156,7 @@ async fn read<T: AsyncRead + Unpin + Send>(io: &mut T, len_max: usize) -> io::Re
     Ok(bytes)
 }
 
-fn build(keypair: &Keypair) -> Result<Swarm<Behaviour>, noise::Error> {
+fn build(keypair: &Keypair, tcp: UnderlayTcp) -> Result<Swarm<Behaviour>, noise::Error> {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(VISITORS_MAX))
         .with_max_established_incoming(Some(VISITORS_MAX))
@@ -154,18 +164,20 @@ fn build(keypair: &Keypair) -> Result<Swarm<Behaviour>, noise::Error> {
     let config = Config::default()
         .with_request_timeout(ANSWER_TIMEOUT)
         .with_max_concurrent_streams(PER_VISITOR_MAX as usize);
+    let noise = noise::Config::new(keypair)?.with_prologue(PROLOGUE.to_vec());
+    let transport = tcp
+        .upgrade(upgrade::Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default());
     let built = SwarmBuilder::with_existing_identity(keypair.clone())
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            |keypair: &Keypair| {
-                noise::Config::new(keypair).map(|noise| noise.with_prologue(PROLOGUE.to_vec()))
-            },
-            yamux::Config::default,
-        )?
+        .with_other_transport(|_| transport)
+        // Proof: the closure above returns a transport, never an error.
+        .expect("making the transport cannot fail")
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour::default(),
+            crowd: crowd::Behaviour::new(AT_THE_DOOR),
             join: request_response::Behaviour::new([(PROTOCOL, ProtocolSupport::Full)], config),
         });
     // Proof: the closure above returns a behaviour, never an error.
@@ -184,16 +196,22 @@ pub struct Door {
 }
 
 impl Door {
-    /// Makes the door, closed. Visitors come out of the returned channel. Runs inside tokio.
+    /// Makes the door, closed, with a port of its own and whom the control port lets through.
+    /// Visits come out of the returned channel. Runs inside tokio.
     pub fn new(
         secret: &SecretKey,
         port: u16,
+        (threshold, over): (Threshold, mpsc::Receiver<Visitor>),
     ) -> Result<(Self, mpsc::Receiver<Visit>), noise::Error> {
         // Only the node's own loop sends commands, one for each visit and each invite.
         let (commands, orders) = mpsc::unbounded_channel();
         let (visits, visitors) = mpsc::channel(VISITORS_MAX as usize);
         let keeper = Keeper {
-            swarm: build(&identity::keypair(secret))?,
+            swarm: build(
+                &identity::keypair(secret),
+                UnderlayTcp::new().with_visitors(over),
+            )?,
+            threshold,
             port,
             wanted_open: false,
             listeners: Vec::new(),
@@ -219,6 +237,7 @@ impl Door {
 /// The task behind a [`Door`].
 struct Keeper {
     swarm: Swarm<Behaviour>,
+    threshold: Threshold,
     port: u16,
     wanted_open: bool,
     listeners: Vec<ListenerId>,
@@ -248,6 +267,7 @@ impl Keeper {
 
     /// Makes the listeners agree with what is wanted.
     fn settle(&mut self) {
+        self.threshold.open(self.wanted_open);
         if !self.wanted_open {
             for listener in self.listeners.drain(..) {
                 self.swarm.remove_listener(listener);
@@ -344,7 +364,7 @@ pub async fn knock(
         return Err(KnockError::NoAddress);
     }
     let peer = identity::peer_id(host).ok_or(KnockError::Key)?;
-    let mut swarm = build(&identity::keypair(secret))?;
+    let mut swarm = build(&identity::keypair(secret), UnderlayTcp::new())?;
     let dialed: Vec<Multiaddr> = addresses.iter().map(identity::multiaddr).collect();
     let say = |swarm: &mut Swarm<Behaviour>| {
         let join = &mut swarm.behaviour_mut().join;
@@ -406,6 +426,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::swarm::crowd::tests::silent_crowd;
 
     fn key(byte: u8) -> SecretKey {
         SecretKey::from_seed([byte; 32])
@@ -417,8 +438,26 @@ mod tests {
 
     fn door() -> (Door, mpsc::Receiver<Visit>, SocketAddr) {
         let port = ports::free_tcp(&ports::ANY, 0).unwrap();
-        let (door, visits) = Door::new(&key(1), port).unwrap();
+        let (door, visits) = Door::new(&key(1), port, Threshold::new()).unwrap();
         (door, visits, SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
+    /// Visits while the host is at home.
+    async fn visit_answered(
+        door: &Door,
+        visits: &mut mpsc::Receiver<Visit>,
+        address: SocketAddr,
+    ) -> bool {
+        let host = async {
+            if let Some(visit) = visits.recv().await {
+                door.answer(visit.number, b"welcome".to_vec());
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            answer = visit(address, b"let me in") => answer.is_ok(),
+            () = host => false,
+        }
     }
 
     async fn visit(address: SocketAddr, request: &[u8]) -> Result<Vec<u8>, KnockError> {
@@ -449,6 +488,15 @@ mod tests {
         let visit = visits.recv().await.unwrap();
         door.answer(visit.number, b"welcome".to_vec());
         assert_eq!(early.await.unwrap().unwrap(), b"welcome");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_crowd_of_one_machine_keeps_no_visitor_out() {
+        let (door, mut visits, address) = door();
+        door.open(true);
+        assert!(visit_answered(&door, &mut visits, address).await);
+        let _crowd = silent_crowd(address).await;
+        assert!(visit_answered(&door, &mut visits, address).await);
     }
 
     #[tokio::test(flavor = "multi_thread")]

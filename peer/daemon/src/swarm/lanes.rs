@@ -62,7 +62,8 @@ pub enum Arrival {
         /// Its bytes.
         bytes: Vec<u8>,
     },
-    /// A frame that claims to be longer than any message; its stream was closed.
+    /// A frame that claims to be longer than any message, or is no datagram where one should be;
+    /// its stream was closed.
     Oversized {
         /// Who sent it.
         from: NodeId,
@@ -271,15 +272,17 @@ pub fn receive(
 
 /// Counts the open incoming streams of each peer on one lane.
 #[derive(Default)]
-struct Open(Mutex<BTreeMap<NodeId, usize>>);
+pub(super) struct Open(Mutex<BTreeMap<NodeId, usize>>);
 
-struct Place {
+/// The place of one of them.
+pub(super) struct Place {
     open: Arc<Open>,
     node: NodeId,
 }
 
 impl Open {
-    fn take(open: &Arc<Self>, node: NodeId) -> Option<Place> {
+    /// Takes a place; none if the peer has as many as it may.
+    pub(super) fn take(open: &Arc<Self>, node: NodeId) -> Option<Place> {
         let mut counts = open.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(node).or_insert(0);
         if STREAMS_MAX <= *count {

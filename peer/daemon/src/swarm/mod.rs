@@ -3,7 +3,8 @@
 //! ```text
 //!   node core                 one task owns the swarm          a task per stream
 //!   ─────────  Command ─────► network ── gate ── yamux ──────► lanes (frames of bytes)
-//!              ◄────── Event                                   door  (people with an invite)
+//!              ◄────── Event                           │       door  (people with an invite)
+//!   data plane ◄──── datagrams where UDP does not pass ──┴─────► tunnels
 //! ```
 //! Everything here carries bytes; what they mean is decided above. Decides who may connect and how
 //! much a peer may send; leaves meaning, records and trust itself to the node. Identify and DHT are
@@ -11,10 +12,14 @@
 //! a signature, for nodes that are known already; an overlay address is taken from neither.
 
 pub mod across;
+pub mod crowd;
 pub mod door;
 pub mod gate;
 pub mod identity;
 pub mod lanes;
 pub mod nearby;
 pub mod network;
+pub mod tunnels;
 pub mod underlay_only;
+pub mod underlay_streams;
+pub mod underlay_tcp;

@@ -18,7 +18,7 @@ use libp2p::core::upgrade;
 use libp2p::identity::Keypair;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, SwarmEvent};
-use libp2p::{PeerId, Swarm, SwarmBuilder, mdns, noise, ping, tcp, yamux};
+use libp2p::{PeerId, Swarm, SwarmBuilder, mdns, noise, ping, yamux};
 use libp2p_stream as stream;
 use mesh_base::certificate::Chain;
 use mesh_base::identity::{NodeId, SecretKey};
@@ -32,10 +32,19 @@ use crate::swarm::across::{self, Across, Sockets};
 use crate::swarm::gate::{Gate, Trust};
 use crate::swarm::lanes::{self, Arrival, Outgoing};
 use crate::swarm::nearby::{self, Nearby};
-use crate::swarm::{identity, underlay_only};
+use crate::swarm::tunnels::Tunnels;
+use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp};
+use crate::swarm::{crowd, identity, underlay_only, underlay_streams};
 
 /// Most connections that are still at the gate; each costs some 100 KiB for at most five seconds.
-const PENDING_MAX: u32 = 64;
+const PENDING_MAX: u32 = 128;
+/// How many of them one place and all strangers may have: several nodes behind one router that
+/// start together, and always room for places of members.
+const AT_THE_GATE: crowd::Room = crowd::Room {
+    per_place_max: 16,
+    strangers_max: 96,
+    counted: crowd::Counted::UntilAdmitted,
+};
 /// Most admitted connections: the node keeps 256 peers, and two may cross when both dial.
 const ESTABLISHED_MAX: u32 = 600;
 /// Most connections of one peer.
@@ -124,9 +133,11 @@ struct Behaviour {
     // Fields are asked in this order whether a connection may be.
     limits: connection_limits::Behaviour,
     underlay_only: underlay_only::Behaviour,
+    crowd: crowd::Behaviour,
     ping: ping::Behaviour,
     nearby: nearby::Behaviour,
     stream: stream::Behaviour,
+    underlay_streams: underlay_streams::Behaviour,
 }
 
 /// Where everything of the control network comes out.
@@ -155,6 +166,7 @@ impl Network {
         listen: &[SocketAddr],
         overlay: Option<(Ipv6Addr, Sockets)>,
         nearby: Nearby,
+        (tunnels, threshold): (Tunnels, Threshold),
         wall: fn() -> Wall,
     ) -> Result<(Self, Incoming), NetworkError> {
         let (refusal, refusals) = mpsc::channel(REFUSALS_MAX);
@@ -166,7 +178,13 @@ impl Network {
             Some((own, sockets)) => (Some(own), sockets),
             None => (None, Sockets::Host),
         };
-        let mut swarm = build(&identity::keypair(secret), &gate, sockets, nearby)?;
+        let mut swarm = build(
+            &identity::keypair(secret),
+            &gate,
+            sockets,
+            nearby,
+            threshold,
+        )?;
         listen_on(&mut swarm, listen)?;
         if let Some(own) = own {
             // Without it the node is a node still; those without another way to it do not find it.
@@ -174,12 +192,16 @@ impl Network {
         }
         let mut control = swarm.behaviour().stream.new_control();
         lanes::receive(&mut control, &arrival)?;
+        let mut underlay = swarm.behaviour().underlay_streams.new_control();
+        tunnels.receive(&mut underlay, &arrival)?;
         let (broken, lanes_broken) = mpsc::channel(BROKEN_MAX);
         let outgoing = Outgoing::new(control, broken);
         let task = Task {
             swarm,
             gate: gate.clone(),
             outgoing: outgoing.clone(),
+            tunnels,
+            underlay,
             orders,
             lanes_broken,
             event,
@@ -251,8 +273,9 @@ fn build(
     gate: &Gate,
     sockets: Sockets,
     nearby: Nearby,
+    threshold: Threshold,
 ) -> Result<Swarm<Behaviour>, noise::Error> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = UnderlayTcp::new().with_threshold(threshold);
     let transport = Across::new(sockets)
         .or_transport(tcp)
         .upgrade(upgrade::Version::V1Lazy)
@@ -274,9 +297,11 @@ fn build(
         .with_behaviour(|_| Behaviour {
             limits: connection_limits::Behaviour::new(limits),
             underlay_only: underlay_only::Behaviour { across: true },
+            crowd: crowd::Behaviour::new(AT_THE_GATE),
             ping: ping::Behaviour::new(ping),
             nearby: nearby::begin(nearby, keypair),
             stream: stream::Behaviour::new(),
+            underlay_streams: underlay_streams::Behaviour::default(),
         });
     // Proof: the closure above returns a behaviour, never an error.
     let builder = built.expect("making the behaviour cannot fail");
@@ -315,6 +340,8 @@ struct Task {
     swarm: Swarm<Behaviour>,
     gate: Gate,
     outgoing: Outgoing,
+    tunnels: Tunnels,
+    underlay: stream::Control,
     orders: mpsc::Receiver<Command>,
     lanes_broken: mpsc::Receiver<PeerId>,
     event: mpsc::UnboundedSender<Event>,
@@ -398,6 +425,9 @@ impl Task {
                 let at = identity::socket_addr(endpoint.get_remote_address());
                 let known = self.direct.entry(*peer_id).or_default();
                 known.push((*connection_id, at));
+                if let (1, Some(node)) = (known.len(), identity::node_id(peer_id)) {
+                    self.tunnels.open(node, *peer_id, self.underlay.clone());
+                }
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -408,6 +438,9 @@ impl Task {
                     known.retain(|(one, _)| one != connection_id);
                     if known.is_empty() {
                         self.direct.remove(peer_id);
+                        if let Some(node) = identity::node_id(peer_id) {
+                            self.tunnels.close(&node);
+                        }
                     }
                 }
             }
@@ -499,8 +532,11 @@ impl Task {
 mod tests {
     use std::sync::Arc;
 
+    use mesh_dataplane::streams::Streams as _;
+
     use super::*;
     use crate::ports;
+    use crate::swarm::crowd::tests::silent_crowd;
     use crate::swarm::gate::tests::{chain, roster};
 
     const NOW: Wall = Wall(1_000_000);
@@ -510,6 +546,7 @@ mod tests {
         id: NodeId,
         network: Network,
         incoming: Incoming,
+        tunnels: Tunnels,
         address: SocketAddr,
     }
 
@@ -518,8 +555,16 @@ mod tests {
         let org = SecretKey::from_seed([org; 32]);
         let port = ports::free_tcp(&["127.0.0.1".parse().unwrap()], 0).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let (network, incoming) =
-            Network::start(&secret, &[address], None, Nearby::Ignored, || NOW).unwrap();
+        let tunnels = Tunnels::default();
+        let (network, incoming) = Network::start(
+            &secret,
+            &[address],
+            None,
+            Nearby::Ignored,
+            (tunnels.clone(), Threshold::new().0),
+            || NOW,
+        )
+        .unwrap();
         network.trust(Trust {
             roster: Arc::new(roster(std::slice::from_ref(&org))),
             chain: chain(&secret, &org, Wall(2_000_000)),
@@ -528,6 +573,7 @@ mod tests {
             id: NodeId(secret.public()),
             network,
             incoming,
+            tunnels,
             address,
         }
     }
@@ -556,6 +602,45 @@ mod tests {
         left.network.hangup(&right.id);
         let gone = tokio::time::timeout(LIMIT, right.incoming.events.recv()).await;
         assert!(matches!(gone, Ok(Some(Event::Disconnected { peer })) if peer == left.id));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn silent_crowd_of_one_machine_keeps_no_member_out() {
+        let (left, mut right) = (peer(1, 100), peer(2, 100));
+        let _crowd = silent_crowd(right.address).await;
+        left.network.dial(&right.id, vec![right.address]);
+        assert_eq!(connected(&mut right).await, left.id);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn datagrams_pass_between_members_and_garbage_is_told() {
+        let (mut left, mut right) = (peer(1, 100), peer(2, 100));
+        let (into, mut taken) = mpsc::unbounded_channel();
+        right.tunnels.lead_to(move |from, datagrams| {
+            for datagram in datagrams {
+                let _ = into.send((from, datagram.to_vec()));
+            }
+        });
+        let keepalive = [&[4, 0, 0, 0][..], &[7; 28]].concat();
+        assert!(!left.tunnels.send(right.id, &keepalive), "nobody is there");
+        left.network.dial(&right.id, vec![right.address]);
+        assert_eq!(connected(&mut left).await, right.id);
+        assert!(left.tunnels.is_open(right.id));
+        assert!(left.tunnels.send(right.id, &keepalive));
+        let got = tokio::time::timeout(LIMIT, taken.recv()).await.unwrap();
+        assert_eq!(got, Some((left.id, keepalive)));
+        assert!(
+            left.tunnels
+                .send(right.id, b"garbage of more than enough bytes")
+        );
+        match tokio::time::timeout(LIMIT, right.incoming.arrivals.recv()).await {
+            Ok(Some(Arrival::Oversized { from })) => assert_eq!(from, left.id),
+            other => panic!("{other:?}"),
+        }
+        left.network.hangup(&right.id);
+        let gone = tokio::time::timeout(LIMIT, left.incoming.events.recv()).await;
+        assert!(matches!(gone, Ok(Some(Event::Disconnected { .. }))));
+        assert!(!left.tunnels.is_open(right.id));
     }
 
     #[tokio::test(flavor = "multi_thread")]
