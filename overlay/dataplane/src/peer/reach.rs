@@ -126,7 +126,10 @@ impl Peer {
         link.pair.handle_time(look, moment);
         let called = link.obey(own, exit, out, now);
         link.tell(own, exit, out, now);
-        self.restless.store(link.is_restless(), Ordering::Relaxed);
+        // What leaves by a way that routing does not watch is watched here.
+        let watched = 0 < bytes && link.shortcut().is_some();
+        let restless = link.is_restless() || watched;
+        self.restless.store(restless, Ordering::Relaxed);
         called
     }
 
