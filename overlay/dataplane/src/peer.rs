@@ -654,14 +654,16 @@ impl Link {
         }
         // An initiation counts once, and goes where it is likely to arrive: with a straight way,
         // nowhere else.
-        if let (true, Some(at)) = (self.session.ready(), self.pair.straight()) {
+        let stream = self.handshake_stream();
+        let straight = self.pair.straight().filter(|_| stream.is_none());
+        if let (true, Some(at)) = (self.session.ready(), straight) {
             let _ = exit.send(datagram, Way::Direct(at), self.address);
             return;
         }
-        if route == Route::Around {
+        if route == Route::Around && (stream.is_none() || !self.session.ready()) {
             let _ = exit.send(datagram, Way::Mesh, self.address);
         }
-        if let Some(way) = self.handshake_stream() {
+        if let Some(way) = stream {
             let _ = exit.send(datagram, way, self.address);
             return;
         }
