@@ -39,6 +39,7 @@ use crate::sys::{lock, scatter};
 
 mod carry;
 mod reach;
+mod width;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,8 @@ struct Link {
     carrier_told: Carrier,
     pair: Pair,
     reach: reach::Memory,
+    /// Whether long packets pass on a straight way.
+    width: width::Width,
 }
 
 impl Peer {
@@ -187,6 +190,7 @@ impl Peer {
             carrier_told: Carrier::Udp,
             pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
             reach: reach::Memory::new(now),
+            width: width::Width::default(),
         };
         Self {
             node: who.node,

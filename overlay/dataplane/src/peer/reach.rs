@@ -127,6 +127,7 @@ impl Peer {
         link.pair.handle_time(look, moment);
         let called = link.obey(own, exit, out, now);
         link.tell(own, exit, out, now);
+        link.measure(0 < bytes, exit, out, now);
         // What leaves by a way that routing does not watch is watched here.
         let watched = 0 < bytes && link.shortcut().is_some();
         let restless = link.is_restless() || watched;
@@ -158,8 +159,14 @@ impl Link {
         Moment(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
     }
 
-    /// Returns the place of a straight way that routing does not know of.
+    /// Returns the place of a straight way that routing does not know of, once long packets are
+    /// known to pass there.
     pub(super) fn shortcut(&self) -> Option<SocketAddr> {
+        self.proven_straight().filter(|at| self.width.carries(*at))
+    }
+
+    /// Returns that place whether long packets pass or not.
+    pub(super) fn proven_straight(&self) -> Option<SocketAddr> {
         let proven = self.role == Role::Far && self.pair.is_proven();
         self.pair.straight().filter(|_| proven)
     }
