@@ -331,14 +331,7 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return match probe::read(&packet) {
-                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
-                Some(Probe::Tried { nonce }) => {
-                    from.take_answer(nonce, came, now);
-                    Ok(())
-                }
-                _ => self.take_probe(live, from, &packet, (1, None), now),
-            };
+            return self.take_link_probe(live, from, came, &packet, now);
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -462,20 +455,30 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
-    fn take_try(
+    /// Takes a probe that came over a link's own underlay. Whether a packet of this length passes
+    /// there is answered the way it came, and as long.
+    fn take_link_probe(
         &mut self,
         live: &Live,
         from: &Peer,
-        (came, nonce): (Way, u64),
-        question: &[u8],
+        came: Way,
+        packet: &Packet<'_>,
         now: Instant,
     ) -> Result<(), DropReason> {
-        if !from.may_be_answered(self.shared.moment(now)) {
-            return Err(DropReason::Congested);
+        match probe::read(packet) {
+            Some(Probe::Try { nonce }) => {
+                if !from.may_be_answered(self.shared.moment(now)) {
+                    return Err(DropReason::Congested);
+                }
+                let told = probe::tried(nonce, packet.len(), live.own, from.address);
+                from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
+            }
+            Some(Probe::Tried { nonce }) => {
+                from.take_answer(nonce, came, now);
+                Ok(())
+            }
+            _ => self.take_probe(live, from, packet, (1, None), now),
         }
-        let told = probe::tried(nonce, question.len(), live.own, from.address);
-        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Takes what a node says about straight ways.

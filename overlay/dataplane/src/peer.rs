@@ -39,6 +39,7 @@ use crate::sys::{lock, scatter};
 
 mod carry;
 mod reach;
+mod width;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,8 @@ struct Link {
     carrier_told: Carrier,
     pair: Pair,
     reach: reach::Memory,
+    /// Whether long packets pass on a straight way.
+    width: width::Width,
 }
 
 impl Peer {
@@ -187,6 +190,7 @@ impl Peer {
             carrier_told: Carrier::Udp,
             pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
             reach: reach::Memory::new(now),
+            width: width::Width::default(),
         };
         Self {
             node: who.node,
@@ -654,14 +658,16 @@ impl Link {
         }
         // An initiation counts once, and goes where it is likely to arrive: with a straight way,
         // nowhere else.
-        if let (true, Some(at)) = (self.session.ready(), self.pair.straight()) {
+        let stream = self.handshake_stream();
+        let straight = self.pair.straight().filter(|_| stream.is_none());
+        if let (true, Some(at)) = (self.session.ready(), straight) {
             let _ = exit.send(datagram, Way::Direct(at), self.address);
             return;
         }
-        if route == Route::Around {
+        if route == Route::Around && (stream.is_none() || !self.session.ready()) {
             let _ = exit.send(datagram, Way::Mesh, self.address);
         }
-        if let Some(way) = self.handshake_stream() {
+        if let Some(way) = stream {
             let _ = exit.send(datagram, way, self.address);
             return;
         }

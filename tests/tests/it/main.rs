@@ -29,6 +29,7 @@ mod reach_leaf;
 mod reach_mtu;
 mod reach_nat;
 mod reach_roam;
+mod reach_shortcut;
 mod reach_user;
 mod reboot;
 mod ring;
@@ -300,6 +301,7 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "reach_all_kinds_of_homes_meet",
+        bar: Some("reach.nat"),
         deadline: minutes(5),
         alone: true,
         run: reach_nat::all_kinds_meet,
@@ -307,8 +309,16 @@ const TESTS: &[Test] = &[
     },
     Test {
         name: "reach_transfers_survive_other_addresses",
+        bar: Some("reach.roam"),
         alone: true,
         run: reach_roam::transfers_survive_other_addresses,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "reach_flow_takes_the_straight_way",
+        bar: Some("reach.shortcut"),
+        alone: true,
+        run: reach_shortcut::flow_takes_the_straight_way,
         ..ON_A_STREET
     },
     Test {

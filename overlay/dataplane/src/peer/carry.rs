@@ -30,12 +30,14 @@ impl Peer {
         lock(&self.link).seal(packet, came, exit, out, now)
     }
 
-    /// Takes the answer to a question of the link's carriage, if it came by UDP.
+    /// Takes the answer to a question of the link's carriage or about a straight way, if it came by
+    /// UDP.
     pub fn take_answer(&self, number: u64, came: Way, now: Instant) {
-        if let Way::Direct(_) = came {
+        if let Way::Direct(from) = came {
             let mut link = lock(&self.link);
-            let now = link.moment(now);
-            link.carriage.handle_answer(number, now);
+            let moment = link.moment(now);
+            link.carriage.handle_answer(number, moment);
+            link.take_width(number, from, now);
         }
     }
 }

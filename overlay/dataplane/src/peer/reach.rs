@@ -1,9 +1,9 @@
 //! Straight ways as a link sees them: what the pair's machine wants done, done.
 //!
 //! ```text
-//!   knocks, calls, packets, time ─► Pair (pure) ─┬─► Call: in parcels, and straight if there is one
-//!                                                ├─► Knock, Answer: straight to a place
-//!                                                └─► Use: the link's endpoint; Leave: over the mesh
+//!   knocks, calls, ──► Pair (pure) ─┬─► Call: in parcels, and straight if there is such a way
+//!   packets, time                   ├─► Knock, Answer: straight to a place
+//!                                   └─► Use: the link's endpoint; Leave: over the mesh
 //! ```
 //! Decides what counts as a flow that is worth a straight way, and when a node is told where we see
 //! it. Leaves to [`mesh_routing::reach`] where to look for a peer. Invariant: a knock is sealed in
@@ -127,7 +127,11 @@ impl Peer {
         link.pair.handle_time(look, moment);
         let called = link.obey(own, exit, out, now);
         link.tell(own, exit, out, now);
-        self.restless.store(link.is_restless(), Ordering::Relaxed);
+        link.measure(0 < bytes, exit, out, now);
+        // What leaves by a way that routing does not watch is watched here.
+        let watched = 0 < bytes && link.shortcut().is_some();
+        let restless = link.is_restless() || watched;
+        self.restless.store(restless, Ordering::Relaxed);
         called
     }
 
@@ -155,8 +159,14 @@ impl Link {
         Moment(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
     }
 
-    /// Returns the place of a straight way that routing does not know of.
+    /// Returns the place of a straight way that routing does not know of, once long packets are
+    /// known to pass there.
     pub(super) fn shortcut(&self) -> Option<SocketAddr> {
+        self.proven_straight().filter(|at| self.width.carries(*at))
+    }
+
+    /// Returns that place whether long packets pass or not.
+    pub(super) fn proven_straight(&self) -> Option<SocketAddr> {
         let proven = self.role == Role::Far && self.pair.is_proven();
         self.pair.straight().filter(|_| proven)
     }
@@ -235,8 +245,8 @@ impl Link {
                     });
                     called = true;
                     self.utter(own, &call, Way::Mesh, exit, out, now);
-                    if let Some(at) = self.pair.straight() {
-                        self.utter(own, &call, Way::Direct(at), exit, out, now);
+                    if let Some(way) = self.own_way(0, now) {
+                        self.utter(own, &call, way, exit, out, now);
                     }
                 }
                 Action::Knock { to, nonce } => {

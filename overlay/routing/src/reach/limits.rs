@@ -62,6 +62,13 @@ pub const CALLS_BURST: u32 = 8;
 /// How often one more may come.
 pub const CALL_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Places that only packets or knocks of a peer tell of and that are followed or tried at once: one
+/// for each way that two machines may have in common.
+pub const MOVES_BURST: u32 = 16;
+
+/// How often one more may be: two routers that give each packet another port must not make us loud.
+pub const MOVE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A flow that is worth a straight way of its own: so many bytes …
 pub const FLOW_LEN_MIN: u64 = 64 << 10;
 

@@ -45,8 +45,9 @@ use mesh_base::time::Moment;
 
 use self::candidate::{Candidate, Class, Source, by_class, is_place};
 use self::limits::{
-    ASK_AGAIN, CALL_INTERVAL, CALLS_BURST, DOUBT_MAX, IDLE_MAX, MET_MAX, PAUSE_MAX, PAUSE_MIN,
-    PLACES_MAX, ROUNDS, SILENCE_IN_USE_MAX, SILENCE_MAX, TRIED_MAX,
+    ASK_AGAIN, CALL_INTERVAL, CALLS_BURST, DOUBT_MAX, IDLE_MAX, MET_MAX, MOVE_INTERVAL,
+    MOVES_BURST, PAUSE_MAX, PAUSE_MIN, PLACES_MAX, ROUNDS, SILENCE_IN_USE_MAX, SILENCE_MAX,
+    TRIED_MAX,
 };
 use self::word::Call;
 
@@ -156,6 +157,8 @@ pub struct Pair {
     relayed: bool,
     /// When calls of theirs will be taken as if none had come.
     calm: Moment,
+    /// The same of places that only their packets tell of.
+    moved: Moment,
     actions: VecDeque<Action>,
 }
 
@@ -191,6 +194,7 @@ impl Pair {
             pause: PAUSE_MIN,
             relayed: false,
             calm: Moment::default(),
+            moved: Moment::default(),
             actions: VecDeque::new(),
         }
     }
@@ -232,11 +236,13 @@ impl Pair {
                 straight.heard = now;
                 straight.doubt = None;
             }
-            _ => {
+            // Who comes from yet another place all the time is not followed each time.
+            _ if spend(&mut self.moved, MOVE_INTERVAL, MOVES_BURST, now) => {
                 self.settle(from, false, now);
                 // It speaks there; whether it hears there is another question.
                 self.knock(from);
             }
+            _ => {}
         }
     }
 
@@ -247,12 +253,9 @@ impl Pair {
         if self.taken.replace(call.number) == Some(call.number) {
             return;
         }
-        let burst = CALL_INTERVAL * CALLS_BURST;
-        let calm = self.calm.max(now) + CALL_INTERVAL;
-        if now + burst < calm {
+        if !spend(&mut self.calm, CALL_INTERVAL, CALLS_BURST, now) {
             return;
         }
-        self.calm = calm;
         let places = || call.places.iter().filter(|place| is_place(&place.at));
         if places().any(|place| !self.theirs.contains(place)) {
             self.pause = PAUSE_MIN;
@@ -272,10 +275,11 @@ impl Pair {
         match &mut self.straight {
             Some(straight) if straight.at == from => straight.heard = now,
             Some(straight) if straight.doubt.is_none() => {}
-            _ => {
+            _ if spend(&mut self.moved, MOVE_INTERVAL, MOVES_BURST, now) => {
                 self.meet(from);
                 self.knock(from);
             }
+            _ => {}
         }
     }
 
@@ -285,8 +289,9 @@ impl Pair {
             return;
         };
         if sent.to != from {
-            // It is heard there and speaks here; whether it hears here is another question.
-            if self.meet(from) {
+            // It is heard there and speaks here; whether it hears here is another question. Two
+            // whose ports both wander could ask it for ever.
+            if self.meet(from) && self.search.is_some() {
                 self.knock(from);
             }
             return;
@@ -444,7 +449,9 @@ impl Pair {
         });
         self.last = Some(at);
         self.used = Some(now);
-        self.pause = PAUSE_MIN;
+        if proven {
+            self.pause = PAUSE_MIN;
+        }
         if let Some(search) = &mut self.search {
             search.all = false;
         }
@@ -519,4 +526,15 @@ impl Pair {
         self.sent.push_back(Sent { nonce, to });
         self.actions.push_back(Action::Knock { to, nonce });
     }
+}
+
+/// Takes one out of a budget that is full again at `full`: at most `burst` at once, one more each
+/// `interval`.
+fn spend(full: &mut Moment, interval: Duration, burst: u32, now: Moment) -> bool {
+    let after = (*full).max(now) + interval;
+    let is_left = after <= now + interval * burst;
+    if is_left {
+        *full = after;
+    }
+    is_left
 }
