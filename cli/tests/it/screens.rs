@@ -333,8 +333,8 @@ router    UDP 203.0.113.7:41641 leads to 41641 here; mapped by 192.168.1.1 (pcp)
 ledger    1 documents, 4 records, journal at 42
 
 peers
-  NAME       ORG      CONNECTED  LINK  RTT   SILENT  ENDPOINT         ADDRESS
-  library-1  library  yes        up    3 ms  850 ms  192.0.2.7:51820  fd6d::2
+  NAME       ORG      CONNECTED  LINK  BY              RTT   SILENT  ENDPOINT         ADDRESS
+  library-1  library  yes        up    stream: no udp  3 ms  850 ms  192.0.2.7:51820  fd6d::2
 
 services ordered
   NAME    RECIPE    STATE  NODE       ORG      PRICE           DNS NAME                     URL

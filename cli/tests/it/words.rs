@@ -47,6 +47,15 @@ pub fn well(request: &Request) -> Answer {
             "see what this node reaches: meshnode routes",
         )
         .into(),
+        Request::Netcheck
+        | Request::ClientLs
+        | Request::ClientAdd { .. }
+        | Request::ClientRemove { .. } => ApiError::new(
+            ErrorKind::NotFound,
+            "there is no client \"phone\" here",
+            "list them: meshnode wg list",
+        )
+        .into(),
         Request::MemberInvite { role, .. } => Reply::MemberInvite {
             invite: "mesh-invite-abc".into(),
             role: *role,

@@ -67,9 +67,12 @@ pub fn shim_main(arguments: Vec<OsString>) -> ! {
     }
 }
 
-/// Makes the namespaces of an instance, for nothing in them. Some systems give them and no power in
+/// Makes what an instance needs, for nothing in it. Some systems give them and no power in
 /// them, so the first thing that a sandbox does is done too.
 fn try_namespaces() -> io::Result<()> {
+    // Without it an instance has no network, and nobody reaches it.
+    let tun = File::options().read(true).write(true).open("/dev/net/tun");
+    tun.map_err(|error| io::Error::other(format!("cannot open /dev/net/tun ({error})")))?;
     let tried = sys::clone_into(sandbox::NAMESPACES);
     match tried.map_err(|error| no_namespaces(&error))? {
         sys::Side::Child => {

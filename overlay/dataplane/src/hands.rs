@@ -331,14 +331,7 @@ impl<'a> Hands<'a> {
             return self.tell_listener(from.node, talk);
         }
         if probe::is_probe(&packet) {
-            return match probe::read(&packet) {
-                Some(Probe::Try { nonce }) => self.take_try(live, from, (came, nonce), bytes, now),
-                Some(Probe::Tried { nonce }) => {
-                    from.take_answer(nonce, came, now);
-                    Ok(())
-                }
-                _ => self.take_probe(live, from, &packet, (1, None), now),
-            };
+            return self.take_link_probe(live, from, came, &packet, now);
         }
         if !transit::is_parcel(&packet) {
             self.judge(live, Origin::Peer(from.node), &packet, bytes, now);
@@ -354,31 +347,7 @@ impl<'a> Hands<'a> {
             }
             Transit::Here { source, datagram } => {
                 let hops = probe::crossed(packet.hop_limit());
-                let mut inner = std::mem::take(&mut self.inner);
-                let ip = IpAddr::V6(source);
-                let came = (Way::Mesh, Some(from.node));
-                // A client has a link and nothing else. A cookie for a stranger goes back in a
-                // parcel.
-                let found = match self.find(live, datagram, came.0, ip, now) {
-                    Some(Whose::Node(peer)) => Some(peer),
-                    Some(Whose::Client(_)) | None => {
-                        self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
-                        None
-                    }
-                };
-                let opened = found.and_then(|peer| {
-                    let len = self.open(live, peer, datagram, came, &mut inner, now)?;
-                    Some((peer, inner.get_mut(..len)?))
-                });
-                let done = match opened {
-                    Some((peer, packet)) => {
-                        let over = (hops, Some(from.node));
-                        self.take_from_afar(live, peer, (packet, mark), over, now)
-                    }
-                    None => Ok(()),
-                };
-                self.inner = inner;
-                done
+                self.take_parcel(live, from.node, (source, hops, datagram), mark, now)
             }
             Transit::Relay(next) => {
                 transit::spend_hop(bytes);
@@ -386,6 +355,36 @@ impl<'a> Hands<'a> {
                 peer.relay(bytes, &mut self.exit, &mut self.sealed, now)
             }
         }
+    }
+
+    /// Takes a datagram for us that a neighbour handed us in a parcel. A client has a link and
+    /// nothing else, so what claims to be its goes nowhere; a cookie for a stranger goes back in a
+    /// parcel.
+    fn take_parcel(
+        &mut self,
+        live: &Live,
+        from: NodeId,
+        (source, hops, datagram): (Ipv6Addr, u8, &[u8]),
+        mark: Ecn,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        let came = (Way::Mesh, Some(from));
+        let found = self.find(live, datagram, came.0, IpAddr::V6(source), now);
+        let Some(Whose::Node(peer)) = found else {
+            self.hand_on(live, came.1.filter(|_| begins(datagram)), now);
+            return Ok(());
+        };
+        let mut inner = std::mem::take(&mut self.inner);
+        let opened = self.open(live, peer, datagram, came, &mut inner, now);
+        let done = match opened.and_then(|len| inner.get_mut(..len)) {
+            Some(packet) => {
+                let over = (hops, Some(from));
+                self.take_from_afar(live, peer, (packet, mark), over, now)
+            }
+            None => Ok(()),
+        };
+        self.inner = inner;
+        done
     }
 
     /// Takes what came out of a session whose datagram was in a parcel.
@@ -456,6 +455,32 @@ impl<'a> Hands<'a> {
         }
     }
 
+    /// Takes a probe that came over a link's own underlay. Whether a packet of this length passes
+    /// there is answered the way it came, and as long.
+    fn take_link_probe(
+        &mut self,
+        live: &Live,
+        from: &Peer,
+        came: Way,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        match probe::read(packet) {
+            Some(Probe::Try { nonce }) => {
+                if !from.may_be_answered(self.shared.moment(now)) {
+                    return Err(DropReason::Congested);
+                }
+                let told = probe::tried(nonce, packet.len(), live.own, from.address);
+                from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
+            }
+            Some(Probe::Tried { nonce }) => {
+                from.take_answer(nonce, came, now);
+                Ok(())
+            }
+            _ => self.take_probe(live, from, packet, (1, None), now),
+        }
+    }
+
     /// Takes what a node says about straight ways.
     fn take_word(
         &mut self,
@@ -482,22 +507,6 @@ impl<'a> Hands<'a> {
             // A knock that came straight was taken before.
             Word::Observed(_) | Word::Knock(_) | Word::Heard(_) => Err(DropReason::Relayed),
         }
-    }
-
-    /// Answers whether a packet of this length passes on a link: the way it came, and as long.
-    fn take_try(
-        &mut self,
-        live: &Live,
-        from: &Peer,
-        (came, nonce): (Way, u64),
-        question: &[u8],
-        now: Instant,
-    ) -> Result<(), DropReason> {
-        if !from.may_be_answered(self.shared.moment(now)) {
-            return Err(DropReason::Congested);
-        }
-        let told = probe::tried(nonce, question.len(), live.own, from.address);
-        from.reply(&told, came, &mut self.exit, &mut self.sealed, now)
     }
 
     /// Tells the sender of a parcel that it had no hop left here, in our session with it. Whoever

@@ -37,9 +37,9 @@ use crate::limits::{
 use crate::session::{INITIATION, Opened, Session};
 use crate::sys::{lock, scatter};
 
-mod reach;
-
 mod carry;
+mod reach;
+mod width;
 
 /// What a link has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,14 +154,16 @@ struct Link {
     /// When a handshake was last repeated for a cookie.
     heeded: Option<Instant>,
     waiting: VecDeque<Vec<u8>>,
-    pair: Pair,
-    reach: reach::Memory,
     /// UDP or a stream.
     carriage: Carriage,
     /// Which of the two the next handshake without a session tries, while the stream carries.
     is_stream_next: bool,
     /// What was last said to carry the link.
     carrier_told: Carrier,
+    pair: Pair,
+    reach: reach::Memory,
+    /// Whether long packets pass on a straight way.
+    width: width::Width,
 }
 
 impl Peer {
@@ -183,11 +185,12 @@ impl Peer {
             next_attempt: now,
             heeded: None,
             waiting: VecDeque::new(),
-            pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
-            reach: reach::Memory::new(now),
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
             carrier_told: Carrier::Udp,
+            pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
+            reach: reach::Memory::new(now),
+            width: width::Width::default(),
         };
         Self {
             node: who.node,
@@ -567,8 +570,8 @@ impl Link {
     fn is_restless(&self) -> bool {
         let wanted = self.role == Role::Neighbour && !self.session.ready();
         let makes = wanted && self.attempt_count <= ATTEMPTS_RESTLESS;
-        let carries = self.session.ready() && self.carriage.is_busy();
-        makes || !self.waiting.is_empty() || carries || self.pair.is_busy()
+        let asks = self.session.ready() && self.carriage.is_busy();
+        makes || asks || !self.waiting.is_empty() || self.pair.is_busy()
     }
 
     fn note_spoken(&mut self, way: Way, now: Instant) {

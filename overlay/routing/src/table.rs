@@ -1,10 +1,10 @@
 //! From where a packet came and its addresses to where it goes: the overlay's forwarding decision.
 //!
-//! A peer may use only addresses of its own /64, which its clients have, or the address of a service
-//! it holds as source; an instance only its service address; a client of ours only its own address;
-//! this machine only its own. What a peer sends must end here: there is no transit in clear text,
-//! ever. Who may talk to an instance is the question of [`crate::access`]. Invariant: for each
-//! origin a source address is lawful or not, whatever the destination is.
+//! A peer may use only addresses of its own /64, which its clients have, or the address of a
+//! service it holds as source; an instance only its service address; a client of ours only its own
+//! address; this machine only its own. What a peer sends must end here: there is no transit in
+//! clear text, ever. Who may talk to an instance is the question of [`crate::access`]. Invariant:
+//! for each origin a source address is lawful or not, whatever the destination is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;

@@ -1,8 +1,8 @@
 //! Answers about clients: stock WireGuard devices that this node lets into the mesh, and the file
 //! that such a device reads.
 //!
-//! Decides the file's words (wg-quick(8), wg(8)); keys and addresses are the node's. The secret of a
-//! client is written here and nowhere else: no request and no reply holds one.
+//! Decides the file's words (wg-quick(8), wg(8)); keys and addresses are the node's. The secret of
+//! a client is written here and nowhere else: no request and no reply holds one.
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};

@@ -46,6 +46,7 @@ pub fn rows(reply: &Reply) -> Vec<Value> {
         Reply::Routes { .. } => &["routes"],
         Reply::Links { .. } => &["links"],
         Reply::Trace(_) => &["hops"],
+        Reply::Netcheck(_) => &["paths"],
         Reply::Clients { .. } => &["clients"],
         Reply::Members { .. } => &["members"],
         Reply::Orgs { .. } => &["orgs"],

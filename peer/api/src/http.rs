@@ -7,6 +7,7 @@
 //! GET  /v1/links                           Links
 //! POST /v1/pings                           Ping             {to, path}
 //! POST /v1/traces                          Trace            {to}
+//! GET  /v1/netcheck                        Netcheck
 //! GET  /v1/clients                         ClientLs
 //! POST /v1/clients                         ClientAdd        {name, key}
 //! POST /v1/clients/removals                ClientRemove     {name}
@@ -101,6 +102,7 @@ pub fn to_http(request: &Request) -> HttpRequest {
         Request::Links => get("/v1/links"),
         Request::Ping { .. } => post("/v1/pings", request),
         Request::Trace { .. } => post("/v1/traces", request),
+        Request::Netcheck => get("/v1/netcheck"),
         Request::ClientLs => get("/v1/clients"),
         Request::ClientAdd { .. } => post("/v1/clients", request),
         Request::ClientRemove { .. } => post("/v1/clients/removals", request),
@@ -178,6 +180,7 @@ fn read_get(parts: &[&str], query: &Query) -> Result<Option<Request>, ApiError> 
             to: query.0.get("to").cloned(),
         },
         ["links"] => Request::Links,
+        ["netcheck"] => Request::Netcheck,
         ["clients"] => Request::ClientLs,
         ["members"] => Request::MemberLs,
         ["orgs"] => Request::OrgLs,
@@ -490,6 +493,7 @@ mod tests {
             "POST /v1/members/invites",
         );
         let name = || "phone".parse().unwrap();
+        check(Request::Netcheck, "GET /v1/netcheck");
         check(Request::ClientLs, "GET /v1/clients");
         let key = WireguardKey([7; 32]);
         check(Request::ClientAdd { name: name(), key }, "POST /v1/clients");

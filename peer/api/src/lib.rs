@@ -18,6 +18,7 @@ pub mod guest;
 pub mod http;
 pub mod line;
 pub mod names;
+pub mod netcheck;
 pub mod paths;
 pub mod reply;
 pub mod request;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::{ClientAdded, ClientRow};
 use crate::names::Resolved;
+use crate::netcheck::Netcheck;
 use crate::request::DesiredState;
 use crate::route::{LinkRow, PingReply, RouteRow, TraceReply};
 use crate::service::{OrderReply, PlanReply, ServiceHeld, ServiceOrdered, ShowReply};
@@ -38,6 +39,8 @@ pub enum Reply {
     Ping(Box<PingReply>),
     /// To `Trace`.
     Trace(Box<TraceReply>),
+    /// To `Netcheck`.
+    Netcheck(Box<Netcheck>),
     /// To `ClientLs`.
     Clients {
         /// One for each client.
@@ -166,6 +169,7 @@ impl Reply {
             Self::Links { .. } => "meshstead.links/1",
             Self::Ping(_) => "meshstead.ping/1",
             Self::Trace(_) => "meshstead.trace/1",
+            Self::Netcheck(_) => "meshstead.netcheck/1",
             Self::Clients { .. } => "meshstead.clients/1",
             Self::ClientAdded(_) => "meshstead.client-added/1",
             Self::ClientRemoved { .. } => "meshstead.client-removed/1",

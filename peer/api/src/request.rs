@@ -40,6 +40,8 @@ pub enum Request {
         /// A node's name, `name.org`, or its address.
         to: String,
     },
+    /// What does this machine's network let through?
+    Netcheck,
     /// List the clients of this node: stock WireGuard devices that it lets into the mesh.
     ClientLs,
     /// Let a client in.

@@ -235,9 +235,9 @@ pub fn peers(peers: &[PeerRow]) -> String {
 pub(crate) const fn carrier(carrier: Carrier) -> &'static str {
     match carrier {
         Carrier::Udp => "udp",
-        Carrier::UdpAndStream => "udp; long parcels: stream",
-        Carrier::StreamUdpSilent => "stream: no answer by udp",
-        Carrier::StreamUdpNarrow => "stream: udp loses long packets",
+        Carrier::UdpAndStream => "udp, stream",
+        Carrier::StreamUdpSilent => "stream: no udp",
+        Carrier::StreamUdpNarrow => "stream: narrow udp",
     }
 }
 

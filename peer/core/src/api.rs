@@ -43,6 +43,7 @@ impl Node {
             Request::Routes { .. }
             | Request::Links
             | Request::ClientLs
+            | Request::Netcheck
             | Request::Ping { .. }
             | Request::Trace { .. } => return self.explain(call, &request),
             Request::ClientAdd { name, key } => self.client_add(&name, key),

@@ -3,8 +3,8 @@
 //! ```text
 //!   meshnode wg export ── name, public key ──► journal ──► Effect::Clients ──► data plane
 //! ```
-//! A client is this node's own matter: no record tells of it, and other nodes see an address in this
-//! node's /64. Decides who is let in and which address it has; the secret never comes here.
+//! A client is this node's own matter: no record tells of it, and other nodes see an address in
+//! this node's /64. Decides who is let in and which address it has; the secret never comes here.
 //! Invariant: a client that was told of is in the journal, and so is its end.
 
 use std::collections::BTreeMap;

@@ -28,6 +28,7 @@ use mesh_routing::paths::PENALTY_MIN;
 use crate::calls::Waiting;
 use crate::limits::EXPLAIN_WAIT;
 use crate::names::parts;
+use crate::netcheck::NetSeen;
 use crate::node::Node;
 use crate::port::{CallId, Effect};
 use crate::report::health_row;
@@ -44,6 +45,8 @@ pub enum Question {
     Links,
     /// Every session of a client.
     Clients,
+    /// What the network lets through.
+    Netcheck,
     /// Whether a node answers in its session.
     Ping {
         /// The node.
@@ -67,6 +70,8 @@ pub enum Explained {
     Links(Vec<SessionSeen>),
     /// To `Clients`.
     Clients(Vec<ClientSeen>),
+    /// To `Netcheck`.
+    Netcheck(Box<NetSeen>),
     /// To `Ping` and `Trace`.
     Way(WaySeen),
     /// There was no room to ask.
@@ -207,7 +212,8 @@ impl Node {
             },
             Request::Links => Question::Links,
             Request::ClientLs => Question::Clients,
-            // The caller hands over these five kinds only.
+            Request::Netcheck => Question::Netcheck,
+            // The caller hands over these six kinds only.
             _ => Question::Routes { to: None },
         })
     }
@@ -225,11 +231,13 @@ impl Node {
             Explained::Links(seen) => Ok(Reply::Links {
                 links: seen.iter().filter_map(|it| self.link_row(it)).collect(),
             }),
+            Explained::Netcheck(seen) => Ok(Reply::Netcheck(Box::new(self.netcheck(&seen)))),
             Explained::Clients(seen) => Ok(self.client_rows(&seen)),
             Explained::Way(seen) => match question {
                 Question::Ping { to, path } => self.ping_reply(&to, path, &seen),
                 Question::Trace { to } => self.trace_reply(&to, &seen),
-                Question::Links | Question::Clients | Question::Routes { .. } => return,
+                // Of another kind than was asked.
+                _ => return,
             },
             Explained::Busy => Err(ApiError::new(
                 ErrorKind::Unreachable,
@@ -317,7 +325,7 @@ impl Node {
         member.map(|(node, _)| *node).or_else(holder)
     }
 
-    fn overlay_address(&self, node: &NodeId) -> Option<Ipv6Addr> {
+    pub(crate) fn overlay_address(&self, node: &NodeId) -> Option<Ipv6Addr> {
         if *node == self.id {
             return Some(self.address);
         }
@@ -441,15 +449,20 @@ impl Node {
         name.or(address).unwrap_or_default()
     }
 
-    fn link_row(&self, seen: &SessionSeen) -> Option<LinkRow> {
-        let way = match seen.next_hop {
+    /// Returns how packets go to the other end of a session.
+    pub(crate) fn way_to(&self, seen: &SessionSeen) -> Way {
+        match seen.next_hop {
             Some(next) if next == seen.peer => Way::Direct,
             Some(next) => Way::Around {
                 via: self.full_name(&next),
                 hops: seen.hops,
             },
             None => Way::None,
-        };
+        }
+    }
+
+    fn link_row(&self, seen: &SessionSeen) -> Option<LinkRow> {
+        let way = self.way_to(seen);
         let chosen = self.neighbours.explain(&seen.peer, self.now.mono);
         Some(LinkRow {
             place: chosen.place.map(|place| place.word().to_owned()),

@@ -23,6 +23,7 @@
 //! | [`names`], `naming` | names and their addresses |
 //! | `api`, `calls`, `services`, `report` | programs that ask and wait, and what they see |
 //! | `mapped` | what the home's router maps, in words |
+//! | [`netcheck`] | what this machine's network lets through |
 //! | [`places`] | from where an address of the underlay is reached |
 //! | [`proxy`] | what programs ask a proxy for, and whether it is in the overlay |
 //! | [`limits`] | every limit with its reason |
@@ -47,6 +48,7 @@ mod metering;
 pub mod names;
 mod naming;
 mod neighbours;
+pub mod netcheck;
 pub mod node;
 mod outbox;
 mod overlay;

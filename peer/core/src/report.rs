@@ -222,8 +222,8 @@ impl Node {
 
     fn services_health(&self) -> HealthRow {
         if !self.config.isolates && self.config.capacity.slots != 0 {
-            let sentence = "nothing is run here for anybody: this machine keeps no instances apart";
-            let hint = "allow user namespaces and restart; or say so: capacity.slots = 0";
+            let sentence = "nothing is run here for anybody: this machine gives us no sandbox";
+            let hint = "allow what its log names and restart; or say so: capacity.slots = 0";
             return health_row("services", Health::Warn, sentence.to_owned(), hint);
         }
         let trouble = |state: &State| matches!(state, State::Degraded(_) | State::Failed(_));

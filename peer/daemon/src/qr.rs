@@ -1,4 +1,5 @@
-//! Draws a text as a QR code (ISO/IEC 18004) in a terminal: two rows of dots to a line of characters.
+//! Draws a text as a QR code (ISO/IEC 18004) in a terminal: two rows of dots to a line of
+//! characters.
 //!
 //! Black on white whatever the terminal's colours are, for many cameras see nothing else. Decides
 //! only how it looks; what the dots are is `qrcodegen`'s.

@@ -5,12 +5,15 @@
 //! not be looked for inside it. Loopback comes last, so that several nodes on one machine find each
 //! other. Decides nothing about which address works: whoever dials tries them all.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use mesh_base::address::is_overlay;
 use mesh_peer::message::CONTACT_ADDRESSES_MAX;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
+
+/// Nobody's, for documents (RFC 3849): only a default route leads there.
+const FAR_AWAY: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
 /// Addresses of this machine and those that its owner added, at most as many as a contact holds.
 pub fn addresses(advertised: &[IpAddr]) -> Vec<IpAddr> {
@@ -30,6 +33,17 @@ pub fn addresses(advertised: &[IpAddr]) -> Vec<IpAddr> {
         }
     }
     choose(&seen, advertised)
+}
+
+/// Returns the address from which the Internet would be reached over IPv6; none without a way.
+/// Nothing is sent.
+pub fn ipv6_source() -> Option<Ipv6Addr> {
+    let socket = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect((FAR_AWAY, 9)).ok()?;
+    match socket.local_addr().ok()? {
+        SocketAddr::V6(source) if !is_overlay(source.ip()) => Some(*source.ip()),
+        _ => None,
+    }
 }
 
 /// Puts a port to each address; those of a family on which we do not listen are left out.

@@ -18,6 +18,7 @@ mod lost_ways;
 mod names;
 mod nat;
 mod neighbourhood;
+mod netcheck;
 mod order_hot;
 mod packets;
 mod paths;
@@ -396,6 +397,11 @@ const TESTS: &[Test] = &[
         name: "ports_are_mapped_by_miniupnpd",
         deadline: minutes(8),
         run: upnp::ports_are_mapped_by_miniupnpd,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "netcheck_tells_what_the_network_lets_through",
+        run: netcheck::network_is_told,
         ..ON_A_STREET
     },
     Test {

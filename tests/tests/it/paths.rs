@@ -139,6 +139,7 @@ fn along_the_line(home: &Home) -> anyhow::Result<()> {
         (&["routes"][..], FAR),
         (&["routes", "library-1"], "why"),
         (&["peers"], "direct"),
+        (&["netcheck"], "through bakery-2.bakery"),
         (&["trace", "library-1"], THIRD),
         (&["ping", "library-1", "--path", "--count", "1"], " → "),
     ] {

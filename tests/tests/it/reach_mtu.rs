@@ -24,7 +24,7 @@ use mesh_tests::runner::Place;
 use mesh_tests::transcript::{found_org, join};
 use mesh_tests::until::until;
 
-use crate::reach_blocked::{carrier, load};
+use crate::reach_blocked::{carrier, load, order};
 
 const SEED: u64 = 11;
 
@@ -74,11 +74,7 @@ fn cells(place: &Place, family: u8) -> anyhow::Result<()> {
     until("b answers a directly", SOON, || {
         Ok(links_between(a, "b")?.filter(|links| *links == 1))
     })?;
-    // What b offers takes a moment to be known.
-    until("the order is taken", SOON, || {
-        let order = ["order", "postgres", "--name", "crm-db"];
-        Ok((a.quietly().meshctl(&order)?.code == 0).then_some(()))
-    })?;
+    order(a)?;
     let url = a.url("crm-db")?;
     let mut worst = (Duration::ZERO, 0, "");
     for (way, other) in [("direct", "b"), ("through p", "p")] {

@@ -33,8 +33,8 @@ const PING_INTERVAL: &str = "0.02";
 /// Names the file that the table is written to, if it is wanted.
 const TABLE: &str = "MESHSTEAD_NAT_TABLE";
 
-/// Homes of the two meshes; the first of each founds it and invites. Those who pass no UDP come with
-/// the way that needs none.
+/// Homes of the two meshes; the first of each founds it and invites. Those who pass no UDP come
+/// with the way that needs none.
 const FIRST: &[(&str, NatKind)] = &[
     ("public-1", NatKind::Open),
     ("port-restricted-1", NatKind::PortRestricted),

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   leaf-1 ══ core-1 ══ core-2 ══ core-3 ══ leaf-2      the line: links, over which routing leads
-//!      └───────────────────────────────────────┘         an open way: no link, nobody links to a leaf
+//!      └───────────────────────────────────────┘       an open way: nobody links to a leaf
 //! ```
 
 use std::time::{Duration, Instant, SystemTime};

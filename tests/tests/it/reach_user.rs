@@ -2,11 +2,12 @@
 //! from a root's node elsewhere, and it orders from them.
 //!
 //! ```text
-//!   bakery-2 ── symmetric NAT ── Internet ── library-1    orders, and is ordered from
-//!   (a user)                        │        (root)
-//!                                bakery-1                 founds and invites: who does must be
-//!                                                         dialled
+//!   bakery-2 ── symmetric NAT ── Internet ── CGNAT ── library-2    order from each other
+//!   (a user)                      │    │              (root)
+//!                          bakery-1    library-1                   found and invite: who does
+//!                                                                  must be dialled
 //! ```
+//! Neither can dial the other, so their control network crosses the overlay too.
 //! With user namespaces, and on a machine that has none for anybody.
 //! Every protocol of the catalogue, which is PostgreSQL's so far, by every way into the overlay
 //! that a machine without root has: forward, SOCKS, HTTP, and a shell inside.
@@ -36,7 +37,7 @@ struct Cast {
     lab: Lab,
     /// Root elsewhere.
     library: Home,
-    founder: Home,
+    founders: [Home; 2],
     /// The user, however little he may do.
     user: Home,
 }
@@ -90,9 +91,7 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
     )?;
     let status = user.meshnode(&["status"])?.ok()?;
     ensure!(
-        status
-            .stdout
-            .contains("this machine keeps no instances apart"),
+        status.stdout.contains("this machine gives us no sandbox"),
         "nobody says why:\n{status}"
     );
     let shell = user.meshnode(&["shell", "--", "true"])?;
@@ -110,8 +109,8 @@ pub fn user_without_namespaces_orders(place: &Place) -> anyhow::Result<()> {
 impl Cast {
     fn part(self) -> anyhow::Result<()> {
         self.user.stop()?;
-        self.founder.stop()?;
-        self.library.stop()
+        self.library.stop()?;
+        self.founders.iter().try_for_each(Home::stop)
     }
 }
 
@@ -123,24 +122,30 @@ const CANNOT_PLACE: i32 = 9;
 fn raise(place: &Place, rights: impl Fn(&Home) -> Home) -> anyhow::Result<Cast> {
     let homes = [
         ("library-1", NatKind::Open),
+        ("library-2", NatKind::Cgnat),
         ("bakery-1", NatKind::Open),
         ("bakery-2", NatKind::Symmetric),
     ];
     let lab = Lab::behind(&homes, &place.folder, &place.programs)?;
     let home = |name: &str| lab.home(name).cloned();
-    let (library, founder) = (home("library-1")?, home("bakery-1")?);
-    let user = rights(&home("bakery-2")?);
-    founder.configure("capacity.slots", 0)?;
-    found_org("library", &library)?;
-    found_org("bakery", &founder)?;
-    join(&founder, &user)?;
-    agree(&library, &founder, &TERMS)?;
-    agree(&founder, &library, &TERMS)?;
-    see_each_other(&[&library, &founder, &user], SOON)?;
+    let founders = [home("library-1")?, home("bakery-1")?];
+    let (library, user) = (home("library-2")?, rights(&home("bakery-2")?));
+    let [of_library, of_bakery] = &founders;
+    for (org, founder, member) in [
+        ("library", of_library, &library),
+        ("bakery", of_bakery, &user),
+    ] {
+        founder.configure("capacity.slots", 0)?;
+        found_org(org, founder)?;
+        join(founder, member)?;
+    }
+    agree(of_library, of_bakery, &TERMS)?;
+    agree(of_bakery, of_library, &TERMS)?;
+    see_each_other(&[of_library, of_bakery, &library, &user], SOON)?;
     Ok(Cast {
         lab,
         library,
-        founder,
+        founders,
         user,
     })
 }
@@ -264,7 +269,7 @@ fn by_shell(home: &Home, url: &str) -> anyhow::Result<String> {
         "in a shell the database answered {answer}"
     );
     let took = start.elapsed().as_millis();
-    let far = "library-1.library.mesh.internal";
+    let far = "library-2.library.mesh.internal";
     home.meshnode(&["shell", "--", "ping", "-c1", "-W5", far])?
         .ok()?;
     let who = home.meshnode(&["shell", "sh", "-c", "id -u; exit 7"])?;

@@ -1,9 +1,11 @@
 //! The facts.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Recipe;
 use mesh_compute::step::{Event, InstanceSpec, ItemId, Step, Verdict};
+use mesh_drivers::drivers::no_sandbox;
 use mesh_drivers::software::Store;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -406,4 +408,28 @@ pub fn same_digest() {
     } else {
         println!("  the archive has moved on; nothing to compare");
     }
+}
+
+pub fn no_sandbox_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let exe = std::env::current_exe().unwrap();
+    assert_eq!(no_sandbox(&exe), None);
+    // The same program where one thing is taken away.
+    let without = |name: &str, lines: &str| {
+        let path = folder.path().join(name);
+        let program = exe.display();
+        let script = format!(
+            "#!/bin/sh\nexec unshare --user --map-root-user --mount --keep-caps sh -ec \
+             '{lines}; exec \"$@\"' sh {program} \"$@\"\n"
+        );
+        std::fs::write(&path, script).unwrap();
+        let runs = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(&path, runs).unwrap();
+        no_sandbox(&path).unwrap()
+    };
+    let off = "echo 0 > /proc/sys/user/max_user_namespaces";
+    let said = without("namespaces", off);
+    assert!(said.contains("allows us no namespaces"), "{said}");
+    let said = without("devices", "mount -t tmpfs none /dev/net");
+    assert!(said.contains("cannot open /dev/net/tun"), "{said}");
 }

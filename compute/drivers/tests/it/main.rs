@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// One test: its name and what it does.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 8] = [
+const TESTS: [Test; 9] = [
     (
         "postgres_lives_from_creation_to_nothing_left",
         life::whole_life,
@@ -35,6 +35,10 @@ const TESTS: [Test; 8] = [
         life::killed_server,
     ),
     ("start_that_fails_says_why", life::failing_start),
+    (
+        "machine_without_namespaces_or_network_devices_is_found_out",
+        life::no_sandbox_is_found_out,
+    ),
     ("unpacking_again_gives_the_same_digest", life::same_digest),
 ];
 

@@ -8,7 +8,6 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use mesh_base::time::Moment;
 use mesh_routing::carriage::{Carrier, Carry};
 use mesh_routing::plan::Role;
 use mesh_routing::probe;
@@ -31,23 +30,19 @@ impl Peer {
         lock(&self.link).seal(packet, came, exit, out, now)
     }
 
-    /// Takes the answer to a question of the link's carriage, if it came by UDP.
+    /// Takes the answer to a question of the link's carriage or about a straight way, if it came by
+    /// UDP.
     pub fn take_answer(&self, number: u64, came: Way, now: Instant) {
-        if let Way::Direct(_) = came {
+        if let Way::Direct(from) = came {
             let mut link = lock(&self.link);
-            let now = link.moment(now);
-            link.carriage.handle_answer(number, now);
+            let moment = link.moment(now);
+            link.carriage.handle_answer(number, moment);
+            link.take_width(number, from, now);
         }
     }
 }
 
 impl Link {
-    /// Returns the time for the carriage; only differences matter to it.
-    pub(super) fn moment(&self, now: Instant) -> Moment {
-        let micros = now.saturating_duration_since(self.born).as_micros();
-        Moment(u64::try_from(micros).unwrap_or(u64::MAX))
-    }
-
     /// Returns how a packet of this length travels over the link's own underlay.
     pub(super) fn own_way(&mut self, len: usize, now: Instant) -> Option<Way> {
         let now = self.moment(now);

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
 use mesh_routing::packet::Packet;
 use mesh_routing::plan::Role;
@@ -126,6 +127,7 @@ impl Peer {
         link.pair.handle_time(look, moment);
         let called = link.obey(own, exit, out, now);
         link.tell(own, exit, out, now);
+        link.measure(0 < bytes, exit, out, now);
         // What leaves by a way that routing does not watch is watched here.
         let watched = 0 < bytes && link.shortcut().is_some();
         let restless = link.is_restless() || watched;
@@ -150,8 +152,21 @@ impl Peer {
 }
 
 impl Link {
-    /// Returns the place of a straight way that routing does not know of.
+    /// Returns the time on the clock of the link's machines; only differences matter to them.
+    pub(super) fn moment(&self, now: Instant) -> Moment {
+        let micros = now.saturating_duration_since(self.born).as_micros();
+        // Their zero is before all that can have happened.
+        Moment(u64::try_from(micros).unwrap_or(u64::MAX).saturating_add(1))
+    }
+
+    /// Returns the place of a straight way that routing does not know of, once long packets are
+    /// known to pass there.
     pub(super) fn shortcut(&self) -> Option<SocketAddr> {
+        self.proven_straight().filter(|at| self.width.carries(*at))
+    }
+
+    /// Returns that place whether long packets pass or not.
+    pub(super) fn proven_straight(&self) -> Option<SocketAddr> {
         let proven = self.role == Role::Far && self.pair.is_proven();
         self.pair.straight().filter(|_| proven)
     }
@@ -184,8 +199,8 @@ impl Link {
             _ => {}
         }
         let risen = self.pair.straight() == Some(from) && {
-            self.attempt_count = 0;
             self.hear_way(Way::Direct(from), now);
+            self.attempt_count = 0;
             self.note_heard_directly(now)
         };
         Received {

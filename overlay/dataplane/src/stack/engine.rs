@@ -275,7 +275,11 @@ impl Engine {
     /// Waits for packets, requests, bytes of an app, or the next deadline.
     fn wait(&mut self) {
         let now = self.clock();
-        let next = self.interface.poll_delay(now, &self.sockets);
+        // Without room for packets only room is worth waking for.
+        let next = match self.device.is_full() {
+            true => None,
+            false => self.interface.poll_delay(now, &self.sockets),
+        };
         let next = next.map(|span| std::time::Duration::from_micros(span.total_micros()));
         let deadline = self.lines.values().filter_map(Line::deadline).min();
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));

@@ -289,8 +289,8 @@ impl Pair {
             return;
         };
         if sent.to != from {
-            // It is heard there and speaks here; whether it hears here is another question. Two whose
-            // ports both wander could ask it for ever.
+            // It is heard there and speaks here; whether it hears here is another question. Two
+            // whose ports both wander could ask it for ever.
             if self.meet(from) && self.search.is_some() {
                 self.knock(from);
             }

@@ -94,6 +94,22 @@ fn route(town: &Town, ways: &[(usize, WayView)]) -> RouteSeen {
     }
 }
 
+/// A route of this age to the /64 of an address.
+pub fn seen_route(to: Ipv6Addr, age_ms: u64) -> RouteSeen {
+    RouteSeen {
+        via: Vec::new(),
+        view: RouteView {
+            prefix: Prefix::new(to, 64).unwrap(),
+            selected: Selected::None,
+            held_until: None,
+            feasibility: Vec::new(),
+            ways: Vec::new(),
+        },
+        hops: None,
+        age_ms: Some(age_ms),
+    }
+}
+
 fn row(town: &mut Town, seen: RouteSeen) -> RouteRow {
     let found = Explained::Routes(vec![seen]);
     match explain(town, routes(Some("library-2")), found) {

@@ -12,6 +12,7 @@ mod guests;
 mod hostile;
 mod names;
 mod neighbours;
+mod netcheck;
 mod screens;
 mod standing;
 mod town;

@@ -19,6 +19,7 @@ mod init;
 mod join;
 mod keys;
 mod man;
+mod netcheck;
 mod peers;
 mod ping;
 mod resolve;
@@ -60,6 +61,7 @@ enum Command {
     Routes(routes::Routes),
     Ping(ping::Ping),
     Trace(trace::Trace),
+    Netcheck(netcheck::Netcheck),
     Shell(shell::Shell),
     #[command(subcommand)]
     Wg(wg::Wg),
@@ -100,6 +102,7 @@ fn perform(arguments: Arguments) -> Result<(), Failure> {
         Command::Routes(routes) => routes.run(&home),
         Command::Ping(ping) => ping.run(&home),
         Command::Trace(trace) => trace.run(&home),
+        Command::Netcheck(netcheck) => netcheck.run(&home),
         Command::Wg(wg) => wg.run(&home),
         Command::Shell(shell) => shell.run(&home),
         Command::Config(config) => config.run(&home),

@@ -25,6 +25,7 @@ use mesh_dataplane::probe::Heard;
 use mesh_peer::explain::{
     ClientSeen, Echo, Explained, LostWay, Question, RouteSeen, RoutingKnown, SessionSeen, WaySeen,
 };
+use mesh_peer::netcheck::NetSeen;
 use mesh_routing::babel::event::{Event, Reach};
 use mesh_routing::babel::explain::{NeighbourView, RouteView};
 use mesh_routing::babel::link::LinkId;
@@ -41,6 +42,7 @@ use crate::keys;
 use crate::runtime::places::upper_half;
 use crate::runtime::routing::Input;
 use crate::runtime::ways::Ways;
+use crate::underlay;
 
 /// Prefixes explained at once: twenty ways each are some milliseconds.
 const PAGE: usize = 256;
@@ -301,6 +303,10 @@ impl Guide {
                 view.map(|view| Explained::Routes(seen(view, &links)))
             }
             Question::Links => self.links().await.map(Explained::Links),
+            Question::Netcheck => {
+                let found = self.network().await;
+                found.map(|found| Explained::Netcheck(Box::new(found)))
+            }
             Question::Clients => self.clients().map(Explained::Clients),
             Question::Ping { to, path } => Some(Explained::Way(self.way(to, path, false).await)),
             Question::Trace { to } => Some(Explained::Way(self.way(to, true, true).await)),
@@ -375,6 +381,18 @@ impl Guide {
             }
         });
         Some(links.collect())
+    }
+
+    async fn network(&self) -> Option<NetSeen> {
+        let (sessions, routes) = (self.links().await?, self.routes().await?);
+        let outside = self.plane.upgrade()?.seen();
+        Some(NetSeen {
+            sessions,
+            routes,
+            seen: outside.places,
+            mapping: outside.mapping,
+            ipv6: underlay::ipv6_source(),
+        })
     }
 
     fn clients(&self) -> Option<Vec<ClientSeen>> {

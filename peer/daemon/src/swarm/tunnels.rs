@@ -355,6 +355,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frames_that_arrive_cut_anywhere_are_taken_when_they_are_whole() {
+        let sent = [message(32), message(100), message(OUTER_LEN_MAX)];
+        let bytes = framed(&sent);
+        for cut in 0..=bytes.len() {
+            let (datagrams, used) = split(&bytes[..cut]).unwrap();
+            assert_eq!(datagrams, sent[..datagrams.len()]);
+            assert_eq!(used, framed(&sent[..datagrams.len()]).len());
+            let (rest, _) = split(&bytes[used..]).unwrap();
+            assert_eq!(rest, sent[datagrams.len()..]);
+        }
+    }
+
+    #[test]
+    fn two_hundred_thousand_random_streams_are_survived() {
+        let mut state = 0x5eed_u64;
+        let mut chance = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        let (mut taken, mut refused) = (0, 0);
+        for _ in 0..200_000 {
+            let mut bytes = framed(&[message(32 + chance(40)), message(32 + chance(40))]);
+            for _ in 0..chance(3) {
+                let at = chance(bytes.len());
+                bytes[at] = chance(256) as u8;
+            }
+            bytes.truncate(bytes.len() - chance(3));
+            match split(&bytes) {
+                Ok((datagrams, used)) => {
+                    assert!(used <= bytes.len());
+                    let lens = datagrams.iter().map(|datagram| datagram.len());
+                    assert_eq!(lens.map(|len| HEAD_LEN + len).sum::<usize>(), used);
+                    taken += datagrams.len();
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(0 < taken && 0 < refused, "{taken} taken, {refused} refused");
+    }
+
     fn lane() -> (Lane, mpsc::Receiver<Waiting>) {
         let (frames, waiting) = mpsc::channel(QUEUE_FRAMES_MAX);
         let lane = Lane {

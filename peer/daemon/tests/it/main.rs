@@ -9,6 +9,7 @@
 mod daemon;
 mod malformed;
 mod node;
+mod wg;
 
 /// Tells the scoreboard, if there is one, that a part of the bar of screens holds.
 fn screens_told(part: &str, figure: &str) {
