@@ -7,6 +7,7 @@ use mesh_routing::answer::answer;
 use mesh_routing::limits::MTU;
 use mesh_routing::packet::Packet;
 use mesh_routing::probe;
+use mesh_routing::reach::word;
 use mesh_routing::table::{DropReason, Origin};
 
 use crate::Outcome;
@@ -37,6 +38,12 @@ pub fn packet(data: &[u8]) -> Outcome {
     }
     if let Some(read) = probe::read(&packet) {
         assert!(probe::is_probe(&packet), "{read:?}");
+    }
+    if let Some(read) = word::read(&packet) {
+        assert!(word::looks_like_one(data), "{read:?}");
+        let written = word::write(&read, packet.source(), packet.destination());
+        let again = Packet::parse(&written).ok().and_then(|it| word::read(&it));
+        assert_eq!(again, Some(read), "a word is read as written");
     }
     if let Some(told) = probe::exceeded(data, packet.destination()) {
         assert!(told.len() <= data.len() + 48, "no longer than its reason");

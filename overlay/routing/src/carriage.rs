@@ -29,8 +29,8 @@ use crate::limits::MTU;
 use crate::transit;
 
 /// How long UDP may take to answer on a new link before the stream carries it: the first handshake
-/// and its first repetition.
-pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// and its two quick repetitions. Who is farther away is found by the trials that follow.
+pub const PATIENCE: Duration = Duration::from_millis(600);
 
 /// Silence by UDP after which a link is in doubt: longer than between two hellos, and early enough
 /// that the speaker's last questions go by the stream too.

@@ -90,7 +90,8 @@ fn link_that_udp_does_not_answer_takes_the_stream_in_time() {
 fn wide_udp_is_kept_and_asked_about_only_while_it_is_used() {
     let mut world = World::new(LONG);
     world.run(Duration::from_secs(60));
-    assert_eq!((world.link.carrier(), world.asked), (Carrier::Udp, 1));
+    // The first hello here is later than UDP is waited for, so that its short trial comes first.
+    assert_eq!((world.link.carrier(), world.asked), (Carrier::Udp, 2));
     for _ in 0..60 {
         assert_eq!(world.carry(1300), Carry::Udp);
         world.run(Duration::from_secs(1));
