@@ -38,8 +38,9 @@ const START: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(5);
 const SHARE_MAX: f64 = 0.01;
 
-/// Longest gap when the straight way breaks without a word.
-const GAP_MAX: Duration = Duration::from_secs(2);
+/// Longest gap when the straight way breaks without a word: the silence after which it is left, and
+/// the pause that TCP makes after what it lost meanwhile.
+const GAP_MAX: Duration = Duration::from_secs(3);
 
 /// A flow of about a megabyte a second each way.
 const FLOW: [&str; 6] = ["-q", "-n", "-i", "0.001", "-s", "1200"];
