@@ -5,7 +5,7 @@
 //! they are of, so without this a single stranger who opens sixty-four and says nothing shuts out
 //! everybody. A place from which a member was admitted is remembered, and the last of the room is
 //! for such places. Decides nothing about who is admitted. Invariant: what is counted is bounded by
-//! the room, what is remembered by [`FRIENDS_MAX`].
+//! the room, what is remembered by `FRIENDS_MAX`.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
