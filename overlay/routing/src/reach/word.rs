@@ -6,7 +6,7 @@
 //!   Knock     straight to a place: is it you, and do you hear me?     always of KNOCK_LEN bytes
 //!   Heard     straight back: I do
 //! ```
-//! Each is a UDP datagram to [`PROBE_PORT`](crate::probe::PROBE_PORT) between the addresses of two
+//! Each is a UDP datagram to [`PROBE_PORT`] between the addresses of two
 //! nodes, which no program can send. Whoever says it is who has the session; what is said is a
 //! claim. A claim costs us datagrams to the places that it names: how many, [`super::limits`] says.
 //!
