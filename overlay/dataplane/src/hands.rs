@@ -657,8 +657,10 @@ impl<'a> Hands<'a> {
             is_named || live.expected.contains(&from) || is_client()
         };
         let moment = self.shared.moment(now);
-        let mut guard = lock(&self.shared.guard);
-        match guard.look(datagram, from, is_expected, &mut self.sealed, moment)? {
+        // Unlocked before anything is sent: a full socket may make us wait.
+        let looked =
+            lock(&self.shared.guard).look(datagram, from, is_expected, &mut self.sealed, moment);
+        match looked? {
             Looked::Open(Message::HandshakeInit(initiation)) => {
                 let local = &self.shared.local;
                 let half = parse_handshake_anon(local.secret(), local.public(), &initiation);

@@ -25,7 +25,9 @@ use mesh_base::time::Moment;
 use mesh_routing::answer::Budget;
 use mesh_routing::carriage::{Carriage, Carrier};
 use mesh_routing::ecn::Ecn;
+use mesh_routing::packet::Packet;
 use mesh_routing::plan::Role;
+use mesh_routing::probe;
 use mesh_routing::reach::{Pair, word};
 use mesh_routing::table::DropReason;
 
@@ -70,8 +72,8 @@ pub struct LinkStats {
 /// Handshakes that follow each other fast: who has just met may not know us yet.
 const RETRIES_FIRST: u32 = 2;
 
-/// Handshakes without an answer after which a packet no longer waits where no way is known: about a
-/// second after the first.
+/// Handshakes without an answer after which a packet no longer waits where no way is known: one and
+/// a half to two seconds after the first.
 const ATTEMPTS_UNTOLD: u32 = RETRIES_FIRST + 1;
 
 /// Handshakes without an answer after which the pause to the next is its longest.
@@ -188,7 +190,7 @@ impl Peer {
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
             carrier_told: Carrier::Udp,
-            pair: Pair::new(turn == Turn::Lead, (scatter() >> 32) as u32),
+            pair: Pair::new(turn == Turn::Lead, scatter()),
             reach: reach::Memory::new(now),
             width: width::Width::default(),
         };
@@ -293,8 +295,8 @@ impl Peer {
         link.tick_if_stale(|| route, exit, out, now);
         if !link.session.ready() {
             self.restless.store(true, Ordering::Relaxed);
-            // Nobody has answered for a second and no neighbour knows a way: what waits already
-            // keeps the handshakes going, and whoever sends should know.
+            // Nobody has answered for long and no neighbour knows a way: what waits already keeps
+            // the handshakes going, and whoever sends should know.
             let waits = if route == Route::Unknown && ATTEMPTS_UNTOLD < link.attempt_count {
                 Err(DropReason::Unreachable)
             } else {
@@ -548,8 +550,10 @@ impl Link {
             .map_err(|_| DropReason::NoSession)?;
         let datagram = out.get(..len).ok_or(DropReason::NoSession)?;
         self.note_spoken(way, now);
-        if let (Way::Direct(_), true) = (way, self.carriage.is_in_doubt()) {
-            // The session takes one copy.
+        if let (Way::Direct(_), true) = (way, self.carriage.is_in_doubt())
+            && !is_engines(packet)
+        {
+            // The session takes one copy; what engines ask each other is about this very way.
             let _ = exit.send(datagram, Way::Stream(self.node), self.address);
         }
         exit.send_marked(datagram, way, self.address, Ecn::of(packet))
@@ -683,6 +687,11 @@ impl Link {
             let _ = exit.send(datagram, Way::Direct(*to), self.address);
         }
     }
+}
+
+/// Returns whether a packet is what one engine says to another about a way.
+fn is_engines(packet: &[u8]) -> bool {
+    Packet::parse(packet).is_ok_and(|packet| probe::is_probe(&packet))
 }
 
 #[cfg(test)]

@@ -106,13 +106,21 @@ pub enum Carry {
     Stream,
 }
 
-/// A question that is to go by UDP.
+/// A question that is to go by UDP; a short one to wherever the peer may be, a long one only to
+/// where it was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
     /// Comes back in the answer.
     pub number: u64,
     /// How long the packet is to be, and its answer.
     pub len: u16,
+}
+
+impl Ask {
+    /// Returns whether it asks if anything passes at all.
+    pub fn is_short(&self) -> bool {
+        self.len == SHORT
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +232,17 @@ impl Carriage {
                 self.begun = now;
             }
             State::New | State::Udp { .. } => {}
+        }
+    }
+
+    /// There is no session to ask with. What was to be tried waits for one, and UDP that was not
+    /// heard for [`PATIENCE`] is given up, so that handshakes go by the stream too.
+    pub fn handle_sessionless(&mut self, now: Moment) {
+        self.trial = None;
+        let silent = PATIENCE <= now.since(self.udp_heard.unwrap_or(self.begun));
+        let carries = matches!(self.state, State::Stream(_));
+        if self.has_stream && silent && !carries {
+            self.enter_stream(Why::Silent, now);
         }
     }
 

@@ -6,6 +6,10 @@ use std::time::Duration;
 /// connections needs 100. At the limit the flow that would expire first is forgotten.
 pub const FLOWS_MAX: usize = 8192;
 
+/// Most clients of one node: the devices of a family or a small office, several times over. Each is
+/// a session, and a door of [`CLIENT_FLOWS_MAX`] flows.
+pub const CLIENTS_MAX: usize = 32;
+
 /// Most flows the door of one client remembers: a phone's browser has some hundred, and 32 clients
 /// then take 6.5 MiB at most.
 pub const CLIENT_FLOWS_MAX: usize = 1024;

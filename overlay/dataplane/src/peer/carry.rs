@@ -79,12 +79,15 @@ impl Link {
         let moment = self.moment(now);
         let has = self.role == Role::Neighbour && exit.has_stream(self.node);
         self.carriage.handle_stream(has, moment);
+        if !self.session.ready() {
+            self.carriage.handle_sessionless(moment);
+        }
         self.carriage.handle_time(moment);
         while self.session.ready()
             && let Some(ask) = self.carriage.poll_ask(moment)
         {
             let question = probe::try_length(ask.number, ask.len, exit.own(), self.address);
-            self.ask_by_udp(&question, exit, out);
+            self.ask_by_udp(&question, ask.is_short(), exit, out);
         }
         let carrier = self.carriage.carrier();
         if carrier != self.carrier_told {
@@ -97,9 +100,10 @@ impl Link {
         }
     }
 
-    /// Sends a question to wherever the peer's UDP socket could be: where it was heard last, and
-    /// while the stream carries also to every guess. The session takes one copy.
-    fn ask_by_udp(&mut self, question: &[u8], exit: &mut Exit<'_>, out: &mut [u8]) {
+    /// Sends a question to wherever the peer's UDP socket could be: where it was heard last, and a
+    /// short one while the stream carries also to every guess, for whoever is really there must not
+    /// be flooded. The session takes one copy.
+    fn ask_by_udp(&mut self, question: &[u8], short: bool, exit: &mut Exit<'_>, out: &mut [u8]) {
         let Ok(len) = self.session.seal(question, out) else {
             return;
         };
@@ -107,8 +111,8 @@ impl Link {
             return;
         };
         let guesses = match self.carriage.carrier() {
-            Carrier::Stream(_) => &self.candidates[..],
-            Carrier::Udp | Carrier::UdpNarrow => &[],
+            Carrier::Stream(_) if short => &self.candidates[..],
+            Carrier::Stream(_) | Carrier::Udp | Carrier::UdpNarrow => &[],
         };
         let known = self.endpoint.iter();
         let others = guesses.iter().filter(|it| self.endpoint != Some(**it));

@@ -5,6 +5,7 @@
 //! answered there, asked on while it is used, and left when some in a row are not. Decides nothing
 //! about links: those have a stream to go to, and [`mesh_routing::carriage`].
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,11 +14,14 @@ use mesh_routing::probe;
 
 use super::Link;
 use crate::exit::{Exit, Way};
+use crate::sys::scatter;
 
 /// Marks questions that are about a straight way and not the carriage's.
 const MARK: u64 = 1 << 63;
 /// Unanswered questions in a row after which long packets do not pass.
 const MISSED_MAX: u32 = 5;
+/// Questions that may still be answered: those of three seconds.
+const ASKED_MAX: usize = 16;
 /// Pause between questions while an answer is missing, while all is well, and when all is lost.
 const SOON: Duration = Duration::from_millis(200);
 const CHECK: Duration = Duration::from_secs(3);
@@ -28,7 +32,8 @@ const LATER: Duration = Duration::from_secs(10);
 pub(super) struct Width {
     at: Option<SocketAddr>,
     passes: bool,
-    asked: u64,
+    /// Numbers of the last questions, drawn by chance, so that who is not there cannot answer.
+    asked: VecDeque<u64>,
     /// Questions since the last answer.
     missed: u32,
     next: Option<Instant>,
@@ -45,7 +50,6 @@ impl Width {
         if self.at != Some(at) {
             *self = Self {
                 at: Some(at),
-                asked: self.asked,
                 ..Self::default()
             };
         }
@@ -57,14 +61,17 @@ impl Width {
         self.passes &= !lost;
         self.next = Some(now + if lost { LATER } else { SOON });
         self.missed = self.missed.saturating_add(1);
-        self.asked += 1;
-        Some(MARK | self.asked)
+        if ASKED_MAX <= self.asked.len() {
+            self.asked.pop_front();
+        }
+        let number = MARK | scatter();
+        self.asked.push_back(number);
+        Some(number)
     }
 
     /// Takes an answer from a place.
     fn hear(&mut self, number: u64, from: SocketAddr, now: Instant) {
-        let is_ours = number & MARK != 0 && (number & !MARK) <= self.asked;
-        if is_ours && self.at == Some(from) {
+        if self.asked.contains(&number) && self.at == Some(from) {
             self.passes = true;
             self.missed = 0;
             self.next = Some(now + CHECK);

@@ -272,3 +272,21 @@ fn answers_to_questions_that_were_not_asked_count_for_nothing() {
     }
     assert_eq!(world.link.carrier(), Carrier::Stream(Why::Silent));
 }
+
+#[test]
+fn link_that_lost_its_session_does_not_wait_for_answers_to_what_it_cannot_ask() {
+    let mut world = World::new(LONG);
+    world.run(Duration::from_secs(3));
+    // The stream breaks with everything else, and is the first to come back; the session is gone.
+    world.link.handle_stream(false, world.now);
+    world.now = world.now + Duration::from_secs(200);
+    world.link.handle_stream(true, world.now);
+    for _ in 0..20 {
+        world.now = world.now + TICK;
+        world.link.handle_sessionless(world.now);
+        world.link.handle_time(world.now);
+    }
+    assert_eq!(world.link.carrier(), Carrier::Stream(Why::Silent));
+    // With a session again it finds back to UDP by itself.
+    world.until(Carrier::Udp);
+}

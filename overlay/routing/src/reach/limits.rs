@@ -21,6 +21,12 @@ pub const TELLERS_MAX: usize = 32;
 /// How long their word counts: two that were lost, and a bit.
 pub const WORD_MAX: Duration = Duration::from_secs(150);
 
+/// How often a node may see us elsewhere at once: a machine that moves, and moves back.
+pub const NEWS_BURST: u32 = 4;
+
+/// How often one more time: each makes us call all peers.
+pub const NEWS_INTERVAL: Duration = Duration::from_secs(10);
+
 /// How often a node is told again where it is seen, if nothing changed.
 pub const TELL_AGAIN: Duration = Duration::from_secs(60);
 
@@ -61,6 +67,16 @@ pub const CALLS_BURST: u32 = 8;
 
 /// How often one more may come.
 pub const CALL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Calls in a row whose places do not answer after which [`CALL_INTERVAL`] is doubled, and how
+/// often it is doubled at most: to 16 s.
+pub const VAIN_STEP: u32 = 4;
+/// See [`VAIN_STEP`].
+pub const VAIN_MAX: u32 = 5;
+
+/// Most places at one address that are tried: an interface's, a mapped port's, and two that others
+/// see. More would let a peer turn us on whoever it names.
+pub const PORTS_MAX: usize = 4;
 
 /// Places that only packets or knocks of a peer tell of and that are followed or tried at once: one
 /// for each way that two machines may have in common.

@@ -41,13 +41,14 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use mesh_base::digest::Digest;
 use mesh_base::time::Moment;
 
 use self::candidate::{Candidate, Class, Source, by_class, is_place};
 use self::limits::{
     ASK_AGAIN, CALL_INTERVAL, CALLS_BURST, DOUBT_MAX, IDLE_MAX, MET_MAX, MOVE_INTERVAL,
-    MOVES_BURST, PAUSE_MAX, PAUSE_MIN, PLACES_MAX, ROUNDS, SILENCE_IN_USE_MAX, SILENCE_MAX,
-    TRIED_MAX,
+    MOVES_BURST, PAUSE_MAX, PAUSE_MIN, PLACES_MAX, PORTS_MAX, ROUNDS, SILENCE_IN_USE_MAX,
+    SILENCE_MAX, TRIED_MAX, VAIN_MAX, VAIN_STEP,
 };
 use self::word::Call;
 
@@ -145,6 +146,8 @@ pub struct Pair {
     met: VecDeque<SocketAddr>,
     search: Option<Search>,
     sent: VecDeque<Sent>,
+    /// What nonces are made of, so that nobody knows one before it has come to where it was sent.
+    secret: u64,
     nonce: u64,
     number: u32,
     /// That of their last call.
@@ -157,6 +160,8 @@ pub struct Pair {
     relayed: bool,
     /// When calls of theirs will be taken as if none had come.
     calm: Moment,
+    /// Their calls since a place of theirs answered.
+    vain: u32,
     /// The same of places that only their packets tell of.
     moved: Moment,
     actions: VecDeque<Action>,
@@ -172,9 +177,10 @@ const PROOF_MAX: Duration = Duration::from_secs(2);
 const CROSSED: Duration = Duration::from_millis(500);
 
 impl Pair {
-    /// Makes a pair that has no straight way; its calls are counted from `number`, which should not
-    /// be that of an earlier life.
-    pub fn new(leads: bool, number: u32) -> Self {
+    /// Makes a pair that has no straight way. What `secret` is made of nobody may be able to guess;
+    /// calls are counted from a part of it, which should not be that of an earlier life.
+    pub fn new(leads: bool, secret: u64) -> Self {
+        let number = (secret >> 32) as u32;
         Self {
             leads,
             straight: None,
@@ -185,6 +191,7 @@ impl Pair {
             met: VecDeque::new(),
             search: None,
             sent: VecDeque::new(),
+            secret,
             nonce: 0,
             number,
             taken: None,
@@ -194,6 +201,7 @@ impl Pair {
             pause: PAUSE_MIN,
             relayed: false,
             calm: Moment::default(),
+            vain: 0,
             moved: Moment::default(),
             actions: VecDeque::new(),
         }
@@ -253,9 +261,13 @@ impl Pair {
         if self.taken.replace(call.number) == Some(call.number) {
             return;
         }
-        if !spend(&mut self.calm, CALL_INTERVAL, CALLS_BURST, now) {
+        // Who names places that never answer is followed ever more rarely.
+        let doublings = (self.vain / VAIN_STEP).min(VAIN_MAX);
+        let (interval, burst) = (CALL_INTERVAL * (1 << doublings), CALLS_BURST >> doublings);
+        if !spend(&mut self.calm, interval, burst.max(1), now) {
             return;
         }
+        self.vain = self.vain.saturating_add(1);
         let places = || call.places.iter().filter(|place| is_place(&place.at));
         if places().any(|place| !self.theirs.contains(place)) {
             self.pause = PAUSE_MIN;
@@ -288,6 +300,7 @@ impl Pair {
         let Some(sent) = self.sent.iter().find(|sent| sent.nonce == nonce) else {
             return;
         };
+        self.vain = 0;
         if sent.to != from {
             // It is heard there and speaks here; whether it hears here is another question. Two
             // whose ports both wander could ask it for ever.
@@ -504,6 +517,8 @@ impl Pair {
         let mut places: Vec<Candidate> = Vec::new();
         for place in theirs.chain(guesses).chain(met).chain(known) {
             let is_new = places.iter().all(|known| known.at != place.at);
+            let there = places.iter().filter(|known| known.at.ip() == place.at.ip());
+            let is_new = is_new && there.count() < PORTS_MAX;
             if is_new && is_place(&place.at) && places.len() < TRIED_MAX {
                 places.push(place);
             }
@@ -522,7 +537,11 @@ impl Pair {
         if SENT_MAX <= self.sent.len() {
             self.sent.pop_front();
         }
-        let nonce = self.nonce;
+        let digest = Digest::of_parts(&[&self.secret.to_be_bytes(), &self.nonce.to_be_bytes()]);
+        let nonce = digest
+            .as_bytes()
+            .first_chunk()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
         self.sent.push_back(Sent { nonce, to });
         self.actions.push_back(Action::Knock { to, nonce });
     }

@@ -4,7 +4,9 @@
 //! Several who see the same place speak of a mapping that does not depend on whom we speak to, so
 //! that somebody else will find us there too; several who see one address with different ports
 //! speak of one that does (RFC 4787, 4.1). What is told is a claim; the worst that a false one does
-//! is that our peers knock at a wrong door some times. Invariant: at most [`TELLERS_MAX`] words.
+//! is that our peers knock at a wrong door some times. Invariants: at most [`TELLERS_MAX`] words;
+//! each changes what is known [`NEWS_BURST`] times at once and then once each [`NEWS_INTERVAL`],
+//! for each change makes us call every peer.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +14,8 @@ use std::net::{IpAddr, SocketAddr};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 
-use super::limits::{SEEN_MAX, TELLERS_MAX, WORD_MAX};
+use super::limits::{NEWS_BURST, NEWS_INTERVAL, SEEN_MAX, TELLERS_MAX, WORD_MAX};
+use super::spend;
 
 /// Which outside port there is for each destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,22 +32,37 @@ pub enum Mapping {
 /// What others said.
 #[derive(Debug, Clone, Default)]
 pub struct Outer {
-    told: BTreeMap<NodeId, (SocketAddr, Moment)>,
+    told: BTreeMap<NodeId, Word>,
+}
+
+/// One node's word.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    at: SocketAddr,
+    told: Moment,
+    /// When it may change its mind as often as it likes again.
+    calm: Moment,
 }
 
 impl Outer {
     /// Takes a node's word; returns whether we are seen at other places than before.
     pub fn handle_told(&mut self, by: NodeId, at: SocketAddr, now: Moment) -> bool {
         let before = self.places(now);
-        self.told
-            .retain(|_, (_, told)| now.since(*told) <= WORD_MAX);
+        self.told.retain(|_, word| now.since(word.told) <= WORD_MAX);
         if TELLERS_MAX <= self.told.len() && !self.told.contains_key(&by) {
-            let oldest = self.told.iter().min_by_key(|(_, (_, told))| *told);
+            let oldest = self.told.iter().min_by_key(|(_, word)| word.told);
             if let Some(node) = oldest.map(|(node, _)| *node) {
                 self.told.remove(&node);
             }
         }
-        self.told.insert(by, (at, now));
+        let known = self.told.get(&by);
+        let mut calm = known.map_or(Moment::default(), |word| word.calm);
+        let is_news = known.is_none_or(|word| word.at != at);
+        if is_news && !spend(&mut calm, NEWS_INTERVAL, NEWS_BURST, now) {
+            return false;
+        }
+        let told = now;
+        self.told.insert(by, Word { at, told, calm });
         let mut after = self.places(now);
         // Who told last makes no difference.
         let mut before = before;
@@ -83,8 +101,8 @@ impl Outer {
     }
 
     fn fresh(&self, now: Moment) -> impl Iterator<Item = (SocketAddr, Moment)> {
-        let told = self.told.values().copied();
-        told.filter(move |(_, told)| now.since(*told) <= WORD_MAX)
+        let words = self.told.values().map(|word| (word.at, word.told));
+        words.filter(move |(_, told)| now.since(*told) <= WORD_MAX)
     }
 }
 
@@ -136,6 +154,20 @@ mod tests {
         );
         let late = now + WORD_MAX + Duration::from_secs(1);
         assert_eq!(outer.places(late), [at("203.0.113.10:7")]);
+    }
+
+    #[test]
+    fn who_changes_its_mind_too_often_is_not_heard_for_a_while() {
+        let (mut outer, start) = (Outer::default(), Moment(0));
+        let mut heard = 0;
+        for port in 1..=1000 {
+            let place = SocketAddr::from(([203, 0, 113, 9], port));
+            let now = start + Duration::from_millis(u64::from(port));
+            heard += u32::from(outer.handle_told(node(1), place, now));
+        }
+        assert_eq!(heard, NEWS_BURST);
+        let later = start + Duration::from_secs(60);
+        assert!(outer.handle_told(node(1), at("203.0.113.10:7"), later));
     }
 
     #[test]

@@ -250,7 +250,8 @@ fn whatever_they_say_we_knock_and_remember_within_limits() {
         knock_count += knocks(&mut pair).len();
     }
     let searches = CALLS_BURST as usize;
-    assert_eq!(knock_count, searches * PLACES_MAX, "the rest is not heard");
+    let most = searches * PLACES_MAX;
+    assert!((PLACES_MAX..=most).contains(&knock_count), "{knock_count}");
     for port in 1..2000 {
         let from = SocketAddr::from(([203, 0, 113, 9], port));
         pair.handle_knock(from, 1, START);
@@ -262,4 +263,38 @@ fn whatever_they_say_we_knock_and_remember_within_limits() {
     }
     assert_eq!((pair.met.len(), pair.theirs.len()), (MET_MAX, PLACES_MAX));
     assert!(pair.sent.len() <= SENT_MAX && pair.places().len() <= TRIED_MAX);
+}
+
+#[test]
+fn who_names_places_that_never_answer_turns_us_on_nobody() {
+    let mut pair = Pair::new(false, 1);
+    let victim: Vec<SocketAddr> = (1..=16)
+        .map(|port| SocketAddr::from(([203, 0, 113, 9], port)))
+        .collect();
+    let (mut now, mut knock_count) = (START, 0);
+    for number in 1..=6000u32 {
+        now = now + Duration::from_millis(100);
+        pair.handle_call(&call(number, &victim), now);
+        pair.handle_time(Look::default(), now);
+        knock_count += knocks(&mut pair).len();
+    }
+    // Ten minutes: a search each 16 s in the end, of four places in six rounds.
+    assert!((100..2000).contains(&knock_count), "{knock_count}");
+}
+
+#[test]
+fn nonces_are_not_told_by_those_before() {
+    let mut pair = Pair::new(true, 1);
+    pair.handle_call(&call(1, &[at(FAR), at("203.0.113.10:7")]), START);
+    let nonces: Vec<u64> = knocks(&mut pair).iter().map(|(_, nonce)| *nonce).collect();
+    let [first, second] = nonces[..] else {
+        panic!("two places: {nonces:?}")
+    };
+    assert!(1_000_000 < first.abs_diff(second));
+    let mut other = Pair::new(true, 2);
+    other.handle_call(&call(1, &[at(FAR)]), START);
+    assert_ne!(
+        knocks(&mut other).first().map(|(_, nonce)| *nonce),
+        Some(first)
+    );
 }
