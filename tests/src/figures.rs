@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 /// Opens a line that tells a figure.
 const MARK: &str = "bar\t";
@@ -28,6 +28,16 @@ impl Figure {
     pub fn tell(&self) {
         let verdict = if self.holds { "ok" } else { "short" };
         println!("{MARK}{}\t{}\t{verdict}", self.bar, self.text);
+    }
+
+    /// Says the figure, and that the test fails if the limit is not kept.
+    ///
+    /// # Errors
+    /// The limit is not kept.
+    pub fn hold(&self) -> anyhow::Result<()> {
+        self.tell();
+        ensure!(self.holds, "{} is not kept: {}", self.bar, self.text);
+        Ok(())
     }
 
     /// Reads a line that tells a figure.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   namespace or host ─► a socket of the kernel ─────────┐
-//!   userspace stack ───► one end of a pair of sockets ───┴─► Stream: bytes in, bytes out
+//!   userspace stack ───► one end of a pair of sockets ───┴─► Connection: bytes in, bytes out
 //! ```
 //! The stack's end carries besides what a pair of sockets cannot say: that the other side broke the
 //! connection off. Invariant: a stream that was broken off ends with an error, never like one that
@@ -38,7 +38,7 @@ pub struct End {
 
 /// A connected stream.
 #[derive(Debug)]
-pub enum Stream {
+pub enum Connection {
     /// The kernel speaks its TCP.
     Kernel(TcpStream),
     /// The userspace stack does.
@@ -48,7 +48,7 @@ pub enum Stream {
 impl Socket {
     /// Waits until it is connected. It notices within two minutes that the other end is gone.
     /// Runs inside tokio.
-    pub async fn connected(self) -> io::Result<Stream> {
+    pub async fn connected(self) -> io::Result<Connection> {
         match self {
             Self::Kernel(fd) => {
                 setsockopt(&fd, sockopt::KeepAlive, &true)?;
@@ -61,7 +61,7 @@ impl Socket {
                     return Err(error);
                 }
                 stream.set_nodelay(true)?;
-                Ok(Stream::Kernel(stream))
+                Ok(Connection::Kernel(stream))
             }
             Self::Stack(end) => end.into_stream(),
         }
@@ -70,13 +70,13 @@ impl Socket {
 
 impl End {
     /// Makes a stream of it. Runs inside tokio.
-    pub fn into_stream(self) -> io::Result<Stream> {
+    pub fn into_stream(self) -> io::Result<Connection> {
         let stream = UnixStream::from_std(std::os::unix::net::UnixStream::from(self.fd))?;
-        Ok(Stream::Stack(stream, self.broken))
+        Ok(Connection::Stack(stream, self.broken))
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for Connection {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -97,7 +97,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for Connection {
     fn poll_write(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

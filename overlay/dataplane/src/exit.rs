@@ -3,7 +3,7 @@
 //!
 //! A session's datagram leaves directly, in the stream of its link, or in a parcel inside a
 //! neighbour's link. Whoever makes a datagram holds the lock of its own link, and two links are
-//! never locked together: so parcels wait here until that lock is released, and `pump` hands them
+//! never locked together: so parcels wait here until that lock is released, and `hands` hands them
 //! to the next hops. Buffers are used again, so that a parcel costs no allocation. Invariant:
 //! between two packets no parcel waits.
 

@@ -22,10 +22,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::connection::{Connection, Socket};
 use crate::limits::{CONNECT_WAIT, FORWARDED_MAX};
 use crate::netns::Namespace;
 use crate::stack::Stack;
-use crate::stream::{Socket, Stream};
 use crate::sys::lock;
 
 /// A service address and a port there.
@@ -38,7 +38,7 @@ pub trait Dialer: Send + Sync + 'static {
 }
 
 /// Connects to an address of the overlay; waits no longer than [`CONNECT_WAIT`].
-pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<Stream> {
+pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<Connection> {
     let connected = async {
         // The helper answers in microseconds, but it is another process: not on an async thread.
         let socket = tokio::task::spawn_blocking(move || dialer.dial(to)).await??;
@@ -49,7 +49,7 @@ pub async fn connect(dialer: Arc<dyn Dialer>, to: SocketAddrV6) -> io::Result<St
 
 /// Carries bytes both ways until both have ended; a connection that was broken off on one side is
 /// broken off on the other, and not brought to a seemly end.
-pub async fn splice(mut client: TcpStream, mut server: Stream) -> io::Result<()> {
+pub async fn splice(mut client: TcpStream, mut server: Connection) -> io::Result<()> {
     let _ = client.set_nodelay(true);
     let spliced = copy_bidirectional(&mut client, &mut server).await;
     if spliced.is_err() {

@@ -9,7 +9,7 @@
 //!      Table::classify, doors ┼───── seal ─────►│ index · endpoint · candidates    │
 //!                             │                 └─────▲────────────────────┬───────┘
 //!      Table::classify, doors ┘◄──── open ────────────┤ receiver thread    │ datagrams
-//!                                                     └── one UDP socket ◄─┘
+//!                                                     └── one UDP port ◄───┘
 //!
 //!   without root:  the host TUN lives in a namespace held by the helper (netns), and programs
 //!                  reach services through loopback ports (forward); where there are no
@@ -43,12 +43,13 @@
 //! | [`netns`] | the helper process with a namespace of our own |
 //! | [`enter`] | how a program gets into it |
 //! | [`stack`] | TCP of our own where there are no namespaces |
-//! | [`stream`] | a connection of the overlay, whoever speaks its TCP |
+//! | [`connection`] | a connection of the overlay, whoever speaks its TCP |
 //! | [`forward`] | loopback ports for services |
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;
 pub mod client;
+pub mod connection;
 pub mod enter;
 mod exit;
 pub mod forward;
@@ -70,7 +71,6 @@ pub mod reach;
 mod scm;
 pub mod session;
 pub mod stack;
-pub mod stream;
 pub mod streams;
 mod sys;
 pub mod tun;

@@ -32,10 +32,6 @@ pub const CANDIDATES_MAX: usize = 16;
 /// Packets taken from one TUN before the next has its turn.
 pub const BURST_COUNT_MAX: usize = 64;
 
-/// Most clients of one node: the devices of a family or a small office, several times over. Each is
-/// a session, and a door of [`mesh_routing::limits::CLIENT_FLOWS_MAX`] flows.
-pub const CLIENTS_MAX: usize = 32;
-
 /// The timer thread's step while a session is being made or something waits for one.
 pub const TICK: Duration = Duration::from_millis(100);
 

@@ -1,4 +1,4 @@
-//! The data plane: three threads, one UDP socket, the TUNs, and the newest plan.
+//! The data plane: three threads, one UDP port, the TUNs, and the newest plan.
 //!
 //! [`Dataplane`] is the handle; what the threads share is `Shared`. A new plan becomes a new
 //! `Live`, which is put in place whole, so that a packet sees the old picture or the new one and
@@ -21,6 +21,7 @@ use mesh_base::time::Moment;
 use mesh_routing::access::Access;
 use mesh_routing::answer::Budget;
 use mesh_routing::fib::Fib;
+use mesh_routing::limits::CLIENTS_MAX;
 use mesh_routing::plan::{PeerPlan, Plan};
 use mesh_routing::table::{DropReason, Table};
 use mesh_routing::talk::{self, Talk};
@@ -28,7 +29,7 @@ use mesh_routing::talk::{self, Talk};
 use crate::client::{Client, ClientStats};
 use crate::exit::{Exit, Route};
 use crate::guard::Guard;
-use crate::limits::{CANDIDATES_MAX, CLIENTS_MAX, OUTER_LEN_MAX};
+use crate::limits::{CANDIDATES_MAX, OUTER_LEN_MAX};
 use crate::peer::{LinkStats, Peer, Turn, Who};
 use crate::probe::Heard;
 use crate::pump;

@@ -248,7 +248,7 @@ mod tests {
         let mut check = check();
         check.paths[0].carrier = Some(Carrier::StreamUdpSilent);
         check.paths[0].endpoint = None;
-        assert!(screen(&check).contains("b.org  stream: no answer by udp  5.0 s"));
+        assert!(screen(&check).contains("b.org  stream: no udp  5.0 s"));
     }
 
     #[test]

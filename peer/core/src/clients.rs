@@ -16,11 +16,11 @@ use mesh_base::address::{NODE_PREFIX, SERVICE_PREFIX};
 use mesh_base::digest::Digest;
 use mesh_base::name::Name;
 use mesh_base::time::Wall;
+use mesh_routing::limits::CLIENTS_MAX;
 use mesh_routing::limits::MTU;
 
 use crate::entry::Entry;
 use crate::explain::ClientSeen;
-use crate::limits::CLIENTS_MAX;
 use crate::node::Node;
 use crate::places::best_first;
 use crate::port::Effect;

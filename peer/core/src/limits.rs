@@ -72,8 +72,6 @@ pub const REMOTE_WAIT: Duration = Duration::from_secs(10);
 /// How long a call waits for the routing thread and for nodes on a way: the shell gives up after
 /// five seconds by itself.
 pub const EXPLAIN_WAIT: Duration = Duration::from_secs(7);
-/// Most clients: as many as the data plane has sessions for.
-pub const CLIENTS_MAX: usize = 32;
 /// Least time between two drafts of one invoice.
 pub const DRAFT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between two readings of an instance's meters.

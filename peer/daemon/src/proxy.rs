@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_dataplane::connection::Connection;
 use mesh_dataplane::forward::{self, Dialer};
-use mesh_dataplane::stream::Stream;
 use mesh_peer::names::Names;
 use mesh_peer::proxy::http::{self, Problem, Wish};
 use mesh_peer::proxy::socks::{self, Reply, SocksError};
@@ -240,7 +240,7 @@ impl Server {
         }
     }
 
-    async fn connect(&self, to: &Destination) -> Result<Stream, Refused> {
+    async fn connect(&self, to: &Destination) -> Result<Connection, Refused> {
         let names = Arc::clone(&self.names.borrow());
         let place = to.place(&names).map_err(Refused::NoWay)?;
         let connected = forward::connect(Arc::clone(&self.dialer), place).await;
@@ -322,7 +322,7 @@ mod tests {
     use std::net::SocketAddrV6;
 
     use mesh_base::identity::{NodeId, OrgId, SecretKey};
-    use mesh_dataplane::stream::Socket;
+    use mesh_dataplane::connection::Socket;
     use mesh_peer::names::{Bearer, Entry};
 
     use super::*;

@@ -1,9 +1,10 @@
 //! Homes that let no UDP out, or TCP to one port only: links live in streams, and everything works.
 //!
 //! ```text
-//!   a ── router: TCP only ──┐                         ┌── router: TCP only ── b
-//!                           ├── Internet ── public ───┤
-//!   c ── router: TCP/443 ───┘   (listens on 443)      └── d in the open
+//!   a ── router: TCP only ──┐                    ┌── router: TCP only ── b
+//!                           ├──── Internet ──────┤
+//!   office ─ router: 443 ───┘        │           └── seller in the open
+//!                                 public, which listens on 443
 //! ```
 //! Every network is made for its test and nothing leaves it.
 

@@ -104,7 +104,7 @@ pub fn all_kinds_meet(place: &Place) -> anyhow::Result<()> {
         }
     }
     let holds = straight.percentile(95) <= STRAIGHT_MAX && any.percentile(95) <= ANY_MAX;
-    Figure {
+    let figure = Figure {
         bar: "reach.nat".to_owned(),
         text: format!(
             "{} of {} pairs of kinds; straight {}; any way {}",
@@ -114,9 +114,8 @@ pub fn all_kinds_meet(place: &Place) -> anyhow::Result<()> {
             any.summary()
         ),
         holds,
-    }
-    .tell();
-    Ok(())
+    };
+    figure.hold()
 }
 
 /// What was seen of two homes.
@@ -168,7 +167,8 @@ impl Table {
             let _ = write!(text, "\n| {a} |");
             for b in &kinds {
                 let seen = self.pairs.get(&(*a.min(b), *a.max(b)));
-                let worst = seen.and_then(|seen| seen.iter().max_by_key(|seen| seen.straight));
+                let worst =
+                    seen.and_then(|seen| seen.iter().max_by_key(|seen| (seen.straight, seen.any)));
                 let cell = match worst.map(|seen| (seen.straight, seen.any)) {
                     Some((Some(took), _)) => format!("straight, {:.1} s", took.as_secs_f64()),
                     Some((None, any)) => format!("relayed, {:.1} s", any.as_secs_f64()),

@@ -66,7 +66,7 @@ pub fn transfers_survive_other_addresses(place: &Place) -> anyhow::Result<()> {
         }
         println!("{} rows passed in one connection", transfer.count()?);
     }
-    Figure {
+    let figure = Figure {
         bar: "reach.roam".to_owned(),
         text: format!(
             "{}; {} connections of {} survived",
@@ -75,9 +75,8 @@ pub fn transfers_survive_other_addresses(place: &Place) -> anyhow::Result<()> {
             PAIRS.len()
         ),
         holds: gaps.percentile(100) <= GAP_MAX,
-    }
-    .tell();
-    Ok(())
+    };
+    figure.hold()
 }
 
 /// Rows of a database that flow in one TCP connection over the overlay, at a pace that leaves the

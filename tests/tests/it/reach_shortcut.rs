@@ -38,8 +38,8 @@ const START: Duration = Duration::from_secs(2);
 const WATCHED: Duration = Duration::from_secs(5);
 const SHARE_MAX: f64 = 0.01;
 
-/// Longest gap when the straight way breaks without a word: the silence after which it is left, and
-/// the pause that TCP makes after what it lost meanwhile.
+/// Longest gap when the straight way breaks without a word: the silence after which it is asked,
+/// the questions, a step of the timer, and room for a busy machine.
 const GAP_MAX: Duration = Duration::from_secs(3);
 
 /// A flow of about a megabyte a second each way.
@@ -94,7 +94,7 @@ pub fn flow_takes_the_straight_way(place: &Place) -> anyhow::Result<()> {
         Ok(links_between(near, "leaf-2")?.filter(|links| *links == 1))
     })?;
     flow.so_far()?;
-    Figure {
+    let figure = Figure {
         bar: "reach.shortcut".to_owned(),
         text: format!(
             "{relayed} of {sent} bytes over relays ({:.2} %); silent for {:.2} s when it breaks",
@@ -102,9 +102,8 @@ pub fn flow_takes_the_straight_way(place: &Place) -> anyhow::Result<()> {
             gap.as_secs_f64()
         ),
         holds: share <= SHARE_MAX && gap <= GAP_MAX,
-    }
-    .tell();
-    Ok(())
+    };
+    figure.hold()
 }
 
 /// Returns the bytes of others' parcels that the middle of the line handed on.

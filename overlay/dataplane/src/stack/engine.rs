@@ -24,6 +24,7 @@ use smoltcp::socket::tcp::{self, CongestionControl, SocketBuffer, State};
 use smoltcp::time::{Duration as Span, Instant as Clock};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr, IpEndpoint};
 
+use crate::connection::End;
 use crate::limits::{
     BURST_COUNT_MAX, CONNECT_WAIT, STACK_BUFFER_LEN, STACK_KEEPALIVE, STACK_LINES_MAX,
     STACK_LISTENERS_MAX, STACK_SILENCE_MAX, STACK_WAITING_COUNT,
@@ -31,7 +32,6 @@ use crate::limits::{
 use crate::stack::device::Device;
 use crate::stack::pipe::Pipe;
 use crate::stack::{Request, Shared};
-use crate::stream::End;
 
 /// Ports of our own are taken from here on (RFC 6335, 6).
 const EPHEMERAL_FIRST: u16 = 49_152;
@@ -207,8 +207,10 @@ impl Engine {
         for (handle, line) in &mut self.lines {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(*handle);
             moved |= line.step(socket, &self.listeners, now);
-            // A reset is still to be sent while it knows to whom.
-            if socket.state() == State::Closed && socket.remote_endpoint().is_none() {
+            // A reset is still to be sent while it knows to whom, and what came before one is still
+            // to be read.
+            let owes = matches!(line, Line::Open(pipe) if pipe.owes(socket));
+            if socket.state() == State::Closed && socket.remote_endpoint().is_none() && !owes {
                 over.push(*handle);
             }
         }

@@ -26,9 +26,9 @@ use std::thread::JoinHandle;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 
+use crate::connection::End;
 use crate::limits::{CONNECT_WAIT, STACK_ARRIVALS_MAX, STACK_REQUESTS_MAX};
 use crate::stack::engine::Engine;
-use crate::stream::End;
 use crate::sys::Waker;
 
 mod device;

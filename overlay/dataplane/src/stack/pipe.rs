@@ -21,8 +21,8 @@ use nix::sys::socket::{
 };
 use smoltcp::socket::tcp::{self, RecvError, State};
 
+use crate::connection::End;
 use crate::limits::STACK_ORPHAN_MAX;
-use crate::stream::End;
 
 /// Our side of one connection.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ impl Pipe {
             socket.abort();
         }
         before != (socket.recv_queue(), socket.send_queue(), socket.state())
+    }
+
+    /// Returns whether there is something for an app that reads slowly.
+    pub fn owes(&self, socket: &tcp::Socket<'_>) -> bool {
+        self.blocked && self.orphan_since.is_none() && socket.can_recv()
     }
 
     /// From the network to the app.

@@ -8,8 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::connection::Connection;
 use crate::limits::STACK_LINES_MAX;
-use crate::stream::Stream;
 
 const PORT: u16 = 6787;
 
@@ -74,11 +74,11 @@ fn pair(lost: usize) -> (Arc<Stack>, Arc<Stack>, Cable) {
     (left, right, cable)
 }
 
-async fn connect(stack: &Arc<Stack>, to: SocketAddrV6) -> io::Result<Stream> {
+async fn connect(stack: &Arc<Stack>, to: SocketAddrV6) -> io::Result<Connection> {
     crate::forward::connect(Arc::clone(stack) as Arc<dyn crate::forward::Dialer>, to).await
 }
 
-async fn accept(arrivals: &mut Arrivals) -> (Stream, SocketAddrV6) {
+async fn accept(arrivals: &mut Arrivals) -> (Connection, SocketAddrV6) {
     let (end, from) = std::future::poll_fn(|context| arrivals.poll_accept(context))
         .await
         .unwrap();

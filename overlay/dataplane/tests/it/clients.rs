@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
-use mesh_dataplane::limits::CLIENTS_MAX;
 use mesh_dataplane::{Dataplane, HostAccess};
 use mesh_routing::access::CONTROL_PORT;
 use mesh_routing::answer::answer;
+use mesh_routing::limits::CLIENTS_MAX;
 use mesh_routing::packet::build;
 use mesh_routing::plan::InstancePlan;
 use mesh_routing::probe::PROBE_PORT;

@@ -15,7 +15,7 @@ use mesh_routing::carriage::{Carrier, Why};
 use mesh_routing::packet::build;
 use mesh_routing::table::DropReason;
 
-use crate::ground::{Outside, address, eventually, expect_drop, id, plan, secret};
+use crate::ground::{Outside, PATIENCE, address, eventually, expect_drop, id, plan, secret};
 
 /// A stream's near end; the far end is a thread that hands on.
 struct Pipe {
@@ -186,9 +186,14 @@ fn link_without_udp_lives_in_its_stream() {
 #[test]
 fn link_with_udp_leaves_its_stream_alone() {
     let pair = Pair::new(WIDE, true);
-    eventually("UDP carries", || pair.is_carried_by(Carrier::Udp));
+    eventually("UDP carries", || {
+        let links = pair.links();
+        links.iter().all(|link| link.endpoint.is_some()) && pair.is_carried_by(Carrier::Udp)
+    });
+    // A busy machine's first handshake may have taken the stream.
+    let before = pair.streamed.load(Ordering::SeqCst);
     pair.exchange(1280);
-    assert_eq!(pair.streamed.load(Ordering::SeqCst), 0);
+    assert_eq!(pair.streamed.load(Ordering::SeqCst), before);
 }
 
 #[test]
@@ -220,7 +225,7 @@ fn link_whose_udp_dies_goes_on_in_its_stream_and_comes_back() {
 #[test]
 fn stream_that_comes_late_is_taken_and_one_that_ends_is_left() {
     let pair = Pair::new(0, false);
-    assert!(pair.is_carried_by(Carrier::Udp) || pair.links()[0].silent_ms.is_none());
+    assert!(pair.links().iter().all(|link| link.silent_ms.is_none()));
     pair.open.store(true, Ordering::SeqCst);
     eventually("the stream carries", || {
         pair.is_carried_by(Carrier::Stream(Why::Silent))
@@ -259,7 +264,7 @@ fn stream_of_one_node_carries_no_session_of_another() {
     })
     .unwrap();
     thief.apply(&plan(1, &[(2, None)]));
-    let handshake = taken.recv().unwrap();
+    let handshake = taken.recv_timeout(PATIENCE).unwrap();
     drop(thief);
     right.take_streamed(id(3), [&handshake[..]]);
     expect_drop(right, DropReason::Stranger);

@@ -4,8 +4,8 @@ use mesh_api::client::{ClientAdded, ClientRow, WireguardKey};
 use mesh_api::{ErrorKind, Reply, Request};
 use mesh_base::address::NodeAddress;
 use mesh_peer::explain::{ClientSeen, Explained};
-use mesh_peer::limits::CLIENTS_MAX;
 use mesh_peer::port::Input;
+use mesh_routing::limits::CLIENTS_MAX;
 
 use crate::mesh;
 use crate::screens::Screens;

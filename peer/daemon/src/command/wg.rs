@@ -4,7 +4,10 @@
 //! secret goes to stdout and nowhere else. So a file that was lost cannot be printed again; the
 //! client is removed and let in anew.
 
+use std::fs::{File, Permissions};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 
 use clap::{Args, Subcommand};
 use mesh_api::client::{ClientAdded, WireguardKey};
@@ -97,6 +100,9 @@ impl Export {
         if self.qr {
             print(&qr::draw(&conf).ok_or_else(too_long)?)?;
         } else {
+            if secret.is_some() {
+                keep_private();
+            }
             print(&conf)?;
         }
         say(&talk(&added, &endpoint, self.endpoint.is_some()));
@@ -115,7 +121,7 @@ impl Export {
         if is_weak(&key.0) {
             return Err(
                 Failure::new("this key has no secret half: anybody could be the device")
-                    .hint("make a new pair: `wg genkey | tee secret | wg pubkey`")
+                    .hint("make a new pair: `(umask 077; wg genkey | tee secret | wg pubkey)`")
                     .kind(ErrorKind::Usage),
             );
         }
@@ -143,6 +149,18 @@ impl Remove {
             Reply::ClientRemoved { name } => print(&format!("{name} is let in no longer\n")),
             _ => Err(other_answer("the end of a client")),
         }
+    }
+}
+
+/// Lets nobody but its owner read the file that stdout is, if it is one: it is going to hold a
+/// secret. Where that cannot be done the owner has been told that the file is a password.
+fn keep_private() {
+    let Ok(stdout) = std::io::stdout().as_fd().try_clone_to_owned() else {
+        return;
+    };
+    let stdout = File::from(stdout);
+    if stdout.metadata().is_ok_and(|stdout| stdout.is_file()) {
+        let _ = stdout.set_permissions(Permissions::from_mode(0o600));
     }
 }
 

@@ -20,10 +20,10 @@ use std::time::Duration;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use mesh_base::address::is_overlay;
+use mesh_dataplane::connection::{self, Socket};
 use mesh_dataplane::forward::{self, Dialer};
 use mesh_dataplane::netns::Namespace;
 use mesh_dataplane::stack::{Arrivals, Stack};
-use mesh_dataplane::stream::{self, Socket};
 use mesh_routing::access::CONTROL_PORT;
 use tokio::net::TcpListener;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
@@ -53,12 +53,12 @@ impl Listener {
     fn poll_accept(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<(stream::Stream, SocketAddr)>> {
+    ) -> Poll<io::Result<(connection::Connection, SocketAddr)>> {
         Poll::Ready(match self {
             Self::Kernel(listener) => {
                 let (stream, from) = ready!(listener.poll_accept(context))?;
                 let _ = stream.set_nodelay(true);
-                Ok((stream::Stream::Kernel(stream), from))
+                Ok((connection::Connection::Kernel(stream), from))
             }
             Self::Stack(arrivals) => match ready!(arrivals.poll_accept(context)) {
                 Some((end, from)) => Ok((end.into_stream()?, from.into())),
@@ -115,7 +115,7 @@ pub fn parse(address: &Multiaddr) -> Option<SocketAddrV6> {
     }
 }
 
-type Stream = Compat<stream::Stream>;
+type Stream = Compat<connection::Connection>;
 type Dial = Pin<Box<dyn Future<Output = io::Result<Stream>> + Send>>;
 
 /// The transport: at most one listener, any number of dials.

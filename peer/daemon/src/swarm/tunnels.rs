@@ -8,7 +8,7 @@
 //! A frame is its length in two bytes, then a WireGuard message; who is at the other end has passed
 //! the gate, and the message's session proves the rest. A queue is short on purpose: what is inside
 //! has its own congestion control, which must see losses and not seconds of waiting. Who sends
-//! what is no WireGuard message loses its stream, is counted, and is not heard for a while. Decides
+//! what is no WireGuard message loses its stream and for a while its place, and is counted. Decides
 //! nothing about when a link goes this way. Invariant: nothing here makes a sender wait.
 
 use std::collections::BTreeMap;
