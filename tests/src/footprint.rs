@@ -125,7 +125,10 @@ fn list(folder: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::until::until;
 
     #[test]
     fn new_process_is_noticed() {
@@ -134,13 +137,15 @@ mod tests {
             .arg("100")
             .spawn()
             .unwrap();
-        let grown = before.grown_to(&Footprint::look());
+        // For a moment it is there and has no command line yet.
+        let noticed = until("the process is noticed", Duration::from_secs(10), || {
+            let grown = before.grown_to(&Footprint::look());
+            let found = grown.iter().any(|line| line.contains("sleep 100"));
+            Ok(found.then_some(()))
+        });
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
-        assert!(
-            grown.iter().any(|line| line.contains("sleep 100")),
-            "{grown:?}"
-        );
+        noticed.unwrap();
     }
 
     #[test]

@@ -45,6 +45,7 @@
 //! | [`stack`] | TCP of our own where there are no namespaces |
 //! | [`connection`] | a connection of the overlay, whoever speaks its TCP |
 //! | [`forward`] | loopback ports for services |
+//! | `ioctl`, `scm`, `sys` | small things that the standard library lacks |
 //! | [`limits`] | the numbers, with where they come from |
 
 pub mod carrier;

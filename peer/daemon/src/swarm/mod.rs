@@ -10,6 +10,18 @@
 //! much a peer may send; leaves meaning, records and trust itself to the node. Identify and DHT are
 //! not used: addresses travel in signed contacts, and on the local network (`nearby`, mDNS) without
 //! a signature, for nodes that are known already; an overlay address is taken from neither.
+//!
+//! | room | idea |
+//! |---|---|
+//! | [`network`] | the task that owns the swarm |
+//! | [`gate`], [`crowd`] | who is admitted; how many may wait for it |
+//! | [`lanes`] | streams of frames, one each way and kind |
+//! | [`tunnels`], `underlay_streams` | streams that carry links, over the underlay only |
+//! | [`door`] | people with an invite |
+//! | `underlay_tcp`, `underlay_only` | TCP of both swarms; which addresses are dialled |
+//! | [`across`] | connections that must cross the overlay |
+//! | [`nearby`] | nodes on the local network |
+//! | [`identity`] | our keys and addresses as libp2p's |
 
 pub mod across;
 pub mod crowd;
