@@ -5,9 +5,10 @@
 //!   control network ───► pair of sockets ═╩ thread "stack": smoltcp       ("the host's TUN")
 //! ```
 //! The data plane sees a descriptor that looks like a TUN; whoever wants a connection gets a
-//! descriptor that looks like one (see [`crate::connection`]). Between the two one thread runs smoltcp.
-//! It answers echo requests, connects, and listens on ports that the daemon itself names; every
-//! other port is closed. What does not fit is not read, so both sides' own flow control holds.
+//! descriptor that looks like one (see [`crate::connection`]). Between the two one thread runs
+//! smoltcp. It answers echo requests, connects, and listens on ports that the daemon itself names;
+//! every other port is closed. What does not fit is not read, so both sides' own flow control
+//! holds.
 //!
 //! | room | idea |
 //! |---|---|
