@@ -51,6 +51,13 @@ const SHORT: &str = "56";
 const ABOVE_LONG: u32 = 700;
 const ABOVE_SHORT: u32 = 230;
 
+/// No TCP but across the overlay.
+const NO_STREAM: &str = "add table inet wall; \
+    add chain inet wall out { type filter hook output priority 0; }; \
+    add rule inet wall out oifname != { \"mesh0\", \"lo\" } meta l4proto tcp drop; \
+    add chain inet wall in { type filter hook input priority 0; }; \
+    add rule inet wall in iifname != { \"mesh0\", \"lo\" } meta l4proto tcp drop";
+
 /// Lets the better relay lose long packets, then all; both times traffic goes round it and comes
 /// back.
 pub fn relay_that_loses_packets_is_left_and_told(place: &Place) -> anyhow::Result<()> {
@@ -63,6 +70,10 @@ pub fn relay_that_loses_packets_is_left_and_told(place: &Place) -> anyhow::Resul
     let cables = rewire(&lab, &HOMES, &CABLES)?;
     let home = home.quietly();
     let relay = lab.home("r1")?;
+    // Else its links would take their streams, and nothing would be lost.
+    relay.run("nft", &[NO_STREAM])?.ok()?;
+    relay.stop()?;
+    relay.start()?;
     let first = hurt(&lab, &home, relay, (LONG, ABOVE_LONG))?;
     let second = hurt(&lab, &home, relay, (SHORT, ABOVE_SHORT))?;
     drop(cables);
@@ -117,11 +128,6 @@ fn hurt(
     let alarm = until("people are told", SOON, || alarm(home))?;
     let told = clock.elapsed();
     explained(home, &alarm)?;
-    let neighbour = home.meshnode(&["ping", "r1", "--count", "1"])?;
-    ensure!(
-        neighbour.code == 0,
-        "the relay itself is sound: {neighbour}"
-    );
     relay.run("nft", &["delete table inet hole"])?.ok()?;
     let clock = Instant::now();
     until("the best way is in use again", SOON, || in_use(home, BEST))?;

@@ -518,7 +518,9 @@ impl Pair {
         for place in theirs.chain(guesses).chain(met).chain(known) {
             let is_new = places.iter().all(|known| known.at != place.at);
             let there = places.iter().filter(|known| known.at.ip() == place.at.ip());
-            let is_new = is_new && there.count() < PORTS_MAX;
+            // Where packets came from is no claim.
+            let is_heard = self.met.contains(&place.at) || self.last == Some(place.at);
+            let is_new = is_new && (is_heard || there.count() < PORTS_MAX);
             if is_new && is_place(&place.at) && places.len() < TRIED_MAX {
                 places.push(place);
             }
