@@ -15,6 +15,8 @@
 //! pass, parcels that are longer go by the stream and all else by UDP. While a link is in doubt
 //! everything goes both ways: the session takes each datagram once, whichever comes first, so a
 //! link whose UDP dies does not go down. Who came back too early waits twice as long the next time.
+//! A connection may be dead without a word, so a trial of length that goes badly also asks by the
+//! stream: what UDP does carry is not given up for a stream over which nothing is heard.
 //!
 //! Decides nothing about sockets and sessions, and nothing without a stream: then there is nothing
 //! to choose, and nothing is asked. Invariant: what is asked is bounded: at most
@@ -47,8 +49,14 @@ pub const LONG_COUNT: u8 = 11;
 /// Pause between two questions, or two pairs of them; doubled after the last of a kind.
 pub const STEP: Duration = Duration::from_millis(200);
 
-/// Most questions of a trial.
-pub const QUESTIONS_MAX: u8 = SHORT_COUNT + LONG_COUNT;
+/// Questions of a trial by UDP without an answer after which the stream is asked too.
+const STREAM_AFTER: u8 = 3;
+
+/// Most questions of a trial, the stream's included.
+pub const QUESTIONS_MAX: u8 = SHORT_COUNT + LONG_COUNT + 2;
+
+/// How long a stream that was dead when it was needed is not asked again.
+pub const DISTRUST: Duration = Duration::from_secs(10);
 
 /// First pause before UDP is tried again while the stream carries.
 pub const AGAIN_MIN: Duration = Duration::from_secs(2);
@@ -106,14 +114,16 @@ pub enum Carry {
     Stream,
 }
 
-/// A question that is to go by UDP; a short one to wherever the peer may be, a long one only to
-/// where it was heard.
+/// A question. By UDP a short one goes to wherever the peer may be, a long one only to where it was
+/// heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ask {
     /// Comes back in the answer.
     pub number: u64,
     /// How long the packet is to be, and its answer.
     pub len: u16,
+    /// Whether it goes by the stream: is that alive?
+    pub by_stream: bool,
 }
 
 impl Ask {
@@ -156,7 +166,10 @@ struct Trial {
     aim: Aim,
     /// Number of its first question.
     first: u64,
+    begun: Moment,
     asked: u8,
+    /// Whether the stream was asked too.
+    asked_stream: bool,
     next: Moment,
 }
 
@@ -186,6 +199,9 @@ pub struct Carriage {
     /// Since when UDP could have been heard.
     begun: Moment,
     udp_heard: Option<Moment>,
+    stream_heard: Option<Moment>,
+    /// Until when the stream is not thought of again, for it was found dead.
+    distrusted: Moment,
     has_stream: bool,
     trial: Option<Trial>,
     /// When the last trial ended.
@@ -206,6 +222,8 @@ impl Carriage {
             state: State::New,
             begun: now,
             udp_heard: None,
+            stream_heard: None,
+            distrusted: now,
             has_stream: false,
             trial: None,
             tried: None,
@@ -223,6 +241,7 @@ impl Carriage {
         }
         self.has_stream = has;
         self.trial = None;
+        self.distrusted = now;
         match self.state {
             State::Udp { .. } if has => self.begin(LONG_AIM, now),
             State::Doubt { since, fits } => self.state = State::Udp { since, fits },
@@ -264,6 +283,7 @@ impl Carriage {
 
     /// Takes note of an authenticated datagram that came by the stream: the other end had a reason.
     pub fn handle_streamed(&mut self, now: Moment) {
+        self.stream_heard = Some(now);
         match self.state {
             State::New if self.has_stream => {
                 self.enter_stream(Why::Silent, now);
@@ -314,7 +334,7 @@ impl Carriage {
             }
             State::Udp { fits, .. } if self.trial.is_none() => {
                 let narrow = fits < LONG && self.again <= now;
-                let unsure = self.sent_long && self.rested(CHECK, now);
+                let unsure = self.sent_long && self.rested(CHECK, now) && self.distrusted <= now;
                 if narrow || unsure {
                     self.begin(LONG_AIM, now);
                 }
@@ -352,7 +372,7 @@ impl Carriage {
         }
     }
 
-    /// Returns a question that is to go by UDP now. Whoever cannot send one need not ask: then the
+    /// Returns a question that is to go now. Whoever cannot send one need not ask: then the
     /// trial waits.
     pub fn poll_ask(&mut self, now: Moment) -> Option<Ask> {
         let trial = self.trial.as_mut()?;
@@ -363,9 +383,20 @@ impl Carriage {
             self.fail(now);
             return None;
         }
+        let number = trial.first + u64::from(trial.asked);
+        if STREAM_AFTER <= trial.asked && !trial.asked_stream {
+            trial.asked_stream = true;
+            let (len, by_stream) = (SHORT, true);
+            return Some(Ask {
+                number,
+                len,
+                by_stream,
+            });
+        }
         let ask = Ask {
-            number: trial.first + u64::from(trial.asked),
+            number,
             len: trial.len(trial.asked.into()),
+            by_stream: false,
         };
         trial.asked += 1;
         if trial.asked == trial.count() {
@@ -425,7 +456,9 @@ impl Carriage {
         let trial = Trial {
             aim,
             first: self.number,
+            begun: now,
             asked: 0,
+            asked_stream: false,
             next: now,
         };
         // Answers to the questions of earlier trials are none to these.
@@ -444,7 +477,12 @@ impl Carriage {
             return;
         };
         self.end(now);
+        let is_alive = self.stream_heard.is_some_and(|heard| trial.begun <= heard);
         match trial.aim {
+            Aim::Long { .. } if !is_alive => {
+                self.distrusted = now + DISTRUST;
+                self.enter_udp(LONG, now);
+            }
             Aim::Short => self.enter_stream(Why::Silent, now),
             Aim::Long { own: true } => self.enter_udp(OWN, now),
             Aim::Long { own: false } => self.enter_stream(Why::Narrow, now),

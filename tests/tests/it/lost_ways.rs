@@ -74,6 +74,10 @@ pub fn relay_that_loses_packets_is_left_and_told(place: &Place) -> anyhow::Resul
     relay.run("nft", &[NO_STREAM])?.ok()?;
     relay.stop()?;
     relay.start()?;
+    until("the relay is back", SOON, || {
+        let said = home.meshnode(&["ping", "r1", "--count", "1"])?;
+        Ok((said.code == 0).then_some(()))
+    })?;
     let first = hurt(&lab, &home, relay, (LONG, ABOVE_LONG))?;
     let second = hurt(&lab, &home, relay, (SHORT, ABOVE_SHORT))?;
     drop(cables);
@@ -128,6 +132,11 @@ fn hurt(
     let alarm = until("people are told", SOON, || alarm(home))?;
     let told = clock.elapsed();
     explained(home, &alarm)?;
+    let neighbour = home.meshnode(&["ping", "r1", "--count", "1"])?;
+    ensure!(
+        neighbour.code == 0,
+        "the relay itself is sound: {neighbour}"
+    );
     relay.run("nft", &["delete table inet hole"])?.ok()?;
     let clock = Instant::now();
     until("the best way is in use again", SOON, || in_use(home, BEST))?;

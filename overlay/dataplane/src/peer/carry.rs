@@ -87,7 +87,12 @@ impl Link {
             && let Some(ask) = self.carriage.poll_ask(moment)
         {
             let question = probe::try_length(ask.number, ask.len, exit.own(), self.address);
-            self.ask_by_udp(&question, ask.is_short(), exit, out);
+            if ask.by_stream {
+                // What finds no room is not answered, as if it were lost.
+                let _ = self.seal(&question, Way::Stream(self.node), exit, out, now);
+            } else {
+                self.ask_by_udp(&question, ask.is_short(), exit, out);
+            }
         }
         let carrier = self.carriage.carrier();
         if carrier != self.carrier_told {

@@ -13,6 +13,8 @@ struct World {
     passes: u16,
     /// Whether the other end says nothing by UDP but answers.
     is_mute: bool,
+    /// Whether the connection is dead and nobody has noticed.
+    is_stream_dead: bool,
     asked: usize,
 }
 
@@ -25,6 +27,7 @@ impl World {
             now: START,
             passes,
             is_mute: false,
+            is_stream_dead: false,
             asked: 0,
         }
     }
@@ -39,6 +42,12 @@ impl World {
             }
             self.link.handle_time(self.now);
             while let Some(ask) = self.link.poll_ask(self.now) {
+                if ask.by_stream {
+                    if !self.is_stream_dead {
+                        self.link.handle_streamed(self.now);
+                    }
+                    continue;
+                }
                 self.asked += 1;
                 if ask.len <= self.passes {
                     self.link.handle_udp(false, self.now);
@@ -289,4 +298,24 @@ fn link_that_lost_its_session_does_not_wait_for_answers_to_what_it_cannot_ask() 
     assert_eq!(world.link.carrier(), Carrier::Stream(Why::Silent));
     // With a session again it finds back to UDP by itself.
     world.until(Carrier::Udp);
+}
+
+#[test]
+fn udp_that_is_narrow_is_not_given_up_for_a_stream_that_is_dead() {
+    let mut world = World::new(1200);
+    world.is_stream_dead = true;
+    // The first hello here is later than UDP is waited for.
+    world.until(Carrier::Stream(Why::Silent));
+    world.until(Carrier::Udp);
+    for _ in 0..600 {
+        world.run(TICK);
+        assert_eq!(world.carry(1360), Carry::Udp);
+    }
+    assert!(world.asked <= 100, "{}", world.asked);
+    world.is_stream_dead = false;
+    for _ in 0..150 {
+        world.carry(1360);
+        world.run(TICK);
+    }
+    assert_eq!(world.link.carrier(), Carrier::Stream(Why::Narrow));
 }
