@@ -4,11 +4,40 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
 /// Name that the first process inside an instance gives itself.
 const INSIDE: &str = "mesh-inside";
+
+/// What a process takes of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// Memory that is resident, in MiB.
+    pub rss_mib: f64,
+    /// Processor time so far, in user and in kernel mode.
+    pub cpu: Duration,
+}
+
+/// Returns what a process costs; none if it is gone.
+pub fn cost(pid: Pid) -> Option<Cost> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let rss = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = rss.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may have spaces; what follows its closing parenthesis has not.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ').skip(11);
+    let (user, kernel): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let tick = Duration::from_millis(10);
+    Some(Cost {
+        rss_mib: kib / 1024.0,
+        cpu: tick.saturating_mul(user.saturating_add(kernel)),
+    })
+}
 
 /// A process for good: ids are used again, with its start they are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -128,6 +157,7 @@ mod tests {
     fn own_process_lives_and_has_words() {
         let own = nix::unistd::getpid();
         assert!(Life::of(own).is_some_and(Life::runs));
+        assert!(cost(own).is_some_and(|cost| 0.0 < cost.rss_mib));
         assert!(!command_line(own).is_empty());
         assert!(all().contains(&own));
         assert_eq!(process_of(own), Some(own));

@@ -76,15 +76,18 @@ impl Pulse {
 
     /// Returns when each answer came, since 1970, in order.
     fn answers(&mut self) -> anyhow::Result<Vec<Duration>> {
-        let text = self.asked.so_far()?;
-        let times = text.lines().filter_map(|line| {
-            let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
-            let seconds: f64 = time.parse().ok()?;
-            rest.contains("time=")
-                .then(|| Duration::from_secs_f64(seconds))
-        });
-        Ok(times.collect())
+        Ok(answered(&self.asked.so_far()?).collect())
     }
+}
+
+/// Returns when each answer that `ping -D` tells of came, since 1970, in order.
+pub fn answered(text: &str) -> impl Iterator<Item = Duration> {
+    text.lines().filter_map(|line| {
+        let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
+        let seconds: f64 = time.parse().ok()?;
+        rest.contains("time=")
+            .then(|| Duration::from_secs_f64(seconds))
+    })
 }
 
 /// Returns the longest gap that ends after `since`, if answers have been calm since it ended.

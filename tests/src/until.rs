@@ -1,4 +1,5 @@
-//! Waits for conditions, never for a time alone. The only place of the tests that sleeps.
+//! Waits for conditions, and for a time alone only where that is what is measured. The only place
+//! of the tests that sleeps.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -34,9 +35,27 @@ pub fn until<T>(
     }
 }
 
+/// Lets time pass, where what happens meanwhile is measured.
+///
+/// # Errors
+/// None; it is one of the waits.
+pub fn rest(time: Duration) -> anyhow::Result<()> {
+    let start = Instant::now();
+    until("time has passed", 2 * time, || {
+        Ok((time <= start.elapsed()).then_some(()))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rest_is_as_long_as_asked_for() {
+        let start = Instant::now();
+        rest(Duration::from_millis(20)).unwrap();
+        assert!(Duration::from_millis(20) <= start.elapsed());
+    }
 
     #[test]
     fn condition_that_comes_true_is_returned() {

@@ -49,10 +49,6 @@ fn address(own: Ipv6Addr, key: &[u8; 32]) -> Ipv6Addr {
 }
 
 impl Node {
-    pub(crate) fn restore_client(&mut self, name: Name, client: Client) {
-        self.clients.insert(name, client);
-    }
-
     /// Tells the data plane whom to let in, once that is on disk.
     pub(crate) fn publish_clients(&mut self) {
         let clients = self.clients.values();

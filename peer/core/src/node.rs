@@ -23,6 +23,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mesh_api::status::Entrances;
 use mesh_base::address::{NodeAddress, ServiceAddress};
 use mesh_base::certificate::{Body as CertificateBody, Chain, Role};
 use mesh_base::identity::{NodeId, OrgId, SecretKey, ServiceId};
@@ -52,7 +53,7 @@ use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Entrances, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
+use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -482,7 +483,7 @@ impl Node {
                     })?;
             }
             Entry::Client { name, key, since } => {
-                self.restore_client(name, Client { key, since });
+                self.clients.insert(name, Client { key, since });
             }
             Entry::ClientGone { name } => {
                 self.clients.remove(&name);

@@ -2,7 +2,9 @@
 //!
 //! Decides by the address alone; whether a firewall stands before it is for whoever tries.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+
+use mesh_routing::portmap::is_inside;
 
 /// Returns the places that lead to this node, those that lead there from anywhere first; loopback
 /// only if there is nothing else.
@@ -20,7 +22,8 @@ fn rank(ip: &IpAddr) -> u8 {
     match ip {
         IpAddr::V4(_) if wide => 0,
         IpAddr::V6(_) if wide => 1,
-        IpAddr::V4(ip) if is_shared(*ip) => 3,
+        // Many homes of one provider share it (RFC 6598).
+        IpAddr::V4(ip) if is_inside(*ip) && !ip.is_private() => 3,
         _ if ip.is_loopback() => 4,
         _ => 2,
     }
@@ -30,19 +33,12 @@ fn rank(ip: &IpAddr) -> u8 {
 pub fn is_wide(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
-            let narrow = ip.is_private() || ip.is_loopback() || ip.is_link_local();
-            !narrow && !ip.is_unspecified() && !is_shared(*ip)
+            let narrow = is_inside(*ip) || ip.is_loopback() || ip.is_link_local();
+            !narrow && !ip.is_unspecified()
         }
         // 2000::/3 is what is given out (RFC 4291, 2.4).
         IpAddr::V6(ip) => ip.segments().first().is_some_and(|first| first >> 13 == 1),
     }
-}
-
-/// Returns whether an address lies in 100.64.0.0/10, which many homes of one provider share
-/// (RFC 6598).
-fn is_shared(ip: Ipv4Addr) -> bool {
-    let [a, b, ..] = ip.octets();
-    a == 100 && b & 0xc0 == 64
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use mesh_api::status::Entrances;
 use mesh_api::{ApiError, Event as ApiEvent, Reply, Request};
 use mesh_base::certificate::Chain;
 use mesh_base::identity::NodeId;
@@ -179,17 +180,6 @@ pub struct ResolverSeen {
     pub listen: Vec<SocketAddr>,
     /// Who asks there, or what is in the way, in one sentence.
     pub sentence: String,
-}
-
-/// How programs of this machine come into the overlay, besides by loopback ports of services.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Entrances {
-    /// The SOCKS proxy.
-    pub socks: Option<SocketAddr>,
-    /// The HTTP proxy.
-    pub http: Option<SocketAddr>,
-    /// A process in the namespace that the overlay is in.
-    pub namespace: Option<u32>,
 }
 
 /// State of one WireGuard session.

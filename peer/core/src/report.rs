@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use mesh_api::names::Answering;
 use mesh_api::reply::{MemberRow, OrgRow, Relation, Verdict, VerdictLine};
 use mesh_api::status::{
-    Entrances, HeadRow, Health, HealthRow, Link, PeerRow, Reach as ReachWord, StatusReply, Voting,
+    HeadRow, Health, HealthRow, Link, PeerRow, Reach as ReachWord, StatusReply, Voting,
 };
 use mesh_api::trade::{AgreementRow, Invoice, InvoiceLine, InvoiceRow, InvoiceState, UsageRow};
 use mesh_api::{ApiError, ErrorKind, Reply};
@@ -73,11 +73,7 @@ impl Node {
                     .map_or(0, |(names, _)| names.len() as u64),
                 left_out: self.names.as_ref().map_or(0, |(names, _)| names.left_out()),
             }),
-            entrances: self.entrances.as_ref().map(|seen| Entrances {
-                socks: seen.socks,
-                http: seen.http,
-                namespace: seen.namespace,
-            }),
+            entrances: self.entrances.clone(),
             port_mapping: self.mapped.as_ref().map(port_mapping),
             peers: self.peer_rows(),
             refusals: self.refused.words(),

@@ -121,14 +121,8 @@ fn is_link_local(ip: &IpAddr) -> bool {
 fn locality(ip: &IpAddr) -> u8 {
     match ip {
         IpAddr::V4(ip) => u8::from(!ip.is_private()),
-        IpAddr::V6(ip) => u8::from(!is_unique_local(ip)),
+        IpAddr::V6(ip) => u8::from(!ip.is_unique_local()),
     }
-}
-
-/// Returns whether an address lies in fc00::/7 (RFC 4193).
-fn is_unique_local(ip: &Ipv6Addr) -> bool {
-    let [first, ..] = ip.octets();
-    first & 0xfe == 0xfc
 }
 
 #[cfg(test)]

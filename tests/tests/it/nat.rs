@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use mesh_tests::lab::Lab;
@@ -11,7 +11,7 @@ use mesh_tests::nat::{Filtering, Mapping, NatKind, Traits};
 use mesh_tests::nat_look::{Look, Udp, Witnesses, client, look, meet};
 use mesh_tests::nat_router::AT_HOME;
 use mesh_tests::runner::Place;
-use mesh_tests::until::until;
+use mesh_tests::until::{rest, until};
 
 /// What must be seen of each kind. No two are alike, so each kind fails where another is expected.
 fn expected(kind: NatKind) -> Look {
@@ -167,10 +167,8 @@ pub fn mapping_is_forgotten(place: &Place) -> anyhow::Result<()> {
         ensure!(witnesses.reaches(&client, at)?, "{name} is deaf");
         clients.push((name, client, at));
     }
-    let start = Instant::now();
-    until("a mapping's life is over", 2 * SHORT, || {
-        Ok((SHORT * 3 / 2 <= start.elapsed()).then_some(()))
-    })?;
+    // A mapping's life is over.
+    rest(SHORT * 3 / 2)?;
     for (name, client, at) in &clients {
         let lives = witnesses.reaches(client, *at)?;
         ensure!(lives == (**name == "long"), "{name}: lives is {lives}");

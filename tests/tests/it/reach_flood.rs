@@ -12,7 +12,6 @@
 //! junk is right in every field and half has a wrong mac1; half comes from one address, half from
 //! 128 networks.
 
-use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::AsRawFd as _;
@@ -25,10 +24,11 @@ use mesh_tests::figures::Figure;
 use mesh_tests::home::{Home, see_each_other};
 use mesh_tests::inside::inside;
 use mesh_tests::lab::Lab;
+use mesh_tests::processes::{self, Cost};
 use mesh_tests::runner::Place;
 use mesh_tests::said::Asked;
 use mesh_tests::transcript::{found_org, join};
-use mesh_tests::until::until;
+use mesh_tests::until::{rest, until};
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockType, SockaddrIn6, bind, connect, setsockopt, socket, sockopt,
 };
@@ -82,13 +82,13 @@ pub fn flood_of_handshakes_is_survived(place: &Place) -> anyhow::Result<()> {
         let work = Work::of(flooded)?;
         let calm = transfer.rate()?;
         let idle = Work::of(flooded)?.since(&work);
-        let before = rss_mib(flooded)?;
+        let before = cost(flooded)?.rss_mib;
         let flood = begin_flood(place, &lab, flooded, stranger)?;
         let work = Work::of(flooded)?;
         let during = transfer.rate()?;
         let work = Work::of(flooded)?.since(&work);
         let join = timed_join(flooded, fourth?)?;
-        let rss = rss_mib(flooded)? - before;
+        let rss = cost(flooded)?.rss_mib - before;
         let rate = told(flood)?;
         let (busy, arrived) = work;
         println!(
@@ -188,13 +188,9 @@ fn told(flood: Asked) -> anyhow::Result<f64> {
         .with_context(|| format!("no count: {said}"))
 }
 
-/// Returns the memory of a node's daemon, as proc(5) tells it.
-fn rss_mib(home: &Home) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", home.daemon()?))?;
-    let mut lines = status.lines();
-    let rss = lines.find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = rss.and_then(|rss| rss.trim().strip_suffix("kB"));
-    Ok(kib.context("no VmRSS")?.trim().parse::<f64>()? / 1024.0)
+/// Returns what a node's daemon costs.
+fn cost(home: &Home) -> anyhow::Result<Cost> {
+    processes::cost(home.daemon()?).context("the daemon is gone")
 }
 
 /// What a node's daemon has done so far.
@@ -206,17 +202,13 @@ struct Work {
 
 impl Work {
     fn of(home: &Home) -> anyhow::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", home.daemon()?))?;
-        // The name may have spaces; what follows its closing parenthesis has not.
-        let (_, fields) = stat.rsplit_once(") ").context("no stat")?;
-        let ticks = fields.split(' ').skip(11).take(2);
-        let ticks: u32 = ticks.filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
+        let Cost { cpu, .. } = cost(home)?;
         let status = home.quietly().status()?;
         let counts = status.get("dropped").and_then(serde_json::Value::as_object);
         let counts = counts.context("no counts")?.values();
         Ok(Self {
             at: Instant::now(),
-            cpu: Duration::from_millis(10) * ticks,
+            cpu,
             dropped: counts.filter_map(serde_json::Value::as_u64).sum(),
         })
     }
@@ -306,11 +298,4 @@ fn connect_from(source: Ipv6Addr, to: Ipv6Addr) -> anyhow::Result<TcpStream> {
     connect(fd.as_raw_fd(), &SockaddrIn6::from(there))
         .with_context(|| format!("cannot connect to {}", SocketAddr::from(there)))?;
     Ok(TcpStream::from(fd))
-}
-
-fn rest(time: Duration) -> anyhow::Result<()> {
-    let start = Instant::now();
-    until("time has passed", 2 * time, || {
-        Ok((time <= start.elapsed()).then_some(()))
-    })
 }

@@ -15,6 +15,7 @@ use mesh_tests::home::{Home, links_between};
 use mesh_tests::lab::Lab;
 use mesh_tests::nat::NatKind;
 use mesh_tests::nat_mesh;
+use mesh_tests::pulse::answered;
 use mesh_tests::runner::Place;
 use mesh_tests::said::Asked;
 use mesh_tests::transcript::{found_org, join};
@@ -215,7 +216,7 @@ fn meet(
     let mut seen = Vec::new();
     for (((name, other), pings), straight) in there.iter().zip(&mut asked).zip(took) {
         let what = format!("{} is answered by {name}", home.name);
-        let first = until(&what, SOON, || Ok(first_answer(&pings.so_far()?)))?;
+        let first = until(&what, SOON, || Ok(answered(&pings.so_far()?).next()))?;
         ensure!(
             theory(*other) || !by_udp(kind, *other) || links_between(home, name)? != Some(1),
             "{} and {name} meet against theory",
@@ -230,16 +231,6 @@ fn meet(
 /// Returns whether both send UDP: who does not may have a stream, which is no straight way.
 fn by_udp(a: NatKind, b: NatKind) -> bool {
     a.passes_udp() && b.passes_udp()
-}
-
-/// Returns when the first answer of `ping -D` came, since 1970.
-fn first_answer(text: &str) -> Option<Duration> {
-    text.lines().find_map(|line| {
-        let (time, rest) = line.strip_prefix('[')?.split_once(']')?;
-        let seconds: f64 = time.parse().ok()?;
-        rest.contains("time=")
-            .then(|| Duration::from_secs_f64(seconds))
-    })
 }
 
 fn straight(home: &Home, to: &str) -> anyhow::Result<()> {

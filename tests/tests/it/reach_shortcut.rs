@@ -6,7 +6,7 @@
 //!      └───────────────────────────────────────┘       an open way: nobody links to a leaf
 //! ```
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, ensure};
 use mesh_tests::cables::Silence;
@@ -17,7 +17,7 @@ use mesh_tests::pulse::Pulse;
 use mesh_tests::runner::Place;
 use mesh_tests::said::{array, at};
 use mesh_tests::transcript::{found_org, join};
-use mesh_tests::until::until;
+use mesh_tests::until::{rest, until};
 
 use crate::lines::rewire;
 
@@ -65,15 +65,9 @@ pub fn flow_takes_the_straight_way(place: &Place) -> anyhow::Result<()> {
     let mut flow = near
         .quietly()
         .ask("ping", &[&FLOW[..], &[to.as_str()]].concat())?;
-    let began = Instant::now();
-    until("the flow has had its start", SOON, || {
-        Ok((START <= began.elapsed()).then_some(()))
-    })?;
+    rest(START)?;
     let before = (relayed(&lab)?, sent(&lab)?);
-    let watched = Instant::now();
-    until("it was watched", SOON, || {
-        Ok((WATCHED <= watched.elapsed()).then_some(()))
-    })?;
+    rest(WATCHED)?;
     let (relayed, sent) = (relayed(&lab)? - before.0, sent(&lab)? - before.1);
     ensure!(1 << 20 < sent, "only {sent} bytes were sent");
     let share = f64::from(u32::try_from(relayed)?) / f64::from(u32::try_from(sent)?);

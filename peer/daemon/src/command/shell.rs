@@ -112,10 +112,9 @@ fn resolver(home: &Home, status: &StatusReply) -> std::io::Result<Option<std::pa
         "nameserver {}\noptions timeout:2 attempts:2\n",
         status.address
     );
-    if std::fs::read(&file).is_ok_and(|old| old == text.as_bytes()) {
-        return Ok(Some(file));
+    if !std::fs::read(&file).is_ok_and(|old| old == text.as_bytes()) {
+        remember::replace(&file, text.as_bytes())?;
     }
-    remember::replace(&file, text.as_bytes())?;
     readable(&file)?;
     Ok(Some(file))
 }
@@ -123,5 +122,10 @@ fn resolver(home: &Home, status: &StatusReply) -> std::io::Result<Option<std::pa
 /// A program may become another user inside.
 fn readable(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644))
+    const READABLE: u32 = 0o644;
+    // Whoever may not change it need not, if it is so already.
+    if std::fs::metadata(file)?.permissions().mode() & 0o777 == READABLE {
+        return Ok(());
+    }
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(READABLE))
 }

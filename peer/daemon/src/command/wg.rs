@@ -97,14 +97,15 @@ impl Export {
                 }
             };
         let conf = added.conf(&endpoint, secret);
-        if self.qr {
-            print(&qr::draw(&conf).ok_or_else(too_long)?)?;
-        } else {
-            if secret.is_some() {
-                keep_private();
-            }
-            print(&conf)?;
+        if secret.is_some() {
+            keep_private();
         }
+        let text = if self.qr {
+            qr::draw(&conf).ok_or_else(too_long)?
+        } else {
+            conf
+        };
+        print(&text)?;
         say(&talk(&added, &endpoint, self.endpoint.is_some()));
         Ok(())
     }

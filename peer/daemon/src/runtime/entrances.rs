@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mesh_api::ErrorKind;
-use mesh_peer::port::Entrances;
+use mesh_api::status::Entrances;
 use tokio::net::TcpListener;
 
 use crate::config::Config;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mesh_api::ErrorKind;
+use mesh_api::status::Entrances;
 use mesh_base::address::NodeAddress;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_compute::recipe::Recipe;
@@ -20,7 +21,7 @@ use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_ledger::journal::JournalError;
 use mesh_peer::node::{Node, NodeConfig, NodeError, Setup};
-use mesh_peer::port::{Entrances, Input, Reach};
+use mesh_peer::port::{Input, Reach};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, oneshot, watch};

@@ -50,6 +50,8 @@ const REFUSED_WAIT: Duration = Duration::from_secs(60);
 const IDLE_WAIT: Duration = Duration::from_secs(30);
 /// Bytes of the length before each datagram.
 const HEAD_LEN: usize = 2;
+/// A longest frame that is not whole yet leaves room to read the rest.
+const _: () = assert!(HEAD_LEN + OUTER_LEN_MAX < READ_LEN);
 /// Length of WireGuard's shortest message, a keepalive.
 const MESSAGE_LEN_MIN: usize = 32;
 
@@ -86,19 +88,7 @@ impl Tunnels {
     /// Makes a queue and a writer for a peer that has a connection over the underlay. Runs inside
     /// tokio.
     pub fn open(&self, node: NodeId, peer: PeerId, control: Control) {
-        let (frames, waiting) = mpsc::channel(QUEUE_FRAMES_MAX);
-        let lane = Lane {
-            frames,
-            waiting_bytes: Arc::default(),
-            is_refused: Arc::default(),
-        };
-        let writer = Writer {
-            control,
-            peer,
-            frames: waiting,
-            waiting_bytes: Arc::clone(&lane.waiting_bytes),
-            is_refused: Arc::clone(&lane.is_refused),
-        };
+        let (lane, writer) = Lane::new(peer, control);
         tokio::spawn(writer.run());
         self.lanes().insert(node, lane);
     }
@@ -181,6 +171,24 @@ impl Streams for Tunnels {
 }
 
 impl Lane {
+    /// Makes a queue, and who writes what waits in it.
+    fn new(peer: PeerId, control: Control) -> (Self, Writer) {
+        let (frames, waiting) = mpsc::channel(QUEUE_FRAMES_MAX);
+        let lane = Self {
+            frames,
+            waiting_bytes: Arc::default(),
+            is_refused: Arc::default(),
+        };
+        let writer = Writer {
+            control,
+            peer,
+            frames: waiting,
+            waiting_bytes: Arc::clone(&lane.waiting_bytes),
+            is_refused: Arc::clone(&lane.is_refused),
+        };
+        (lane, writer)
+    }
+
     fn push(&self, datagram: &[u8]) -> bool {
         let len = datagram.len();
         let waiting = self.waiting_bytes.fetch_add(len, Ordering::Relaxed);
@@ -398,23 +406,18 @@ mod tests {
         assert!(0 < taken && 0 < refused, "{taken} taken, {refused} refused");
     }
 
-    fn lane() -> (Lane, mpsc::Receiver<Waiting>) {
-        let (frames, waiting) = mpsc::channel(QUEUE_FRAMES_MAX);
-        let lane = Lane {
-            frames,
-            waiting_bytes: Arc::default(),
-            is_refused: Arc::default(),
-        };
-        (lane, waiting)
+    fn lane() -> (Lane, Writer) {
+        let control = libp2p_stream::Behaviour::new().new_control();
+        Lane::new(identity::peer_id(&node()).unwrap(), control)
     }
 
     #[tokio::test]
     async fn queue_is_bounded_in_bytes_and_in_datagrams() {
-        let (lane, _waiting) = lane();
+        let (lane, _writer) = lane();
         let long = message(OUTER_LEN_MAX);
         let most = (0..).take_while(|_| lane.push(&long)).count();
         assert_eq!(most, QUEUE_BYTES_MAX / OUTER_LEN_MAX);
-        let (lane, _waiting) = self::lane();
+        let (lane, _writer) = self::lane();
         let short = message(32);
         let most = (0..).take_while(|_| lane.push(&short)).count();
         assert_eq!(most, QUEUE_FRAMES_MAX);
@@ -423,14 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waited_too_long_is_not_written() {
-        let (lane, frames) = lane();
-        let mut writer = Writer {
-            control: libp2p_stream::Behaviour::new().new_control(),
-            peer: identity::peer_id(&node()).unwrap(),
-            frames,
-            waiting_bytes: Arc::clone(&lane.waiting_bytes),
-            is_refused: Arc::clone(&lane.is_refused),
-        };
+        let (lane, mut writer) = lane();
         let earlier = Instant::now().checked_sub(2 * STALE).unwrap();
         lane.waiting_bytes.fetch_add(100, Ordering::Relaxed);
         lane.frames.try_send((earlier, message(100))).unwrap();
@@ -441,14 +437,7 @@ mod tests {
 
     #[tokio::test]
     async fn writer_frames_what_waits_and_ends_with_its_queue() {
-        let (lane, frames) = lane();
-        let mut writer = Writer {
-            control: libp2p_stream::Behaviour::new().new_control(),
-            peer: identity::peer_id(&node()).unwrap(),
-            frames,
-            waiting_bytes: Arc::clone(&lane.waiting_bytes),
-            is_refused: Arc::clone(&lane.is_refused),
-        };
+        let (lane, mut writer) = lane();
         assert!(lane.push(&message(40)));
         drop(lane);
         let (near, mut far) = tokio::io::duplex(4096);

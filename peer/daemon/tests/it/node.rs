@@ -58,6 +58,13 @@ impl Node {
         Said::of(&output)
     }
 
+    /// Runs a command whose stdout is a file.
+    pub fn run_into(&self, arguments: &[&str], out: &std::fs::File) {
+        let stdout = out.try_clone().unwrap();
+        let status = command(&self.path(""), arguments).stdout(stdout).status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    }
+
     /// Starts the daemon with its interface in a namespace of its own.
     pub fn start(&self) {
         self.run(&["start", "--set", "network.tun=namespace"])

@@ -123,3 +123,32 @@ fn lone_node_is_told_what_nobody_could_see() {
     assert_eq!(told["schema"], "meshstead.netcheck/1");
     assert_eq!(told["paths"].as_array().unwrap().len(), 0);
 }
+
+#[test]
+fn file_with_a_secret_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let node = Node::founded("bakery");
+    node.start();
+    let folder = tempfile::tempdir().unwrap();
+    // A device that keeps its own secret: there is nothing to hide.
+    let key = "HhhzGRAwAnXpUqQLtK4W0aE5cB3x8gq3yJ8m0PqOZ1Q=";
+    for (name, words, mode) in [
+        ("phone", &["--endpoint", "home.example:7"][..], 0o600),
+        ("tablet", &["--endpoint", "home.example:7", "--qr"], 0o600),
+        (
+            "laptop",
+            &["--endpoint", "home.example:7", "--public-key", key],
+            0o644,
+        ),
+    ] {
+        let path = folder.path().join(name);
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_permissions(std::fs::Permissions::from_mode(0o644))
+            .unwrap();
+        node.run_into(&[&["wg", "export", name], words].concat(), &file);
+        let seen = file.metadata().unwrap();
+        assert!(0 < seen.len());
+        assert_eq!(seen.permissions().mode() & 0o777, mode, "{name}");
+    }
+    node.run(&["stop"]).check(0);
+}
