@@ -19,7 +19,6 @@ use mesh_routing::handshakes::{Handshake, Handshakes, Proof, Reply, Standing};
 use mesh_routing::table::DropReason;
 
 use crate::session::Local;
-use crate::sys::scatter;
 
 /// Length of mac2, with which a handshake message ends; zeros mean that there is none.
 const MAC2_LEN: usize = 16;
@@ -45,7 +44,7 @@ impl Guard {
         Self {
             mac1: local.limiter(u64::MAX),
             both: local.limiter(0),
-            handshakes: Handshakes::new(scatter()),
+            handshakes: Handshakes::new(local.draw()),
         }
     }
 

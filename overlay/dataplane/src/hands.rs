@@ -53,6 +53,8 @@ pub struct Hands<'a> {
     /// What the session of a parcel gave.
     inner: Vec<u8>,
     sealed: Vec<u8>,
+    /// Whom the guard was told of last: only the thread that has the socket tells it.
+    noted: Option<IpAddr>,
 }
 
 impl<'a> Hands<'a> {
@@ -69,6 +71,7 @@ impl<'a> Hands<'a> {
             plain: buffer(),
             inner: buffer(),
             sealed: buffer(),
+            noted: None,
         }
     }
 
@@ -104,7 +107,7 @@ impl<'a> Hands<'a> {
     fn obey(&mut self, live: &Live, peer: &Peer, back: Option<NodeId>, now: Instant) {
         let own = self.shared.own.view(live.own);
         let called = peer.obey(&own, &mut self.exit, &mut self.sealed, now);
-        let beside = || live.beside(peer, now).filter(|_| called);
+        let beside = || called.then(|| live.beside(peer, now)).flatten();
         self.hand_on(live, back.or_else(beside), now);
     }
 
@@ -148,7 +151,9 @@ impl<'a> Hands<'a> {
             }
             None => None,
         };
-        if let (true, Way::Direct(from)) = (taken.is_some(), came) {
+        if let (true, Way::Direct(from)) = (taken.is_some(), came)
+            && self.noted.replace(from.ip()) != Some(from.ip())
+        {
             // Only who has a session with us can make what came out of one.
             lock(&self.shared.guard).note_peer(from.ip());
         }
@@ -551,11 +556,16 @@ impl<'a> Hands<'a> {
         now: Instant,
     ) -> Result<(), DropReason> {
         let sent = peer.send(packet, route, &mut self.exit, &mut self.sealed, now);
+        self.follow_up(live, peer, back, now);
+        sent
+    }
+
+    /// Hands on what was sent in parcels, and lets the timer know of a peer that waits.
+    fn follow_up(&mut self, live: &Live, peer: &Peer, back: Option<NodeId>, now: Instant) {
         self.hand_on(live, back, now);
         if peer.is_restless() {
             self.shared.unsettle();
         }
-        sent
     }
 
     /// Sends a packet of this engine to a node over one neighbour, whatever routing says.
@@ -697,12 +707,10 @@ impl<'a> Hands<'a> {
         match verdict {
             Verdict::ToPeer(node) => {
                 let peer = live.peers.get(&node).ok_or(DropReason::Unreachable)?;
-                let route = live.route(peer);
-                peer.note_flow(bytes.len());
-                if route == Route::Around && !peer.has_shortcut() {
-                    peer.note_use(bytes.len());
-                }
-                self.send_on(live, peer, (route, None), bytes, now)
+                let (exit, out) = (&mut self.exit, &mut self.sealed);
+                let sent = peer.carry(bytes, live.route(peer), exit, out, now);
+                self.follow_up(live, peer, None, now);
+                sent
             }
             Verdict::ToHost => {
                 if let Some(door) = &shared.host_door {

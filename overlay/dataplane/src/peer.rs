@@ -28,7 +28,7 @@ use mesh_routing::ecn::Ecn;
 use mesh_routing::packet::Packet;
 use mesh_routing::plan::Role;
 use mesh_routing::probe;
-use mesh_routing::reach::{Pair, word};
+use mesh_routing::reach::{Pair, drawn, word};
 use mesh_routing::table::DropReason;
 
 use crate::exit::{Exit, Route, Way};
@@ -37,7 +37,7 @@ use crate::limits::{
     WAITING_COUNT_MAX,
 };
 use crate::session::{INITIATION, Opened, Session};
-use crate::sys::{lock, scatter};
+use crate::sys::lock;
 
 mod carry;
 mod reach;
@@ -169,8 +169,15 @@ struct Link {
 }
 
 impl Peer {
-    /// Makes a link without keys yet.
-    pub fn new(who: Who, index: u32, turn: Turn, session: Box<dyn Session>, now: Instant) -> Self {
+    /// Makes a link without keys yet; nobody may be able to guess `secret`.
+    pub fn new(
+        who: Who,
+        index: u32,
+        turn: Turn,
+        session: Box<dyn Session>,
+        secret: u64,
+        now: Instant,
+    ) -> Self {
         let link = Link {
             session,
             node: who.node,
@@ -190,9 +197,10 @@ impl Peer {
             carriage: Carriage::new(Moment(0)),
             is_stream_next: false,
             carrier_told: Carrier::Udp,
-            pair: Pair::new(turn == Turn::Lead, scatter()),
+            pair: Pair::new(turn == Turn::Lead, secret),
             reach: reach::Memory::new(now),
-            width: width::Width::default(),
+            // Another one, so that no knock tells a number of the width.
+            width: width::Width::new(drawn(secret, u64::MAX)),
         };
         Self {
             node: who.node,
@@ -222,13 +230,8 @@ impl Peer {
         self.hops.store(hops, Ordering::Relaxed);
     }
 
-    /// Notes that a packet of programs leaves for it in a parcel.
-    pub fn note_use(&self, len: usize) {
-        let len = u16::try_from(len).unwrap_or(u16::MAX);
-        self.longest.fetch_max(len, Ordering::Relaxed);
-    }
-
-    /// Returns the length of the longest of these since the last call.
+    /// Returns the length of the longest packet of programs that left for it in a parcel since the
+    /// last call.
     pub fn take_use(&self) -> Option<u16> {
         Some(self.longest.swap(0, Ordering::Relaxed)).filter(|len| *len != 0)
     }
@@ -291,7 +294,36 @@ impl Peer {
         out: &mut [u8],
         now: Instant,
     ) -> Result<(), DropReason> {
+        self.send_in(&mut lock(&self.link), packet, route, exit, out, now)
+    }
+
+    /// The same with a packet of programs, whose ways are watched.
+    pub fn carry(
+        &self,
+        packet: &[u8],
+        route: Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
+        self.flow.fetch_add(packet.len() as u64, Ordering::Relaxed);
         let mut link = lock(&self.link);
+        if route == Route::Around && link.shortcut().is_none() {
+            let len = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+            self.longest.fetch_max(len, Ordering::Relaxed);
+        }
+        self.send_in(&mut link, packet, route, exit, out, now)
+    }
+
+    fn send_in(
+        &self,
+        link: &mut Link,
+        packet: &[u8],
+        route: Route,
+        exit: &mut Exit<'_>,
+        out: &mut [u8],
+        now: Instant,
+    ) -> Result<(), DropReason> {
         link.tick_if_stale(|| route, exit, out, now);
         if !link.session.ready() {
             self.restless.store(true, Ordering::Relaxed);
@@ -407,15 +439,14 @@ impl Peer {
         }
     }
 
-    /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent. Returns
-    /// whether it waits for a session.
+    /// Lets time pass: renews keys, keeps the link alive, looks for a peer that is silent.
     pub fn drive(
         &self,
         route: impl Fn() -> Route,
         exit: &mut Exit<'_>,
         out: &mut [u8],
         now: Instant,
-    ) -> bool {
+    ) {
         let mut link = lock(&self.link);
         link.tick(&route, exit, out, now);
         link.drive_carriage(exit, out, now);
@@ -431,9 +462,7 @@ impl Peer {
         if link.next_attempt <= now && link.wants_handshake(self.turn, now) {
             link.attempt(route(), exit, out, now);
         }
-        let restless = link.is_restless();
-        self.restless.store(restless, Ordering::Relaxed);
-        restless
+        self.restless.store(link.is_restless(), Ordering::Relaxed);
     }
 
     /// Returns what the link has seen.

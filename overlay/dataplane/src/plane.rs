@@ -509,8 +509,7 @@ impl Shared {
     /// Lets the timer take short steps, for somebody waits.
     pub(crate) fn unsettle(&self) {
         if !self.restless.swap(true, Ordering::SeqCst) {
-            let [_, _, timer] = &self.wakers;
-            timer.wake();
+            self.hurry();
         }
     }
 
@@ -682,7 +681,7 @@ fn new_peer(node: NodeId, plan: &PeerPlan, index: u32, local: &Local, now: Insta
         address: plan.address,
         key: plan.x25519,
     };
-    Peer::new(who, index, turn, Box::new(session), now)
+    Peer::new(who, index, turn, Box::new(session), local.draw(), now)
 }
 
 /// Returns a number that names no link; never the one of a link just removed, whose peer may still

@@ -17,12 +17,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::libc::{sock_filter, sock_fprog};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, MultiHeaders, SockFlag, SockType, SockaddrStorage, bind, recvmmsg,
-    setsockopt, socket, sockopt,
+    MsgFlags, MultiHeaders, SockaddrStorage, bind, recvmmsg, setsockopt, sockopt,
 };
 
 use crate::limits::{PORCH_BUFFER_LEN, PORCH_TURN};
 use crate::session::{INITIATION, INITIATION_LEN};
+use crate::wire::{open_udp, sender};
 
 /// Room for one; what is longer shows by filling it, and is no initiation.
 const ROOM_LEN: usize = INITIATION_LEN + 1;
@@ -81,16 +81,7 @@ impl Tray {
 impl Porch {
     /// Binds it beside a bound socket of this address.
     pub fn beside(first: &UdpSocket, address: SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv6() {
-            AddressFamily::Inet6
-        } else {
-            AddressFamily::Inet
-        };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(family, SockType::Datagram, flags, None)?;
-        if address.is_ipv6() {
-            setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
-        }
+        let fd = open_udp(address)?;
         // Who may, asks for more than the kernel gives to all; with less, it works as well.
         let _ = setsockopt(&fd, sockopt::RcvBufForce, &PORCH_BUFFER_LEN)
             .or_else(|_| setsockopt(&fd, sockopt::RcvBuf, &PORCH_BUFFER_LEN));
@@ -127,16 +118,8 @@ impl Porch {
             return;
         };
         for message in messages {
-            let from = message.address.and_then(|from| {
-                let four = from.as_sockaddr_in().map(|it| SocketAddr::V4((*it).into()));
-                four.or_else(|| {
-                    from.as_sockaddr_in6()
-                        .map(|it| SocketAddr::V6((*it).into()))
-                })
-            });
             // A message without an address would shift the others; it is one that nobody takes.
-            let from = from.unwrap_or(SocketAddr::from(([0; 4], 0)));
-            let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+            let from = sender(message.address).unwrap_or(SocketAddr::from(([0; 4], 0)));
             found.push((message.bytes, from));
         }
     }

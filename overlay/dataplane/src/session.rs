@@ -22,6 +22,9 @@ use std::time::Duration;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
+use mesh_base::digest::Digest;
+
+use crate::sys::scatter;
 
 /// What WireGuard adds to a packet.
 pub const OVERHEAD: usize = 32;
@@ -110,6 +113,13 @@ impl Local {
     /// Returns what checks mac1 of handshakes, and mac2 of those beyond `per_second`.
     pub fn limiter(&self, per_second: u64) -> RateLimiter {
         RateLimiter::new(&self.public, per_second)
+    }
+
+    /// Returns a number that nobody can guess, another one each time.
+    pub fn draw(&self) -> u64 {
+        let digest = Digest::of_parts(&[self.secret.as_bytes(), &scatter().to_be_bytes()]);
+        let first = digest.as_bytes().first_chunk();
+        first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
     /// Returns our secret, for reading who sent a handshake initiation.

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use mesh_routing::ecn::Ecn;
 use nix::errno::Errno;
@@ -56,16 +56,7 @@ impl Wire {
     }
 
     fn open(address: SocketAddr) -> io::Result<Self> {
-        let family = if address.is_ipv6() {
-            AddressFamily::Inet6
-        } else {
-            AddressFamily::Inet
-        };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let fd = socket(family, SockType::Datagram, flags, None)?;
-        if address.is_ipv6() {
-            setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
-        }
+        let fd = open_udp(address)?;
         // The kernel clamps both to its own limits, or refuses; either way the socket works.
         let _ = setsockopt(&fd, sockopt::RcvBuf, &SOCKET_BUFFER_LEN);
         let _ = setsockopt(&fd, sockopt::SndBuf, &SOCKET_BUFFER_LEN);
@@ -177,14 +168,7 @@ impl Wire {
         let flags = MsgFlags::empty();
         let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut room.0), flags)?;
         let mark = message.cmsgs().map(class_of).unwrap_or_default();
-        let from = message.address.and_then(|from| {
-            let four = from.as_sockaddr_in().map(|it| SocketAddr::V4((*it).into()));
-            four.or_else(|| {
-                from.as_sockaddr_in6()
-                    .map(|it| SocketAddr::V6((*it).into()))
-            })
-        });
-        Ok(from.map(|from| (message.bytes, inward(from), mark)))
+        Ok(sender(message.address).map(|from| (message.bytes, from, mark)))
     }
 
     fn outward(&self, to: SocketAddr) -> SocketAddr {
@@ -217,8 +201,31 @@ fn class_of(mut messages: CmsgIterator<'_>) -> Ecn {
     Ecn::of_class(class.unwrap_or_default())
 }
 
-fn inward(from: SocketAddr) -> SocketAddr {
-    SocketAddr::new(from.ip().to_canonical(), from.port())
+/// Opens a UDP socket for an address and does not bind it; one of IPv6 serves both families.
+pub fn open_udp(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() {
+        AddressFamily::Inet6
+    } else {
+        AddressFamily::Inet
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Datagram, flags, None)?;
+    if address.is_ipv6() {
+        setsockopt(&fd, sockopt::Ipv6V6Only, &false)?;
+    }
+    Ok(fd)
+}
+
+/// Returns who sent a message, in its natural family.
+pub fn sender(from: Option<SockaddrStorage>) -> Option<SocketAddr> {
+    let from = from?;
+    let four = from.as_sockaddr_in().map(|it| SocketAddr::V4((*it).into()));
+    let six = || {
+        from.as_sockaddr_in6()
+            .map(|it| SocketAddr::V6((*it).into()))
+    };
+    let from = four.or_else(six)?;
+    Some(SocketAddr::new(from.ip().to_canonical(), from.port()))
 }
 
 #[cfg(test)]

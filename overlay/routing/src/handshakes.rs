@@ -19,6 +19,7 @@ use std::net::IpAddr;
 
 use mesh_base::time::Moment;
 
+use crate::chance::Chance;
 use crate::limits::{
     COOKIES_PER_SECOND, HANDSHAKE_ROWS, HANDSHAKES_KNOWN_PER_SECOND, HANDSHAKES_PER_PLACE,
     HANDSHAKES_PROVEN_PER_SECOND, HANDSHAKES_STRANGE_PER_SECOND,
@@ -138,7 +139,8 @@ impl Handshakes {
     fn row(&self, place: u128) -> usize {
         // Each half of an address is scattered: without the seed, a row says nothing of another.
         let (high, low) = ((place >> 64) as u64, place as u64);
-        let mixed = scattered(low ^ scattered(high ^ self.seed));
+        // The seed hides the row; the mixing only spreads it.
+        let mixed = Chance::new(low ^ Chance::new(high ^ self.seed).bits()).bits();
         (mixed % HANDSHAKE_ROWS as u64) as usize
     }
 }
@@ -203,14 +205,6 @@ fn place_of(address: IpAddr) -> u128 {
         IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
         IpAddr::V6(six) => six.to_bits() >> 64 << 64,
     }
-}
-
-/// The finalizer of SplitMix64: each bit of the input moves half of the output.
-fn scattered(mut bits: u64) -> u64 {
-    bits = bits.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 #[cfg(test)]

@@ -66,16 +66,6 @@ impl Memory {
 }
 
 impl Peer {
-    /// Notes that a packet of programs leaves for it.
-    pub fn note_flow(&self, len: usize) {
-        self.flow.fetch_add(len as u64, Ordering::Relaxed);
-    }
-
-    /// Returns whether packets leave straight although routing leads them around.
-    pub fn has_shortcut(&self) -> bool {
-        lock(&self.link).shortcut().is_some()
-    }
-
     /// Returns whether it was heard straight so lately that it can carry something.
     pub fn is_near(&self, now: Instant) -> bool {
         let link = lock(&self.link);

@@ -82,7 +82,7 @@ impl World {
             address: FAR,
             key: [0; 32],
         };
-        let peer = Peer::new(who, 7, turn, Box::new(session.clone()), start);
+        let peer = Peer::new(who, 7, turn, Box::new(session.clone()), 1, start);
         let far = UdpSocket::bind(here).unwrap();
         peer.set_candidates(&[address(&far)], start);
         Self {

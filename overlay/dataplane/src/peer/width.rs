@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 
 use mesh_routing::limits::MTU;
 use mesh_routing::probe;
+use mesh_routing::reach::drawn;
 
 use super::Link;
 use crate::exit::{Exit, Way};
-use crate::sys::scatter;
 
 /// Marks questions that are about a straight way and not the carriage's.
 const MARK: u64 = 1 << 63;
@@ -32,7 +32,10 @@ const LATER: Duration = Duration::from_secs(10);
 pub(super) struct Width {
     at: Option<SocketAddr>,
     passes: bool,
-    /// Numbers of the last questions, drawn by chance, so that who is not there cannot answer.
+    /// What numbers are made of, and how many there were.
+    secret: u64,
+    count: u64,
+    /// Numbers of the last questions, such that who is not there cannot answer.
     asked: VecDeque<u64>,
     /// Questions since the last answer.
     missed: u32,
@@ -40,6 +43,14 @@ pub(super) struct Width {
 }
 
 impl Width {
+    /// Makes what knows nothing yet; nobody may be able to guess `secret`.
+    pub(super) fn new(secret: u64) -> Self {
+        Self {
+            secret,
+            ..Self::default()
+        }
+    }
+
     /// Returns whether long packets pass to this place.
     pub(super) fn carries(&self, at: SocketAddr) -> bool {
         self.passes && self.at == Some(at)
@@ -50,6 +61,8 @@ impl Width {
         if self.at != Some(at) {
             *self = Self {
                 at: Some(at),
+                secret: self.secret,
+                count: self.count,
                 ..Self::default()
             };
         }
@@ -64,7 +77,8 @@ impl Width {
         if ASKED_MAX <= self.asked.len() {
             self.asked.pop_front();
         }
-        let number = MARK | scatter();
+        self.count += 1;
+        let number = MARK | drawn(self.secret, self.count);
         self.asked.push_back(number);
         Some(number)
     }

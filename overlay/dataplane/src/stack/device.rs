@@ -37,6 +37,9 @@ pub struct Device {
     /// Whether the last packet did not fit.
     full: bool,
     failed: Vec<Failed>,
+    /// What was read last, and what is sent next: one packet each.
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
 }
 
 impl Device {
@@ -46,6 +49,8 @@ impl Device {
             fd,
             full: false,
             failed: Vec::new(),
+            inbox: vec![0; PACKET_LEN_MAX],
+            outbox: Vec::new(),
         }
     }
 
@@ -64,27 +69,30 @@ impl Device {
         std::mem::take(&mut self.failed)
     }
 
-    fn read(&mut self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0; PACKET_LEN_MAX];
+    /// Returns the length of the packet that now stands in the inbox.
+    fn read(&mut self) -> Option<usize> {
         let len = loop {
-            match nix::unistd::read(&self.fd, &mut buffer) {
+            match nix::unistd::read(&self.fd, &mut self.inbox) {
                 Err(Errno::EINTR) => {}
                 // Gone, or nothing there.
                 Ok(0) | Err(_) => return None,
                 Ok(len) => break len,
             }
         };
-        buffer.truncate(len);
-        if let Some(failed) = failure(&buffer)
+        if let Some(failed) = failure(self.inbox.get(..len)?)
             && self.failed.len() < STACK_ERRORS_MAX
         {
             self.failed.push(failed);
         }
-        Some(buffer)
+        Some(len)
     }
 
-    fn write(&mut self, packet: &[u8]) {
-        self.full = nix::unistd::write(&self.fd, packet) == Err(Errno::EAGAIN);
+    fn sending(&mut self) -> Sending<'_> {
+        Sending {
+            fd: &self.fd,
+            full: &mut self.full,
+            outbox: &mut self.outbox,
+        }
     }
 }
 
@@ -120,37 +128,49 @@ fn failure(bytes: &[u8]) -> Option<Failed> {
 }
 
 /// A packet that came.
-pub struct Received(Vec<u8>);
+pub struct Received<'a>(&'a [u8]);
 
 /// The right to send one packet.
-pub struct Sending<'a>(&'a mut Device);
+pub struct Sending<'a> {
+    fd: &'a OwnedFd,
+    full: &'a mut bool,
+    outbox: &'a mut Vec<u8>,
+}
 
-impl phy::RxToken for Received {
+impl phy::RxToken for Received<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
+        f(self.0)
     }
 }
 
 impl phy::TxToken for Sending<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.write(&packet);
+        self.outbox.clear();
+        self.outbox.resize(len, 0);
+        let result = f(self.outbox);
+        *self.full = nix::unistd::write(self.fd, self.outbox) == Err(Errno::EAGAIN);
         result
     }
 }
 
 impl phy::Device for Device {
-    type RxToken<'a> = Received;
+    type RxToken<'a> = Received<'a>;
     type TxToken<'a> = Sending<'a>;
 
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        let packet = self.read()?;
-        Some((Received(packet), Sending(self)))
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sending<'_>)> {
+        let len = self.read()?;
+        let Self {
+            fd,
+            full,
+            inbox,
+            outbox,
+            ..
+        } = self;
+        Some((Received(inbox.get(..len)?), Sending { fd, full, outbox }))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        (!self.full).then_some(Sending(self))
+        (!self.full).then(|| self.sending())
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

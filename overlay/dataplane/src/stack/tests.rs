@@ -129,15 +129,21 @@ async fn closed_port_is_refused_at_once() {
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
+/// Makes a connection of which the asking side has heard something; returns both ends, the asking
+/// one first.
+async fn begun(left: &Arc<Stack>, arrivals: &mut Arrivals) -> (Connection, Connection) {
+    let (asking, answering) = tokio::join!(connect(left, place(2, PORT)), accept(arrivals));
+    let (mut asking, (mut answering, _)) = (asking.unwrap(), answering);
+    answering.write_all(b"part").await.unwrap();
+    asking.read_exact(&mut [0; 4]).await.unwrap();
+    (asking, answering)
+}
+
 #[tokio::test]
 async fn what_is_broken_off_does_not_look_like_an_end() {
     let (left, right, _cable) = pair(0);
     let mut arrivals = right.listen(PORT).unwrap();
-    let (asking, answering) = tokio::join!(connect(&left, place(2, PORT)), accept(&mut arrivals));
-    let (mut asking, (mut answering, _)) = (asking.unwrap(), answering);
-    answering.write_all(b"part").await.unwrap();
-    let mut part = [0; 4];
-    asking.read_exact(&mut part).await.unwrap();
+    let (mut asking, answering) = begun(&left, &mut arrivals).await;
     // Nobody reads there any more: what is sent now is answered with a reset.
     drop(answering);
     let error = loop {
@@ -154,14 +160,10 @@ async fn what_is_broken_off_does_not_look_like_an_end() {
 async fn stack_that_ends_breaks_its_connections_off() {
     let (left, right, _cable) = pair(0);
     let mut arrivals = right.listen(PORT).unwrap();
-    let (asking, answering) = tokio::join!(connect(&left, place(2, PORT)), accept(&mut arrivals));
-    let (mut asking, (mut answering, _)) = (asking.unwrap(), answering);
-    answering.write_all(b"part").await.unwrap();
-    let mut part = [0; 4];
-    asking.read_exact(&mut part).await.unwrap();
+    let (mut asking, _answering) = begun(&left, &mut arrivals).await;
     // Whoever ends breaks off what is open, although everything sent so far has arrived.
     drop((arrivals, right));
-    let ended = asking.read(&mut part).await;
+    let ended = asking.read(&mut [0; 4]).await;
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 

@@ -155,6 +155,14 @@ impl Pair {
         self.links().iter().all(is_it)
     }
 
+    /// Waits until UDP carries and both ends know where from.
+    fn come_to_udp(&self) {
+        eventually("UDP carries", || {
+            let links = self.links();
+            links.iter().all(|link| link.endpoint.is_some()) && self.is_carried_by(Carrier::Udp)
+        });
+    }
+
     /// Sends a packet of this length there and one back.
     fn exchange(&self, len: usize) {
         let filling = vec![7; len - 48];
@@ -186,10 +194,7 @@ fn link_without_udp_lives_in_its_stream() {
 #[test]
 fn link_with_udp_leaves_its_stream_alone() {
     let pair = Pair::new(WIDE, true);
-    eventually("UDP carries", || {
-        let links = pair.links();
-        links.iter().all(|link| link.endpoint.is_some()) && pair.is_carried_by(Carrier::Udp)
-    });
+    pair.come_to_udp();
     // A busy machine's first handshake may have taken the stream.
     let before = pair.streamed.load(Ordering::SeqCst);
     pair.exchange(1280);
@@ -232,10 +237,7 @@ fn stream_that_comes_late_is_taken_and_one_that_ends_is_left() {
     });
     pair.open.store(false, Ordering::SeqCst);
     pair.middle.passes.store(WIDE, Ordering::SeqCst);
-    eventually("UDP carries", || {
-        let links = pair.links();
-        links.iter().all(|link| link.endpoint.is_some()) && pair.is_carried_by(Carrier::Udp)
-    });
+    pair.come_to_udp();
 }
 
 #[test]

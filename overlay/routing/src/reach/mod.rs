@@ -177,10 +177,10 @@ const PROOF_MAX: Duration = Duration::from_secs(2);
 const CROSSED: Duration = Duration::from_millis(500);
 
 impl Pair {
-    /// Makes a pair that has no straight way. What `secret` is made of nobody may be able to guess;
-    /// calls are counted from a part of it, which should not be that of an earlier life.
+    /// Makes a pair that has no straight way; nobody may be able to guess `secret`. Calls are
+    /// counted from a number that comes of it, so that an earlier life had another.
     pub fn new(leads: bool, secret: u64) -> Self {
-        let number = (secret >> 32) as u32;
+        let number = (drawn(secret, 0) >> 32) as u32;
         Self {
             leads,
             straight: None,
@@ -539,14 +539,17 @@ impl Pair {
         if SENT_MAX <= self.sent.len() {
             self.sent.pop_front();
         }
-        let digest = Digest::of_parts(&[&self.secret.to_be_bytes(), &self.nonce.to_be_bytes()]);
-        let nonce = digest
-            .as_bytes()
-            .first_chunk()
-            .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        let nonce = drawn(self.secret, self.nonce);
         self.sent.push_back(Sent { nonce, to });
         self.actions.push_back(Action::Knock { to, nonce });
     }
+}
+
+/// Returns what only who has the secret can know; different for each count.
+pub fn drawn(secret: u64, count: u64) -> u64 {
+    let digest = Digest::of_parts(&[&secret.to_be_bytes(), &count.to_be_bytes()]);
+    let first = digest.as_bytes().first_chunk();
+    first.map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 /// Takes one out of a budget that is full again at `full`: at most `burst` at once, one more each

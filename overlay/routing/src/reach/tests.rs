@@ -291,6 +291,14 @@ fn nonces_are_not_told_by_those_before() {
         panic!("two places: {nonces:?}")
     };
     assert!(1_000_000 < first.abs_diff(second));
+    let secret = 0x0123_4567_89ab_cdef;
+    let mut pair = Pair::new(true, secret);
+    pair.handle_call(&call(1, &[at(FAR)]), START);
+    let told = actions(&mut pair).into_iter().find_map(|it| match it {
+        Action::Call { number, .. } => Some(number),
+        _ => None,
+    });
+    assert!(told.is_some_and(|told| u64::from(told) >> 8 != secret >> 40));
     let mut other = Pair::new(true, 2);
     other.handle_call(&call(1, &[at(FAR)]), START);
     assert_ne!(
