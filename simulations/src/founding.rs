@@ -16,6 +16,7 @@ use mesh_base::money::{Money, Price};
 use mesh_base::name::Name;
 use mesh_base::time::{Moment, Now};
 use mesh_compute::recipe::Recipe;
+use mesh_compute::step::Isolation;
 use mesh_peer::genesis::{Subject, certify, found, joined};
 use mesh_peer::message::{Contact, JoinReply, SignedContact};
 use mesh_peer::node::{Node, NodeConfig, Setup};
@@ -125,7 +126,7 @@ impl Identity {
         let setup = Setup {
             secret: self.secret.clone(),
             config: NodeConfig {
-                isolates: true,
+                isolation: Some(Isolation::Namespaces),
                 metering_period: Duration::from_secs(120),
                 capacity: mesh_federation::capacity::Amount {
                     slots,

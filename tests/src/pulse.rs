@@ -45,10 +45,16 @@ impl Pulse {
         let words = ["-D", "-n", "-i", INTERVAL, "-W", "1", "-s", bytes, to];
         let asked = home.quietly().ask("ping", &words)?;
         let mut pulse = Self { asked };
-        until(&format!("{to} answers {}", home.name), limit, || {
+        let begun = until(&format!("{to} answers {}", home.name), limit, || {
             Ok((!pulse.answers()?.is_empty()).then_some(()))
-        })?;
-        Ok(pulse)
+        });
+        match begun {
+            Ok(()) => Ok(pulse),
+            Err(error) => {
+                let said = pulse.asked.answer(Duration::ZERO)?;
+                Err(error.context(format!("the ping said:\n{}", said.last_lines(5))))
+            }
+        }
     }
 
     /// Waits until answers come steadily after `since`; returns the longest time without one from

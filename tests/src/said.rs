@@ -92,6 +92,18 @@ impl Said {
     }
 }
 
+impl Said {
+    /// Returns the last lines of both outputs, for a command that printed too many to show.
+    pub fn last_lines(&self, count: usize) -> String {
+        let last = |text: &str| {
+            let from = text.lines().count().saturating_sub(count);
+            let lines: Vec<&str> = text.lines().skip(from).collect();
+            lines.join("\n")
+        };
+        format!("{}\n{}", last(&self.stdout), last(&self.stderr))
+    }
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.typed)?;

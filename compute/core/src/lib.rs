@@ -3,6 +3,7 @@
 //! | room | idea |
 //! |---|---|
 //! | [`instance`] | from what is desired to steps: start, supervise, repair, stop, destroy |
+//! | [`doors`] | where an instance without a network of its own listens |
 //! | [`meter`] | from what the meters show to the quantities of a usage statement |
 //! | [`parameter`] | what an order may say to a recipe, and which characters it may use |
 //! | [`promise`] | what must hold for an instance, and when a broken promise counts |
@@ -14,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod doors;
 pub mod instance;
 pub mod meter;
 pub mod parameter;

@@ -15,6 +15,15 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct ItemId(pub Digest);
 
+/// What keeps instances apart on a machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Namespaces of their own: files, processes, network.
+    Namespaces,
+    /// Landlock and a supervisor, among the processes of the user.
+    Process,
+}
+
 /// What a driver needs to know to make an instance; derived from recipe, order and grant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSpec {

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::doors::Doors;
+
 /// Name of the control socket in an instance folder.
 pub const SOCKET: &str = "shim.sock";
 /// Name of the state file in an instance folder.
@@ -64,6 +66,26 @@ pub struct Plan {
     pub pids: u32,
     /// Processor time of earlier runs.
     pub cpu_ms_before: u64,
+    /// What keeps it apart.
+    pub walls: Walls,
+}
+
+/// What keeps an instance apart from the machine and from others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Walls {
+    /// Namespaces of its own: files, processes, network.
+    Namespaces,
+    /// The user's own namespaces, for machines that give no others: Landlock around files, a
+    /// supervisor for sockets and signals, and proot, which shows the tree as the root.
+    Process {
+        /// Root of the tree that holds proot.
+        tool: PathBuf,
+        /// Where its listening sockets are instead.
+        doors: Doors,
+        /// The folder that holds what lives no longer than a run. A short path: it must leave room
+        /// for names in the 108 bytes of a local socket's address.
+        run: PathBuf,
+    },
 }
 
 /// A user and a group.
@@ -155,6 +177,9 @@ pub enum FromShim {
         state: State,
         /// What could not be had here, one sentence each.
         notes: Vec<String>,
+        /// Where it listens, if it has no network of its own.
+        #[serde(default)]
+        doors: Option<Doors>,
     },
     /// Main process ready, first-start commands done.
     Started,
@@ -242,12 +267,17 @@ pub enum ToInside {
 pub enum FromInside {
     /// Carries the TUN's descriptor.
     Tun,
+    /// Carries the descriptor by which system calls are supervised.
+    Supervised,
     /// Something could not be had, but we go on.
     Note(String),
     /// The sandbox could not be made.
     Failed(String),
     /// The sandbox stands and the main process, if any, was started.
-    Up,
+    Up {
+        /// Its id, as the first process inside sees it.
+        main: Option<i32>,
+    },
     /// The main process counts as started.
     Ready,
     /// It did not in time.

@@ -5,6 +5,7 @@
 //! [`Listener`], as does whatever happens without being asked for.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,18 +14,19 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mesh_base::digest::Digest;
+use mesh_compute::doors::Doors;
 use mesh_compute::recipe::{Limits, Recipe};
-use mesh_compute::step::{Event, InstanceSpec, ItemId, Meters, Step, Verdict};
+use mesh_compute::step::{Event, InstanceSpec, Isolation, ItemId, Meters, Step, Verdict};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cgroup::{self, Groups};
 use crate::error::{At, DriverError, StartFault, sentence};
-use crate::remote::{Progress, Remote, lock};
+use crate::remote::{Network, Progress, Remote, lock};
 use crate::slot::{self, Slot};
 use crate::software::{self, Software, Store};
 use crate::spare::Spares;
-use crate::{files, log, shim, usage};
+use crate::{files, kin, log, process, shim, usage};
 
 /// Where things lie and what can be run.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub struct Config {
     pub exe: PathBuf,
     /// What can be run here.
     pub catalog: Vec<Recipe>,
+    /// What keeps instances apart here; see [`no_sandbox`] and [`no_walls`].
+    pub isolation: Isolation,
 }
 
 /// Hears what happens. Called from many threads; must not block for long.
@@ -46,7 +50,10 @@ pub trait Listener: Send + Sync {
     fn event(&self, event: Event);
     /// The TUN of an instance; handed over at each start and at each adoption.
     fn tun(&self, item: ItemId, tun: OwnedFd);
-    /// The TUN of an instance is of no use any more.
+    /// An instance without a network of its own, which listens behind these doors, is to be reached
+    /// at an address, on these ports; said at each start and at each adoption.
+    fn doors(&self, item: ItemId, address: Ipv6Addr, doors: Doors, ports: Vec<u16>);
+    /// The TUN or the doors of an instance are of no use any more.
     fn gone(&self, item: ItemId);
 }
 
@@ -76,11 +83,20 @@ const FIND_PERIOD: Duration = Duration::from_millis(2);
 /// How long a shim may take beside the times that a recipe allows.
 const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Returns why `exe`, which is as [`Config::exe`], can make no sandbox on this machine; none if it
-/// can.
+/// Returns why `exe`, which is as [`Config::exe`], can make no sandbox of namespaces on this machine;
+/// none if it can.
 pub fn no_sandbox(exe: &Path) -> Option<String> {
+    refusal(exe, shim::TRY)
+}
+
+/// Returns why it can keep no instance apart without namespaces either; none if it can.
+pub fn no_walls(exe: &Path) -> Option<String> {
+    refusal(exe, shim::TRY_PROCESS)
+}
+
+fn refusal(exe: &Path, trial: &str) -> Option<String> {
     let tried = Command::new(exe)
-        .args([shim::SHIM, shim::TRY])
+        .args([shim::SHIM, trial])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -111,7 +127,7 @@ impl Drivers {
             .map(|recipe| (recipe.digest(), recipe));
         let inner = Inner {
             instances,
-            store: Store::new(config.software_dir, config.exe.clone()),
+            store: Store::new(config.software_dir, config.exe.clone(), config.isolation),
             spares: Spares::new(config.state_dir.join("spares")),
             exe: config.exe,
             catalog: by_digest.collect(),
@@ -342,7 +358,12 @@ impl Inner {
             self.renew_data(slot, recipe, &spec, &software)?;
         }
         // After that: new data has an owner of its own.
-        let plan = slot.plan(recipe, &spec, &software)?;
+        let plan = slot.plan(
+            recipe,
+            &spec,
+            &software,
+            self.store.walls(item, &slot::label(item)),
+        )?;
         software::run_shim(&self.exe, "run", &plan)?;
         self.watch(item, slot)
     }
@@ -400,12 +421,28 @@ impl Inner {
         Ok(remote)
     }
 
+    /// Says where an instance without a network of its own is.
+    fn open_doors(&self, item: ItemId, doors: Doors) {
+        let slot = Slot::of(&self.instances, item);
+        let known = slot.spec().and_then(|spec| {
+            let ports = self.recipe(&spec.recipe)?.ports.values().copied();
+            Ok((spec.address, ports.collect()))
+        });
+        match known {
+            Ok((address, ports)) => self.listener.doors(item, address, doors, ports),
+            Err(error) => tracing::error!(error = sentence(&error), "an instance has no network"),
+        }
+    }
+
     fn read(&self, item: ItemId, remote: &Arc<Remote>) {
         let (mut was_up, mut has_tun) = (false, false);
         remote.read(
-            |tun| {
+            |network| {
                 has_tun = true;
-                self.listener.tun(item, tun);
+                match network {
+                    Network::Tun(tun) => self.listener.tun(item, tun),
+                    Network::Doors(doors) => self.open_doors(item, doors),
+                }
             },
             |progress| match progress {
                 Progress::Running => {
@@ -527,6 +564,7 @@ impl Inner {
             files::remove(&gone)?;
             // Those of a shim that was killed before it could write down that it had made them.
             cgroup::remove(&cgroup::of_label(&slot::label(item)));
+            files::remove(&process::run_folder(&slot::label(item)))?;
         }
         self.listener.event(Event::Destroyed { item });
         Ok(())
@@ -649,6 +687,8 @@ fn end_remains(slot: &Slot) -> Result<(), DriverError> {
     if let Some((pid, start)) = status.first {
         end_first(pid, start)?;
     }
+    // Without namespaces the end of the first process is not the end of all.
+    kin::end_in(&slot.data()).doing("end what is left of the last run")?;
     let left = cgroup::remove(&status.groups);
     if !left.is_empty() {
         tracing::warn!(?left, "control groups of the last run are not removed");
@@ -701,6 +741,8 @@ mod tests {
             lock(&self.0).push(event);
         }
         fn tun(&self, _: ItemId, _: OwnedFd) {}
+        fn doors(&self, _item: ItemId, _address: Ipv6Addr, _doors: Doors, _ports: Vec<u16>) {}
+
         fn gone(&self, _: ItemId) {}
     }
 
@@ -746,6 +788,7 @@ mod tests {
             software_dir: home.path().join("software"),
             exe: "/bin/false".into(),
             catalog: vec![recipe.clone()],
+            isolation: Isolation::Namespaces,
         };
         make_software(&config.software_dir, &recipe);
         let spec = InstanceSpec {
@@ -770,6 +813,7 @@ mod tests {
             let hello = FromShim::Hello {
                 state: State::Starting,
                 notes: Vec::new(),
+                doors: None,
             };
             link.send(&hello, None).unwrap();
             link

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use nix::unistd::{Pid, pipe2};
 
 use crate::error::sentence;
 use crate::link::Link;
-use crate::{sandbox, seccomp, sys};
+use crate::{process, sandbox, seccomp, sys};
 use mesh_compute::words::{FromInside, Outcome, Plan, Run, ToInside};
 
 /// What a command may print before the rest is thrown away.
@@ -69,15 +70,8 @@ impl<'a> Inside<'a> {
         let Some(_go) = shim.receive::<ToInside>()? else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        let sandbox = match sandbox::enter(plan) {
-            Ok(sandbox) => sandbox,
-            Err(error) => return Err(fail(&shim, &sentence(&error))),
-        };
-        if let Some(tun) = &sandbox.tun {
-            shim.send(&FromInside::Tun, Some(tun.as_fd()))?;
-        }
-        for note in sandbox.notes {
-            shim.send(&FromInside::Note(note), None)?;
+        if process::of(plan).is_none() {
+            enter_namespaces(plan, &shim)?;
         }
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGCHLD);
@@ -87,17 +81,26 @@ impl<'a> Inside<'a> {
         // A second way to end with the shim, beside the end of the connection. After the change of
         // user, which would have cleared it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        match sandbox::seal() {
-            Ok(None) => {}
-            Ok(Some(note)) => shim.send(&FromInside::Note(note), None)?,
-            Err(error) => return Err(fail(&shim, &sentence(&error))),
-        }
+        let filter = match process::of(plan) {
+            None => {
+                seal(&shim)?;
+                seccomp::filter()
+            }
+            // Loaded already, by which all that we start has it.
+            Some((tool, _)) => {
+                match process::enter(plan, tool) {
+                    Ok(asked) => shim.send(&FromInside::Supervised, Some(asked.as_fd()))?,
+                    Err(error) => return Err(fail(&shim, &sentence(&error))),
+                }
+                None
+            }
+        };
         let mut inside = Self {
             plan,
             shim,
             output,
             children,
-            filter: seccomp::filter(),
+            filter,
             main: None,
             ready_by: None,
             checks: BTreeMap::new(),
@@ -109,7 +112,8 @@ impl<'a> Inside<'a> {
                 &format!("cannot start {program}: {error}"),
             ));
         }
-        inside.shim.send(&FromInside::Up, None)?;
+        let main = inside.main.map(Pid::as_raw);
+        inside.shim.send(&FromInside::Up { main }, None)?;
         Ok(inside)
     }
 
@@ -166,7 +170,7 @@ impl<'a> Inside<'a> {
         }
         if let Some(ready) = &self.plan.ready {
             // One that a killed run left would tell too early.
-            let _ = std::fs::remove_file(&ready.path);
+            let _ = std::fs::remove_file(self.here(&ready.path));
         }
         let mut command = self.command(&self.plan.run)?;
         command.stdin(Stdio::null());
@@ -186,14 +190,32 @@ impl<'a> Inside<'a> {
     }
 
     fn command(&self, argv: &[String]) -> io::Result<Command> {
+        let walled = process::of(self.plan);
+        let shown = walled.map(|(tool, _)| process::shown(self.plan, tool, argv));
+        let shown = shown.transpose()?;
+        let argv = shown.as_deref().unwrap_or(argv);
         let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
         command
             .args(arguments)
             .env_clear()
             .envs(&self.plan.env)
-            .process_group(0);
-        command.current_dir(&self.plan.data_inside);
+            .current_dir(self.here(&self.plan.data_inside));
+        if let Some((tool, _)) = walled {
+            let (name, loader) = process::variable(tool);
+            command.env(name, loader);
+            // SAFETY: two system calls without memory between fork and exec.
+            unsafe {
+                command.pre_exec(|| {
+                    // Groups of others cannot be joined from a session of one's own.
+                    nix::unistd::setsid()?;
+                    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                    Ok(())
+                });
+            }
+        } else {
+            command.process_group(0);
+        }
         let filter = self.filter.clone();
         // SAFETY: between fork and exec this only makes one system call on memory that was
         // allocated before, and this process has a single thread.
@@ -204,6 +226,14 @@ impl<'a> Inside<'a> {
             });
         }
         Ok(command)
+    }
+
+    /// Returns where a path of the instance is for this process.
+    fn here(&self, path: &str) -> PathBuf {
+        match process::of(self.plan) {
+            None => path.into(),
+            Some(_) => process::outside(self.plan, path),
+        }
     }
 
     /// Does what the shim says; false when it is gone.
@@ -310,7 +340,7 @@ impl<'a> Inside<'a> {
         let (Some(by), Some(ready)) = (self.ready_by, &self.plan.ready) else {
             return Ok(());
         };
-        let content = std::fs::read(&ready.path).unwrap_or_default();
+        let content = std::fs::read(self.here(&ready.path)).unwrap_or_default();
         if String::from_utf8_lossy(&content).contains(&ready.contains) {
             self.ready_by = None;
             return self.shim.send(&FromInside::Ready, None);
@@ -341,6 +371,28 @@ impl Check {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+fn enter_namespaces(plan: &Plan, shim: &Link) -> io::Result<()> {
+    let sandbox = match sandbox::enter(plan) {
+        Ok(sandbox) => sandbox,
+        Err(error) => return Err(fail(shim, &sentence(&error))),
+    };
+    if let Some(tun) = &sandbox.tun {
+        shim.send(&FromInside::Tun, Some(tun.as_fd()))?;
+    }
+    for note in sandbox.notes {
+        shim.send(&FromInside::Note(note), None)?;
+    }
+    Ok(())
+}
+
+fn seal(shim: &Link) -> io::Result<()> {
+    match sandbox::seal() {
+        Ok(None) => Ok(()),
+        Ok(Some(note)) => shim.send(&FromInside::Note(note), None),
+        Err(error) => Err(fail(shim, &sentence(&error))),
     }
 }
 

@@ -23,6 +23,9 @@
 //! | `cgroup` | limits, where the system lets us set them |
 //! | `usage` | processor time and memory of everything inside |
 //! | `log` | what the instance printed, bounded |
+//! | `process` | the walls of an instance without namespaces |
+//! | `warden` | sockets and signals of such an instance, by its shim |
+//! | `kin` | who descends from whom, and the end of all of them |
 //! | `wall` | no file but those below the instance's root, whoever its user is outside |
 //! | `seccomp` | system calls that no service needs |
 //! | `sys` | the few system calls that need `unsafe` |
@@ -37,8 +40,10 @@ mod apt;
 mod cgroup;
 mod files;
 mod inside;
+mod kin;
 mod link;
 mod log;
+mod process;
 mod remote;
 mod sandbox;
 mod seccomp;
@@ -48,3 +53,4 @@ mod sys;
 mod tree;
 mod usage;
 mod wall;
+mod warden;

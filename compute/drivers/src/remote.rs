@@ -4,6 +4,7 @@
 //! reported started is reported stopped exactly once, however it ends.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::link::Link;
+use mesh_compute::doors::Doors;
 use mesh_compute::words::{FromShim, Outcome, Run, SOCKET, State, ToShim};
 
 /// How far a shim is, as far as we heard.
@@ -28,6 +30,15 @@ pub enum Progress {
     Ended(String),
     /// The connection broke without a last word.
     Lost,
+}
+
+/// How an instance is reached.
+#[derive(Debug)]
+pub enum Network {
+    /// By packets, on the TUN inside.
+    Tun(OwnedFd),
+    /// By connections to where it listens.
+    Doors(Doors),
 }
 
 /// An answer to a question.
@@ -59,15 +70,20 @@ impl Remote {
         }))
     }
 
-    /// Reads until the shim is gone. `on_tun` gets each descriptor, `on_step` each change.
-    pub fn read(
-        &self,
-        mut on_tun: impl FnMut(std::os::fd::OwnedFd),
-        mut on_step: impl FnMut(&Progress),
-    ) {
+    /// Reads until the shim is gone. `on_network` hears how the instance is reached, once for each
+    /// TUN; `on_step` hears each change.
+    pub fn read(&self, mut on_network: impl FnMut(Network), mut on_step: impl FnMut(&Progress)) {
+        let mut known = None;
         while let Ok(Some(arrived)) = self.link.receive::<FromShim>() {
             if let Some(tun) = arrived.fd {
-                on_tun(tun);
+                on_network(Network::Tun(tun));
+            }
+            if let FromShim::Hello {
+                doors: Some(doors), ..
+            } = arrived.message
+                && known.replace(doors) != Some(doors)
+            {
+                on_network(Network::Doors(doors));
             }
             let progress = match arrived.message {
                 FromShim::Hello {

@@ -58,7 +58,7 @@ pub struct Sandbox {
     pub notes: Vec<String>,
 }
 
-/// Makes the sandbox that a plan describes, around the calling process.
+/// Makes the sandbox of namespaces that a plan describes, around the calling process.
 pub fn enter(plan: &Plan) -> Result<Sandbox, SandboxError> {
     let mut notes = Vec::new();
     let tun = plan

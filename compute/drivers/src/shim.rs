@@ -15,7 +15,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Limits;
@@ -28,19 +28,24 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
 
 use crate::cgroup::Groups;
-use crate::files::write_whole;
-use crate::link::{Link, Listener};
+use crate::error::sentence;
+use crate::files::{self, write_whole};
+use crate::link::{Arrived, Link, Listener};
 use crate::log::Writer;
 use crate::usage::{self, Depth};
-use crate::{inside, sandbox, sys};
+use crate::warden::Warden;
+use crate::{inside, kin, process, sandbox, sys};
 use mesh_compute::words::{
     FromInside, FromShim, Outcome, Plan, Run, SOCKET, STATUS, State, Status, ToInside, ToShim,
+    Walls,
 };
 
 /// The first argument that makes a program a shim.
 pub const SHIM: &str = "shim";
 /// The second with which it only finds out whether a sandbox can be made here.
 pub(crate) const TRY: &str = "try";
+/// The same for one without namespaces.
+pub(crate) const TRY_PROCESS: &str = "try-process";
 /// How often limits are watched that the system does not enforce.
 const WATCH_PERIOD: Duration = Duration::from_secs(2);
 /// Longest plan that is read.
@@ -48,7 +53,7 @@ const PLAN_LEN_MAX: u64 = 1 << 20;
 
 /// Acts as a shim; call it when the first argument is [`SHIM`]. Never returns.
 ///
-/// The second argument is `run`, `prepare` or `try`; further ones only make the process list
+/// The second argument is `run`, `prepare`, `try` or `try-process`; further ones only make the process list
 /// readable.
 pub fn shim_main(arguments: Vec<OsString>) -> ! {
     let mode = arguments.first().and_then(|mode| mode.to_str());
@@ -56,6 +61,7 @@ pub fn shim_main(arguments: Vec<OsString>) -> ! {
         Some("run") => run(),
         Some("prepare") => prepare(),
         Some(TRY) => try_namespaces(),
+        Some(TRY_PROCESS) => process::try_here(),
         _ => Err(io::Error::other("a shim is started by the daemon only")),
     };
     match result {
@@ -104,9 +110,9 @@ fn read_plan() -> io::Result<Plan> {
 fn prepare() -> io::Result<()> {
     let plan = read_plan()?;
     sys::close_on_exec();
-    let cell = Cell::make(&plan, &mut Vec::new())?;
+    let mut cell = Cell::make(&plan, &mut Vec::new())?;
     cell.link.send(&ToInside::Go, None)?;
-    cell.await_up()?;
+    cell.await_up(&plan)?;
     for (id, run) in (0..).zip(&plan.init) {
         cell.link.send(
             &ToInside::Run {
@@ -116,11 +122,11 @@ fn prepare() -> io::Result<()> {
             None,
         )?;
         loop {
-            let arrived = cell.link.receive::<FromInside>()?.ok_or_else(lost)?;
-            let FromInside::Ran { outcome, .. } = arrived.message else {
+            let FromInside::Ran { outcome, .. } = cell.hear(&plan)?.message else {
                 continue;
             };
             if !outcome.is_success() {
+                cell.kill();
                 let program = run.argv.first().map(String::as_str).unwrap_or_default();
                 return Err(io::Error::other(format!(
                     "{program}: {}",
@@ -160,6 +166,8 @@ fn run() -> io::Result<()> {
     shim.serve()
 }
 
+/// What whoever runs an instance without namespaces is told.
+const WEAKER: &str = "this system gives no namespaces: Landlock and a supervisor keep it apart";
 /// How long the last words of a shim that ends may take.
 const HOLD_PATIENCE: Duration = Duration::from_secs(5);
 /// How often the hold is tried meanwhile.
@@ -198,6 +206,12 @@ struct Cell {
     first: i32,
     output: File,
     groups: Groups,
+    /// Supervises the calls of one without namespaces.
+    warden: Option<Warden>,
+    /// Closed by our end, which the guardian of one without namespaces then sees.
+    alive: Option<OwnedFd>,
+    /// The folder of the run of one without namespaces.
+    run: Option<PathBuf>,
 }
 
 impl Cell {
@@ -218,13 +232,25 @@ impl Cell {
         notes.extend(groups.notes.iter().cloned());
         let (link, theirs) = Link::pair()?;
         let (output, printed) = pipe2(OFlag::O_CLOEXEC)?;
-        let first = match sys::clone_into(sandbox::NAMESPACES) {
+        let walled = process::of(plan).is_some();
+        if let Walls::Process { run, .. } = &plan.walls {
+            process::clear(run).map_err(|error| io::Error::other(sentence(&error)))?;
+            // Whoever loses its parent below the guardian comes to us, if the guardian is gone.
+            nix::sys::prctl::set_child_subreaper(true)?;
+            notes.push(WEAKER.to_owned());
+        }
+        let (held, alive) = pipe2(OFlag::O_CLOEXEC)?;
+        let namespaces = if walled { 0 } else { sandbox::NAMESPACES };
+        let first = match sys::clone_into(namespaces) {
             Err(error) => return Err(no_namespaces(&error)),
             Ok(sys::Side::Parent(first)) => first,
             Ok(sys::Side::Child) => {
-                drop((link, output));
+                drop((link, output, alive));
                 // The groups are their maker's to remove.
                 std::mem::forget(groups);
+                if walled {
+                    process::guard(plan, theirs, printed, held)
+                }
                 inside::live(plan, theirs, printed)
             }
         };
@@ -233,30 +259,94 @@ impl Cell {
             first,
             output: output.into(),
             groups,
+            warden: None,
+            alive: walled.then_some(alive),
+            run: match &plan.walls {
+                Walls::Namespaces => None,
+                Walls::Process { run, .. } => Some(run.clone()),
+            },
         };
-        map_ids(plan, first)?;
+        if !walled {
+            map_ids(plan, first)?;
+        }
         if let Err(error) = cell.groups.add(first) {
             notes.push(format!(
                 "limits are not enforced: cannot join the cgroup ({error})"
             ));
         }
+        if let Some(alive) = &cell.alive {
+            // Only now: what it starts must be in its groups.
+            nix::unistd::write(alive, &[1])?;
+        }
         Ok(cell)
     }
 
     /// Waits until a sandbox without a main process stands.
-    fn await_up(&self) -> io::Result<()> {
+    fn await_up(&mut self, plan: &Plan) -> io::Result<()> {
         loop {
-            let arrived = self.link.receive::<FromInside>()?.ok_or_else(lost)?;
-            match arrived.message {
-                FromInside::Up => return Ok(()),
+            match self.hear(plan)?.message {
+                FromInside::Up { .. } => return Ok(()),
                 FromInside::Failed(reason) => return Err(io::Error::other(reason)),
                 _ => {}
             }
         }
     }
 
+    /// Waits for the next word from inside; supervises meanwhile.
+    fn hear(&mut self, plan: &Plan) -> io::Result<Arrived<FromInside>> {
+        loop {
+            let mut fds = vec![PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
+            let asked = self.warden.iter().map(AsFd::as_fd);
+            fds.extend(asked.map(|asked| PollFd::new(asked, PollFlags::POLLIN)));
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            let ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
+            let (spoke, asked) = (ready(fds.first()), ready(fds.get(1)));
+            if asked {
+                self.supervise();
+            }
+            if spoke {
+                let mut arrived = self.link.receive::<FromInside>()?.ok_or_else(lost)?;
+                self.take_warden(plan, &mut arrived)?;
+                return Ok(arrived);
+            }
+        }
+    }
+
+    /// Begins to supervise if that is what was said.
+    fn take_warden(&mut self, plan: &Plan, arrived: &mut Arrived<FromInside>) -> io::Result<()> {
+        if let (FromInside::Supervised, Some((_, doors))) = (&arrived.message, process::of(plan)) {
+            let asked = arrived.fd.take().ok_or_else(lost)?;
+            // The guardian has one child.
+            let inside = kin::child_of(self.first).ok_or_else(lost)?;
+            let grounds = process::grounds(plan, doors);
+            self.warden = Some(Warden::new(asked, grounds, inside));
+        }
+        Ok(())
+    }
+
+    /// Answers one question of those inside.
+    fn supervise(&mut self) {
+        if let Some(warden) = &mut self.warden
+            && warden.answer_one().is_err()
+        {
+            // Nobody is left to ask.
+            self.warden = None;
+        }
+    }
+
     /// Ends everything inside and waits until it is gone.
     fn kill(&self) {
+        if self.alive.is_some() {
+            // What does not end is found again before the data is touched.
+            let _ = kin::end_all();
+            if let Some(run) = &self.run {
+                let _ = files::remove(run);
+            }
+            return;
+        }
         let first = Pid::from_raw(self.first);
         let _ = kill(first, Signal::SIGKILL);
         // The kernel reports the first process dead only after all others inside are.
@@ -285,6 +375,8 @@ struct Shim {
     kill_at: Option<Instant>,
     watch_at: Instant,
     ended: bool,
+    /// The main process, as the first one inside sees it.
+    main: Option<i32>,
 }
 
 /// Identifies first-start commands among those of the daemon, whose ids count from 1.
@@ -331,12 +423,16 @@ impl Shim {
             kill_at: None,
             watch_at: Instant::now() + WATCH_PERIOD,
             ended: false,
+            main: None,
         })
     }
 
     fn serve(&mut self) -> io::Result<()> {
         while !self.ended {
-            let [calls, inside, printed, daemon] = self.wait()?;
+            let [calls, inside, printed, daemon, asked] = self.wait()?;
+            if asked {
+                self.cell.supervise();
+            }
             if printed {
                 self.copy_output()?;
             }
@@ -354,18 +450,18 @@ impl Shim {
         Ok(())
     }
 
-    /// Waits for: a call, the first process, output, the daemon.
-    fn wait(&self) -> io::Result<[bool; 4]> {
+    /// Waits for: a call, the first process, output, the daemon, a question of those supervised.
+    fn wait(&self) -> io::Result<[bool; 5]> {
         let mut fds = vec![
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.cell.link.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.cell.output.as_fd(), PollFlags::POLLIN),
         ];
-        fds.extend(
-            self.daemon
-                .iter()
-                .map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)),
-        );
+        let daemon = self.daemon.as_ref().map(AsFd::as_fd);
+        let asked = self.cell.warden.as_ref().map(AsFd::as_fd);
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        fds.extend(daemon.map(readable));
+        fds.extend(asked.map(readable));
         let now = Instant::now();
         let mut until = self.kill_at;
         if !self.cell.groups.limits_memory {
@@ -382,11 +478,17 @@ impl Shim {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let mut ready = [false; 4];
-        for (flag, fd) in ready.iter_mut().zip(&fds) {
-            *flag = fd.any().unwrap_or(false);
-        }
-        Ok(ready)
+        let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let mut fds = fds.iter();
+        let mut next = |is_there: bool| is_there && fds.next().is_some_and(ready);
+        let [call, inside, printed] = [true; 3].map(&mut next);
+        Ok([
+            call,
+            inside,
+            printed,
+            next(daemon.is_some()),
+            next(asked.is_some()),
+        ])
     }
 
     fn copy_output(&mut self) -> io::Result<()> {
@@ -415,6 +517,7 @@ impl Shim {
         let hello = FromShim::Hello {
             state: self.status.state,
             notes: self.status.notes.clone(),
+            doors: process::of(&self.plan).map(|(_, doors)| doors),
         };
         // Until the TUN is there, a daemon that calls while we start would get a hello without it.
         if link
@@ -454,9 +557,16 @@ impl Shim {
         self.status.state = State::Stopping;
         let grace = Duration::from_millis(self.plan.grace_ms.into());
         self.kill_at = Some(Instant::now() + grace);
-        self.cell
-            .link
-            .send(&ToInside::Signal(self.plan.stop_signal), None)
+        if self.cell.alive.is_none() {
+            let word = ToInside::Signal(self.plan.stop_signal);
+            return self.cell.link.send(&word, None);
+        }
+        // What was started is proot, which keeps signals for itself; its child is the service.
+        let service = self.main.and_then(kin::child_of);
+        if let (Some(pid), Ok(signal)) = (service, Signal::try_from(self.plan.stop_signal)) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+        Ok(())
     }
 
     fn ask_inside(&self, id: u64, run: Run) -> io::Result<()> {
@@ -464,11 +574,13 @@ impl Shim {
     }
 
     fn hear_inside(&mut self) -> io::Result<()> {
-        let arrived = match self.cell.link.receive::<FromInside>() {
+        let mut arrived = match self.cell.link.receive::<FromInside>() {
             Ok(Some(arrived)) => arrived,
             Ok(None) | Err(_) => return self.end("the first process inside ended".to_owned()),
         };
+        self.cell.take_warden(&self.plan, &mut arrived)?;
         match arrived.message {
+            FromInside::Supervised => Ok(()),
             FromInside::Tun => {
                 self.tun = arrived.fd;
                 self.greet_again();
@@ -479,7 +591,10 @@ impl Shim {
                 self.status.notes.push(note);
                 Ok(())
             }
-            FromInside::Up => Ok(()),
+            FromInside::Up { main } => {
+                self.main = main;
+                Ok(())
+            }
             FromInside::Failed(reason) => self.fail(reason),
             FromInside::NotReady => {
                 let seconds = self
@@ -507,6 +622,7 @@ impl Shim {
         let hello = FromShim::Hello {
             state: self.status.state,
             notes: self.status.notes.clone(),
+            doors: process::of(&self.plan).map(|(_, doors)| doors),
         };
         if let (Some(daemon), Some(tun)) = (&self.daemon, &self.tun) {
             let _ = daemon.send(&hello, Some(tun.as_fd()));
@@ -600,6 +716,11 @@ impl Shim {
         }
         if self.watch_at <= now && !self.ended && !self.cell.groups.limits_memory {
             self.watch_at = now + WATCH_PERIOD;
+            let count = kin::count(self.cell.first);
+            let pids = usize::try_from(self.plan.pids).unwrap_or(usize::MAX);
+            if self.cell.alive.is_some() && pids < count {
+                return self.end(format!("ran {count} processes, its limit is {pids}"));
+            }
             let memory_mib = self.measure(Depth::TimeAndMemory);
             if u64::from(self.plan.memory_mib) < memory_mib {
                 let limit = self.plan.memory_mib;

@@ -18,13 +18,13 @@ use std::path::{Path, PathBuf};
 
 use mesh_base::digest::Digest;
 use mesh_compute::recipe::{Command, Recipe, Signal};
-use mesh_compute::step::{InstanceSpec, ItemId};
+use mesh_compute::step::{InstanceSpec, Isolation, ItemId};
 use mesh_compute::template::{Template, TemplateError};
 
 use crate::error::{At, DriverError};
 use crate::files;
 use crate::software::Software;
-use mesh_compute::words::{self, Ids, Plan, Ready, Run, STATUS, State, Status};
+use mesh_compute::words::{self, Ids, Plan, Ready, Run, STATUS, State, Status, Walls};
 
 /// First of the user ids that instances get when we are root: above what distributions hand out.
 const IDS_FIRST: u32 = 2_000_000_000;
@@ -72,8 +72,9 @@ impl Outer {
     }
 }
 
-/// Returns a user of that id if we are root and the id exists here, else ourselves.
-pub fn own_ids_or(id: u32) -> Outer {
+/// Returns a user of that id if we are root and the id exists here, else ourselves. Without
+/// namespaces ourselves: whom the shim supervises must be of its own user.
+pub fn own_ids_or(id: u32, isolation: Isolation) -> Outer {
     let mapped = |file: &str| {
         let map = fs::read_to_string(file).unwrap_or_default();
         map.lines().any(|line| {
@@ -85,7 +86,7 @@ pub fn own_ids_or(id: u32) -> Outer {
             (first..first.saturating_add(count)).contains(&id)
         })
     };
-    let root = nix::unistd::geteuid().is_root();
+    let root = nix::unistd::geteuid().is_root() && isolation == Isolation::Namespaces;
     if root && mapped("/proc/self/uid_map") && mapped("/proc/self/gid_map") {
         return Outer::Other(Ids { uid: id, gid: id });
     }
@@ -93,9 +94,9 @@ pub fn own_ids_or(id: u32) -> Outer {
 }
 
 /// Draws the user of a new instance.
-pub fn draw_outer() -> Result<Outer, DriverError> {
+pub fn draw_outer(isolation: Isolation) -> Result<Outer, DriverError> {
     let number = u32::from_le_bytes(random()?);
-    Ok(own_ids_or(IDS_FIRST + number % IDS_COUNT))
+    Ok(own_ids_or(IDS_FIRST + number % IDS_COUNT, isolation))
 }
 
 /// Returns random bytes of the system.
@@ -205,6 +206,7 @@ impl Slot {
         recipe: &Recipe,
         spec: &InstanceSpec,
         software: &Software,
+        walls: Walls,
     ) -> Result<Plan, DriverError> {
         let values = values_inside(recipe, spec);
         let status = self.status();
@@ -244,6 +246,7 @@ impl Slot {
             cpu_millis: spec.cpu_millis,
             pids: spec.pids,
             cpu_ms_before: status.map_or(0, |status| status.cpu_ms),
+            walls,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! software/lock                   held while something is made
 //! software/apt/                   apt's folders
+//! software/proot/                 shows a tree as the root, where there are no namespaces
 //! software/<tree digest>/root     an unpacked tree; immutable once it has this name
 //! software/recipe-<digest>/       software.json (tree, packages), prepared/ (data without secrets)
 //! ```
@@ -16,23 +17,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use mesh_base::digest::Digest;
+use mesh_compute::doors::Doors;
 use mesh_compute::recipe::{Recipe, Source};
+use mesh_compute::step::{Isolation, ItemId};
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use crate::apt::{self, Package};
 use crate::error::{At, DriverError};
 use crate::files;
+use crate::process;
 use crate::shim::SHIM;
 use crate::slot;
 use crate::tree;
-use mesh_compute::words::{Ids, Plan, Run};
+use mesh_compute::words::{Ids, Plan, Run, Walls};
 
 /// The software folder of a machine.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
     exe: PathBuf,
+    isolation: Isolation,
 }
 
 /// Software that is ready.
@@ -46,6 +51,8 @@ pub struct Software {
     pub prepared: PathBuf,
     /// Exactly what it was made of.
     pub packages: Vec<Package>,
+    /// What keeps its instances apart.
+    pub isolation: Isolation,
 }
 
 /// What is written beside the prepared data.
@@ -57,12 +64,51 @@ struct Card {
 
 impl Store {
     /// Names the folder; `exe` is the program that can act as a shim.
-    pub fn new(folder: PathBuf, exe: PathBuf) -> Self {
-        Self { folder, exe }
+    pub fn new(folder: PathBuf, exe: PathBuf, isolation: Isolation) -> Self {
+        Self {
+            folder,
+            exe,
+            isolation,
+        }
     }
 
-    /// Returns the software of a recipe if it is there.
+    /// Returns the walls of an instance; proot must be there if they need it.
+    pub fn walls(&self, item: ItemId, label: &str) -> Walls {
+        match self.isolation {
+            Isolation::Namespaces => Walls::Namespaces,
+            Isolation::Process => Walls::Process {
+                tool: self.tool(),
+                doors: Doors::of(item),
+                run: process::run_folder(label),
+            },
+        }
+    }
+
+    fn tool(&self) -> PathBuf {
+        self.folder.join(PROOT)
+    }
+
+    /// Unpacks proot if instances here need it and it is not there. The lock must be held.
+    fn make_tool(&self, partial: &Path) -> Result<(), DriverError> {
+        let tool = self.tool();
+        if self.isolation == Isolation::Namespaces || tool.is_dir() {
+            return Ok(());
+        }
+        let fresh = partial.join(PROOT);
+        fs::create_dir_all(&fresh).at("create", &fresh)?;
+        apt::unpack(&process::proot(), &self.folder.join("apt"), &fresh)?;
+        tree::normalise(&fresh)?;
+        process::unpack_loader(&fresh)?;
+        files::sync_all_under(&fresh)?;
+        fs::rename(&fresh, &tool).at("name", &tool)?;
+        files::sync_parent(&tool)
+    }
+
+    /// Returns the software of a recipe if it is there, with what runs it.
     pub fn find(&self, recipe: &Recipe) -> Option<Software> {
+        if self.isolation == Isolation::Process && !self.tool().is_dir() {
+            return None;
+        }
         let home = self.home(recipe);
         let card: Card = serde_json::from_slice(&fs::read(home.join(CARD)).ok()?).ok()?;
         let root = self.folder.join(card.tree.to_string()).join("root");
@@ -72,6 +118,7 @@ impl Store {
             root,
             prepared,
             packages: card.packages,
+            isolation: self.isolation,
         })
     }
 
@@ -88,6 +135,10 @@ impl Store {
         }
         let partial = self.folder.join("partial");
         files::remove(&partial)?;
+        self.make_tool(&partial)?;
+        if let Some(software) = self.find(recipe) {
+            return Ok(software);
+        }
         let (tree, packages) = self.make_tree(recipe, &partial)?;
         let root = self.folder.join(tree.to_string()).join("root");
         let home = partial.join("recipe");
@@ -111,6 +162,7 @@ impl Store {
             root,
             prepared: target.join(PREPARED),
             packages,
+            isolation: self.isolation,
         })
     }
 
@@ -167,9 +219,10 @@ impl Store {
             uid: recipe.user.uid,
             gid: recipe.user.gid,
         };
-        let outer = slot::own_ids_or(slot::PREPARE_ID);
+        let outer = slot::own_ids_or(slot::PREPARE_ID, self.isolation);
         files::set_owner(&data, outer.change())?;
         let none = std::collections::BTreeMap::new();
+        let label = format!("meshstead-prepare-{}", recipe.digest().short());
         let commands = recipe
             .prepare
             .iter()
@@ -181,7 +234,7 @@ impl Store {
             data: data.clone(),
             data_inside: recipe.data.clone(),
             hostname: "prepare".to_owned(),
-            label: format!("meshstead-prepare-{}", recipe.digest().short()),
+            label: label.clone(),
             address: None,
             inner,
             outer: outer.ids(),
@@ -195,6 +248,7 @@ impl Store {
             cpu_millis: recipe.limits.cpu_millis.max(8000),
             pids: recipe.limits.pids,
             cpu_ms_before: 0,
+            walls: self.walls(ItemId(recipe.digest()), &label),
         };
         run_shim(&self.exe, "prepare", &plan)?;
         fs::remove_dir(&mount_point).at("remove", &mount_point)?;
@@ -204,6 +258,7 @@ impl Store {
 
 const CARD: &str = "software.json";
 const PREPARED: &str = "prepared";
+const PROOT: &str = "proot";
 
 /// Starts a shim with a plan and waits until it has detached, or ended if it only prepares.
 pub(crate) fn run_shim(exe: &Path, mode: &str, plan: &Plan) -> Result<(), DriverError> {

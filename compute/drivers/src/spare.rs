@@ -120,7 +120,7 @@ impl Spares {
 /// Makes a folder with a copy of the prepared data, for a user of its own.
 fn make(software: &Software, target: &Path) -> Result<(), DriverError> {
     files::make_private(target)?;
-    let owner = slot::draw_outer()?.change();
+    let owner = slot::draw_outer(software.isolation)?.change();
     files::copy_private(&software.prepared, &target.join("data"), owner)?;
     files::make_private(&target.join("root"))
 }

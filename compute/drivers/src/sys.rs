@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::errno::Errno;
+
 /// Which side of a fork we are on.
 pub enum Side {
     /// The new process.
@@ -94,6 +96,90 @@ pub fn set_filter(program: &[libc::sock_filter]) -> io::Result<()> {
         )
     };
     check(answer.into())
+}
+
+/// Loads a filter that asks, for this process and all that it will start; returns the descriptor on
+/// which it does.
+pub fn set_asking_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog {
+        len,
+        filter: program.as_ptr().cast_mut(),
+    };
+    let load = |flags: libc::c_ulong| {
+        // SAFETY: the kernel reads `len` instructions from memory that outlives the call.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
+                flags,
+                &raw const program,
+            )
+        };
+        check(answer).map(|()| own(i32::try_from(answer).unwrap_or(-1)))
+    };
+    let least = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // With it a signal does not begin anew what has been half made (Linux 5.19).
+    load(least | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV).or_else(|_| load(least))
+}
+
+/// Waits for a call that a filter asks about.
+pub fn next_call(asked: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
+    // SAFETY: the structure is made of numbers; the kernel wants it zeroed.
+    let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_RECV as u64, &mut call)?;
+    Ok(call)
+}
+
+/// Checks that a call still waits.
+pub fn is_still_asked(asked: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
+    let mut id = id;
+    let checked = ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_ID_VALID as u64, &mut id);
+    checked.map_err(|_| Errno::ESRCH)
+}
+
+/// Ends a call with an error number; 0 is success.
+pub fn end_call(asked: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
+    reply(asked, id, -errno, 0)
+}
+
+/// Lets the kernel make a call.
+pub fn let_go(asked: BorrowedFd<'_>, id: u64) -> io::Result<()> {
+    let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or_default();
+    reply(asked, id, 0, flags)
+}
+
+fn reply(asked: BorrowedFd<'_>, id: u64, error: i32, flags: u32) -> io::Result<()> {
+    let mut reply = libc::seccomp_notif_resp {
+        id,
+        val: 0,
+        error,
+        flags,
+    };
+    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_SEND as u64, &mut reply)
+}
+
+/// Copies a descriptor of another process (Linux 5.6).
+pub fn copy_of(pid: i32, number: i32) -> Result<OwnedFd, Errno> {
+    // SAFETY: both calls take numbers only.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let process = own(i32::try_from(Errno::result(process)?).unwrap_or(-1));
+    let raw = process.as_raw_fd();
+    // SAFETY: as above; the descriptor of the process is open until the end of this function.
+    let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, raw, number, 0) };
+    Ok(own(i32::try_from(Errno::result(copy)?).unwrap_or(-1)))
+}
+
+/// Ends what a socket is connected to (connect(2), `AF_UNSPEC`).
+pub fn disconnect(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    let nothing = libc::sockaddr {
+        sa_family: libc::sa_family_t::try_from(libc::AF_UNSPEC).unwrap_or_default(),
+        sa_data: [0; 14],
+    };
+    let len = libc::socklen_t::try_from(size_of_val(&nothing)).unwrap_or_default();
+    // SAFETY: the kernel reads `len` bytes of a structure that outlives the call.
+    let answer = unsafe { libc::connect(socket.as_raw_fd(), &raw const nothing, len) };
+    Errno::result(answer).map(drop)
 }
 
 /// Writes everything of the file system behind a descriptor to its device.

@@ -6,11 +6,11 @@
 //! lies below the instance's own root, by whatever way they are reached, and signals, traces and
 //! abstract sockets end at it. Needs no right of any kind; a kernel without it gives a note.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope, path_beneath_rules,
 };
 
 /// Why there is no wall.
@@ -26,18 +26,48 @@ pub enum WallError {
 
 /// Shuts the calling thread, and all that it will start, in with what lies below `root`.
 pub fn shut_in(root: &Path) -> Result<(), WallError> {
-    // The first version that lets files move between folders (Linux 5.19) is the least; what newer
-    // ones add is taken where it is there.
+    let below = PathBeneath::new(PathFd::new(root)?, AccessFs::from_all(ABI::V5));
+    ruleset()?.create()?.add_rule(below)?.restrict_self()?;
+    Ok(())
+}
+
+/// What is left of the machine's files for those without a root of their own.
+#[derive(Debug, Clone, Default)]
+pub struct Ground {
+    /// Folders whose files may be read and run.
+    pub read: Vec<PathBuf>,
+    /// Folders in which everything is allowed.
+    pub write: Vec<PathBuf>,
+    /// Devices, and files that may be read and written.
+    pub files: Vec<PathBuf>,
+}
+
+/// Shuts the calling thread, and all that it will start, in with this ground, and keeps it from TCP
+/// where the kernel can (Linux 6.7): its supervisor listens and connects in its place.
+pub fn shut_in_with(ground: &Ground) -> Result<(), WallError> {
+    let created = ruleset()?
+        .handle_access(AccessNet::from_all(ABI::V5))?
+        .create()?;
+    let file = AccessFs::from_file(ABI::V5);
+    let add = |created: RulesetCreated, paths: &[PathBuf], access| {
+        created.add_rules(path_beneath_rules(paths, access))
+    };
+    let created = add(created, &ground.read, AccessFs::from_read(ABI::V5))?;
+    let created = add(created, &ground.write, AccessFs::from_all(ABI::V5))?;
+    add(created, &ground.files, file)?.restrict_self()?;
+    Ok(())
+}
+
+/// The first version that lets files move between folders (Linux 5.19) is the least; what newer
+/// ones add is taken where it is there.
+fn ruleset() -> Result<Ruleset, RulesetError> {
     let least = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(ABI::V2))?;
     let most = least
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(ABI::V5))?
-        .scope(Scope::from_all(ABI::V6))?;
-    let below = PathBeneath::new(PathFd::new(root)?, AccessFs::from_all(ABI::V5));
-    most.create()?.add_rule(below)?.restrict_self()?;
-    Ok(())
+        .handle_access(AccessFs::from_all(ABI::V5))?;
+    most.scope(Scope::from_all(ABI::V6))
 }
 
 #[cfg(test)]
@@ -59,6 +89,39 @@ mod tests {
 
     fn kind<T>(result: std::io::Result<T>) -> Option<ErrorKind> {
         result.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn ground_is_read_where_it_may_be_read_and_written_where_it_may_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for name in ["tree", "data", "other"] {
+            fs::create_dir_all(at(name)).unwrap();
+            fs::write(at(name).join("file"), "text").unwrap();
+        }
+        let ground = Ground {
+            read: vec![at("tree")],
+            write: vec![at("data")],
+            files: vec!["/dev/null".into()],
+        };
+        let seen = std::thread::scope(|scope| {
+            let look = move || {
+                vec![
+                    kind(fs::read(at("tree/file"))),
+                    kind(fs::write(at("data/new"), "1")),
+                    kind(fs::write("/dev/null", "1")),
+                    kind(fs::write(at("tree/file"), "1")),
+                    kind(fs::read(at("other/file"))),
+                    kind(fs::read("/etc/passwd")),
+                ]
+            };
+            let walled = scope.spawn(move || shut_in_with(&ground).is_ok().then(look));
+            walled.join().unwrap()
+        });
+        let no = Some(ErrorKind::PermissionDenied);
+        if let Some(seen) = seen {
+            assert_eq!(seen, [None, None, None, no, no, no]);
+        }
     }
 
     #[test]

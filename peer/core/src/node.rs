@@ -30,6 +30,7 @@ use mesh_base::identity::{NodeId, OrgId, SecretKey, ServiceId};
 use mesh_base::name::Name;
 use mesh_base::time::{Moment, Now};
 use mesh_compute::recipe::Recipe;
+use mesh_compute::step::Isolation;
 use mesh_federation::capacity::Amount;
 use mesh_federation::members::Roster;
 use mesh_ledger::document::{DocId, DocKind};
@@ -63,8 +64,8 @@ use crate::view::View;
 /// What an owner decides about the node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// Whether instances are kept apart here; where they cannot be, none is granted.
-    pub isolates: bool,
+    /// What keeps instances apart here; where nothing can, none is granted.
+    pub isolation: Option<Isolation>,
     /// How often usage is stated.
     pub metering_period: Duration,
     /// What the node sells or uses for its own organisation.
@@ -80,9 +81,9 @@ pub struct NodeConfig {
 impl NodeConfig {
     /// Returns what may be granted: nothing where instances cannot be kept apart.
     pub(crate) fn grantable(&self) -> Amount {
-        match self.isolates {
-            true => self.capacity,
-            false => Amount {
+        match self.isolation {
+            Some(_) => self.capacity,
+            None => Amount {
                 slots: 0,
                 ..self.capacity
             },

@@ -21,7 +21,7 @@ use mesh_base::time::Moment;
 use mesh_compute::instance::Instance;
 use mesh_compute::instance::state::{Desire, Memory, State};
 use mesh_compute::meter::Meter;
-use mesh_compute::step::{ItemId, Step};
+use mesh_compute::step::{Isolation, ItemId, Step};
 use mesh_federation::capacity::{Allocator, Amount, NoRoom, NotConfirmed, RESERVATION};
 use mesh_ledger::charter::Capacity;
 use mesh_ledger::document::DocKind;
@@ -131,6 +131,15 @@ pub(crate) fn parameters_digest(nonce: &[u8; 16], plaintext: &[u8]) -> Digest {
     Digest::of_parts(&[nonce, plaintext])
 }
 
+/// How an offer tells what keeps instances apart; nothing if it is what everybody expects.
+fn isolation_word(isolation: Option<Isolation>) -> Option<&'static str> {
+    match isolation {
+        Some(Isolation::Namespaces) => None,
+        Some(Isolation::Process) => Some("process"),
+        None => Some("none"),
+    }
+}
+
 impl Node {
     /// Says what this node has, if that changed since it last said so.
     pub(crate) fn announce_capacity(&mut self) {
@@ -147,10 +156,10 @@ impl Node {
             disk_mib: totals.disk_mib,
             recipes,
             // Only what is unusual is said.
-            attributes: match self.config.isolates {
-                true => BTreeMap::new(),
-                false => BTreeMap::from([("isolation".to_owned(), "none".to_owned())]),
-            },
+            attributes: isolation_word(self.config.isolation)
+                .map(|word| ("isolation".to_owned(), word.to_owned()))
+                .into_iter()
+                .collect(),
         };
         if self
             .view

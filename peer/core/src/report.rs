@@ -16,6 +16,7 @@ use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::money::{Currency, Money};
 use mesh_base::name::Name;
 use mesh_compute::instance::state::State;
+use mesh_compute::step::Isolation;
 use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
@@ -217,7 +218,7 @@ impl Node {
     }
 
     fn services_health(&self) -> HealthRow {
-        if !self.config.isolates && self.config.capacity.slots != 0 {
+        if self.config.isolation.is_none() && self.config.capacity.slots != 0 {
             let sentence = "nothing is run here for anybody: this machine gives us no sandbox";
             let hint = "allow what its log names and restart; or say so: capacity.slots = 0";
             return health_row("services", Health::Warn, sentence.to_owned(), hint);
@@ -226,7 +227,10 @@ impl Node {
         let held = self.provider.instances.values();
         let degraded = held.filter(|instance| trouble(instance.state())).count();
         if degraded == 0 {
-            let sentence = "every service held here keeps its promises".to_owned();
+            let mut sentence = "every service held here keeps its promises".to_owned();
+            if self.config.isolation == Some(Isolation::Process) {
+                sentence.push_str("; they are kept apart without namespaces");
+            }
             return health_row("services", Health::Ok, sentence, "");
         }
         let sentence = format!("{degraded} services held here are in trouble");

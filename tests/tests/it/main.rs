@@ -417,8 +417,8 @@ const TESTS: &[Test] = &[
         ..ON_A_STREET
     },
     Test {
-        name: "user_without_namespaces_orders",
-        run: reach_user::user_without_namespaces_orders,
+        name: "user_without_namespaces_orders_and_sells",
+        run: reach_user::user_without_namespaces_orders_and_sells,
         ..ON_A_STREET
     },
     Test {

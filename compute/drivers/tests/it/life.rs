@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Recipe;
-use mesh_compute::step::{Event, InstanceSpec, ItemId, Step, Verdict};
+use mesh_compute::step::{Event, InstanceSpec, Isolation, ItemId, Step, Verdict};
 use mesh_drivers::drivers::no_sandbox;
 use mesh_drivers::software::Store;
 use nix::sys::signal::{Signal, kill};
@@ -30,7 +30,7 @@ fn query(world: &World, spec: &InstanceSpec, sql: &str) -> Result<String, String
 }
 
 #[track_caller]
-fn check_holds(world: &World, item: ItemId) {
+pub fn check_holds(world: &World, item: ItemId) {
     let promise = "answers".to_owned();
     let event = world.ask(Step::Probe {
         item,
@@ -48,7 +48,7 @@ fn check_holds(world: &World, item: ItemId) {
 
 /// Nothing of an item is left: no process, no mount, no folder, no group.
 #[track_caller]
-fn check_nothing_left(world: &World, item: ItemId) {
+pub fn check_nothing_left(world: &World, item: ItemId) {
     let label = item.0.short();
     let until = Instant::now() + Duration::from_secs(10);
     loop {
@@ -396,11 +396,11 @@ pub fn same_digest() {
     // A second folder, so everything is fetched and unpacked anew.
     let recipe = postgres();
     let exe = std::env::current_exe().unwrap();
-    let kept = Store::new(software_dir(), exe.clone())
+    let kept = Store::new(software_dir(), exe.clone(), Isolation::Namespaces)
         .make(&recipe)
         .unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let fresh = Store::new(folder.path().to_owned(), exe)
+    let fresh = Store::new(folder.path().to_owned(), exe, Isolation::Namespaces)
         .make(&recipe)
         .unwrap();
     if kept.packages == fresh.packages {

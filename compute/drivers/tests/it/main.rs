@@ -8,6 +8,7 @@
 
 mod client;
 mod life;
+mod walled;
 mod world;
 
 use std::process::ExitCode;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 /// One test: its name and what it does.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 9] = [
+const TESTS: [Test; 10] = [
+    ("postgres_lives_without_namespaces", walled::whole_life),
     (
         "postgres_lives_from_creation_to_nothing_left",
         life::whole_life,

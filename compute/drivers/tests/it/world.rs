@@ -1,14 +1,16 @@
 //! A state folder, drivers on it, and what they reported.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use mesh_base::digest::Digest;
+use mesh_compute::doors::Doors;
 use mesh_compute::recipe::Recipe;
-use mesh_compute::step::{Event, InstanceSpec, ItemId, Step};
+use mesh_compute::step::{Event, InstanceSpec, Isolation, ItemId, Step};
 use mesh_drivers::drivers::{Config, Drivers, Listener};
 
 /// Hears everything and lets tests wait for it.
@@ -16,6 +18,7 @@ use mesh_drivers::drivers::{Config, Drivers, Listener};
 pub struct Ear {
     heard: Mutex<Vec<Event>>,
     tuns: Mutex<BTreeMap<ItemId, OwnedFd>>,
+    doors: Mutex<BTreeMap<ItemId, (Doors, Vec<u16>)>>,
     changed: Condvar,
 }
 
@@ -30,7 +33,13 @@ impl Listener for Ear {
         self.changed.notify_all();
     }
 
+    fn doors(&self, item: ItemId, address: Ipv6Addr, doors: Doors, ports: Vec<u16>) {
+        assert_eq!(address, "fd73::5".parse::<Ipv6Addr>().unwrap());
+        self.doors.lock().unwrap().insert(item, (doors, ports));
+    }
+
     fn gone(&self, item: ItemId) {
+        self.doors.lock().unwrap().remove(&item);
         self.tuns.lock().unwrap().remove(&item);
     }
 }
@@ -62,23 +71,37 @@ impl Ear {
     }
 }
 
+impl Ear {
+    /// Returns where an instance without a network of its own listens, and its ports.
+    pub fn doors_of(&self, item: ItemId) -> Option<(Doors, Vec<u16>)> {
+        self.doors.lock().unwrap().get(&item).cloned()
+    }
+}
+
 /// A state folder with drivers on it. The drivers go first: they may still make spares there.
 pub struct World {
     pub drivers: Option<Drivers>,
     pub home: tempfile::TempDir,
     pub ear: Arc<Ear>,
     pub recipe: Recipe,
+    isolation: Isolation,
 }
 
 impl World {
     /// Makes drivers for a recipe and its software.
     pub fn new(recipe: Recipe) -> Self {
+        Self::with(recipe, Isolation::Namespaces)
+    }
+
+    /// The same where instances are kept apart so.
+    pub fn with(recipe: Recipe, isolation: Isolation) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut world = Self {
             home,
             drivers: None,
             ear: Arc::default(),
             recipe,
+            isolation,
         };
         world.open();
         world.make_software();
@@ -93,6 +116,7 @@ impl World {
             software_dir: software_dir(),
             exe: std::env::current_exe().unwrap(),
             catalog: vec![self.recipe.clone()],
+            isolation: self.isolation,
         };
         let drivers = Drivers::new(config, Arc::clone(&self.ear) as Arc<dyn Listener>).unwrap();
         drivers.adopt().unwrap();

@@ -12,7 +12,7 @@ use mesh_base::digest::Digest;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_base::time::{Moment, Now, Wall};
 use mesh_compute::recipe::Recipe;
-use mesh_compute::step::{Event, ItemId, Meters, Step, Verdict};
+use mesh_compute::step::{Event, Isolation, ItemId, Meters, Step, Verdict};
 use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_peer::genesis;
@@ -620,7 +620,7 @@ fn make(
         disk_mib: 4096 * slots,
     };
     let config = NodeConfig {
-        isolates: true,
+        isolation: Some(Isolation::Namespaces),
         metering_period: Duration::from_secs(3600),
         capacity,
         station: mesh_routing::neighbours::Station::Core,

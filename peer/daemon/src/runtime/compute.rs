@@ -4,18 +4,22 @@
 //! Steps of one instance keep their order, those of others run beside them. Before the first step
 //! every instance of an earlier daemon is adopted. Decides nothing.
 
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
 
 use mesh_base::digest::Digest;
+use mesh_compute::doors::Doors;
 use mesh_compute::recipe::Recipe;
-use mesh_compute::step::{Event, ItemId, Step};
+use mesh_compute::step::{Event, Isolation, ItemId, Step};
 use mesh_drivers::drivers::{Config, Drivers, Listener};
 use mesh_drivers::error::DriverError;
 use mesh_peer::port::Input;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use crate::home::Home;
+use crate::runtime::doors::Ways;
 use crate::runtime::overlay::Overlay;
 use crate::runtime::shared::Shared;
 use crate::runtime::traffic::Traffic;
@@ -65,10 +69,12 @@ impl Compute {
         catalog: Vec<Recipe>,
         overlay: &Shared<Overlay>,
         inputs: mpsc::Sender<Input>,
+        (isolation, tasks): (Isolation, Handle),
     ) -> Result<Self, ComputeError> {
         let ear = Ear {
             overlay: overlay.clone(),
             traffic: Shared::new(Traffic::new(home.traffic())),
+            ways: Shared::new(Ways::new(tasks)),
             inputs: inputs.clone(),
         };
         let config = Config {
@@ -76,6 +82,7 @@ impl Compute {
             software_dir: software,
             exe: PathBuf::from(PROGRAM),
             catalog,
+            isolation,
         };
         let drivers = Arc::new(Drivers::new(config, Arc::new(ear))?);
         let (adopting, once) = (Arc::clone(&drivers), Arc::new(Once::new()));
@@ -168,6 +175,7 @@ fn key(step: &Step) -> Key {
 struct Ear {
     overlay: Shared<Overlay>,
     traffic: Shared<Traffic>,
+    ways: Shared<Ways>,
     inputs: mpsc::Sender<Input>,
 }
 
@@ -194,7 +202,20 @@ impl Listener for Ear {
         }
     }
 
+    fn doors(&self, item: ItemId, address: Ipv6Addr, doors: Doors, ports: Vec<u16>) {
+        let opened = self
+            .ways
+            .with(|ways| ways.open(item, address, doors, &ports));
+        match opened {
+            Ok(tun) => self.tun(item, tun),
+            Err(error) => {
+                tracing::error!(item = %item.0.short(), %error, "an instance has no network");
+            }
+        }
+    }
+
     fn gone(&self, item: ItemId) {
+        self.ways.with(|ways| ways.close(item));
         self.overlay.with(|overlay| overlay.plane().detach(item.0));
     }
 }

@@ -17,6 +17,8 @@ use mesh_api::status::Entrances;
 use mesh_base::address::NodeAddress;
 use mesh_base::identity::{NodeId, SecretKey};
 use mesh_compute::recipe::Recipe;
+use mesh_compute::step::Isolation;
+use mesh_drivers::drivers;
 use mesh_federation::capacity::Amount;
 use mesh_ledger::gate::Direct;
 use mesh_ledger::journal::JournalError;
@@ -49,6 +51,7 @@ use crate::swarm::underlay_tcp::Threshold;
 use crate::{catalog, clock, index, keys, names, notify, reach};
 
 pub mod compute;
+pub mod doors;
 pub mod entrances;
 pub mod explain;
 pub mod hands;
@@ -116,7 +119,8 @@ fn start(
             .kind(ErrorKind::Conflict)
     })?;
     let recipes = catalog::recipes(home);
-    let (journal, node) = open_node(home, config, secret, recipes.clone())?;
+    let isolation = isolation(config);
+    let (journal, node) = open_node(home, config, secret, recipes.clone(), isolation)?;
     let (lost, losses) = mpsc::channel(LOST_MAX);
     let overlay = start_overlay(home, config, secret, &ports, lost)?;
     let (inputs, queue) = mpsc::channel(INPUTS_MAX);
@@ -125,7 +129,11 @@ fn start(
     let (across, tunnels) = (overlay.sockets(), overlay.tunnels());
     let overlay = Shared::new(overlay);
     let software = config.software.clone();
-    let compute = Compute::start(home, software, recipes, &overlay, inputs.clone())
+    let apart = (
+        isolation.unwrap_or(Isolation::Namespaces),
+        tasks.handle().clone(),
+    );
+    let compute = Compute::start(home, software, recipes, &overlay, inputs.clone(), apart)
         .map_err(|error| Failure::caused("cannot run instances", &error))?;
     let (mapped, mapping) = reach::start(config, ports, secret, stopping.clone(), inputs.clone());
     let proxies = Proxies::listen(config, &mut ports, &home.ports(), &across.1)?;
@@ -293,6 +301,7 @@ fn open_node(
     config: &Config,
     secret: &SecretKey,
     recipes: Vec<Recipe>,
+    isolation: Option<Isolation>,
 ) -> Result<(Writer, Node), Failure> {
     let entropy = keys::entropy().and_then(|seed| Ok((seed, keys::salt()?)));
     let (seed, salt) = entropy.map_err(|error| Failure::caused("cannot start", &error))?;
@@ -308,7 +317,7 @@ fn open_node(
     let setup = Setup {
         secret: secret.clone(),
         config: NodeConfig {
-            isolates: isolates(config),
+            isolation,
             metering_period: config.metering_period,
             capacity: Amount {
                 slots: config.slots,
@@ -344,16 +353,28 @@ fn open_node(
     Ok((journal, node))
 }
 
-/// Finds out whether instances can be kept apart, and says why not.
-fn isolates(config: &Config) -> bool {
+/// Finds out what can keep instances apart, and says why it is less than it could be.
+fn isolation(config: &Config) -> Option<Isolation> {
+    let program = Path::new(compute::PROGRAM);
     if config.slots == 0 {
-        return true;
+        return Some(Isolation::Namespaces);
     }
-    let why = mesh_drivers::drivers::no_sandbox(Path::new(compute::PROGRAM));
-    if let Some(why) = &why {
-        tracing::warn!(why, "no instance is run here");
+    let Some(why) = drivers::no_sandbox(program) else {
+        return Some(Isolation::Namespaces);
+    };
+    match drivers::no_walls(program) {
+        None => {
+            tracing::warn!(
+                why,
+                "instances are kept apart by Landlock and a supervisor only"
+            );
+            Some(Isolation::Process)
+        }
+        Some(also) => {
+            tracing::warn!(why, also, "no instance is run here");
+            None
+        }
     }
-    why.is_none()
 }
 
 fn start_overlay(

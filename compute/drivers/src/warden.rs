@@ -1,0 +1,559 @@
+//! Makes or allows the system calls that an instance without namespaces may not make by itself.
+//!
+//! ```text
+//!   instance: bind [::]:5432 ─► kernel stops it (seccomp_unotify(2)) ─► shim: this warden
+//!                                  └◄── done, by the warden, on 127.x.y.z:5432 ◄──┘
+//! ```
+//! Addresses are read once, and the call is made here on a copy of the descriptor: what the instance
+//! writes over its memory meanwhile changes nothing. Only numbers that the kernel has already taken
+//! over, ids of processes, are checked and let through. Local sockets are found below the folders
+//! that the instance was given, whatever links it has put there.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use libc::{c_int, c_long, seccomp_notif};
+use mesh_compute::doors::{Closed, Doors};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2};
+use nix::sys::socket::{
+    self, AddressFamily, Backlog, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr,
+    getsockname, setsockopt, sockopt,
+};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+use crate::wall::{self, Ground};
+use crate::{kin, sys};
+
+/// What an instance was given.
+#[derive(Debug)]
+pub struct Grounds {
+    /// Its folders: the path inside, without a slash at the end, and where that is.
+    pub folders: Vec<(String, PathBuf)>,
+    /// Where its sockets listen.
+    pub doors: Doors,
+    /// Its service address.
+    pub address: Option<Ipv6Addr>,
+}
+
+/// Answers the calls of one instance.
+#[derive(Debug)]
+pub struct Warden {
+    asked: Arc<OwnedFd>,
+    grounds: Grounds,
+    /// The process below which everything of the instance is.
+    first: i32,
+    listening: BTreeSet<SocketAddrV4>,
+}
+
+/// How a call ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The kernel makes it.
+    GoOn,
+    /// It was made here, or is refused.
+    Made(Result<(), Errno>),
+    /// Somebody else answers.
+    Later,
+}
+
+/// Longest address of a socket: the kernel's `sockaddr_storage`.
+const ADDRESS_LEN_MAX: usize = 128;
+/// Offset of the path in the kernel's `sockaddr_un`.
+const PATH_AT: usize = 2;
+
+impl Warden {
+    /// Takes over the descriptor on which the filter asks, for everything below the process `first`.
+    pub fn new(asked: OwnedFd, grounds: Grounds, first: i32) -> Self {
+        Self {
+            asked: Arc::new(asked),
+            grounds,
+            first,
+            listening: BTreeSet::new(),
+        }
+    }
+
+    /// Answers one question; call it when the descriptor is readable.
+    ///
+    /// # Errors
+    /// Nobody asks any more.
+    pub fn answer_one(&mut self) -> io::Result<()> {
+        let call = match sys::next_call(self.asked.as_fd()) {
+            Ok(call) => call,
+            // Whoever asked was killed meanwhile, or we were interrupted.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let end = self.decide(&call);
+        answer(self.asked.as_fd(), call.id, &end);
+        Ok(())
+    }
+
+    fn decide(&mut self, call: &seccomp_notif) -> End {
+        let number = c_long::from(call.data.nr);
+        let made = match number {
+            libc::SYS_bind => self.bind(call),
+            libc::SYS_connect => self.connect(call),
+            libc::SYS_listen => self.listen(call),
+            _ => return self.judge(number, call),
+        };
+        made.unwrap_or_else(|errno| End::Made(Err(errno)))
+    }
+
+    /// Decides on a call that names other processes.
+    fn judge(&self, number: c_long, call: &seccomp_notif) -> End {
+        let [first, second, third, ..] = call.data.args;
+        let may = match number {
+            libc::SYS_kill => self.may_signal(low(first)),
+            libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo => {
+                self.is_ours(low(first)) && self.is_ours(low(second))
+            }
+            libc::SYS_setpriority => low(first) == PRIO_PROCESS && self.is_self_or_ours(second),
+            libc::SYS_ioprio_set => {
+                low(first) == IOPRIO_WHO_PROCESS && self.is_self_or_ours(second)
+            }
+            libc::SYS_fcntl => self.may_signal(low(third)),
+            _ => self.is_self_or_ours(first),
+        };
+        if may {
+            End::GoOn
+        } else {
+            End::Made(Err(Errno::EPERM))
+        }
+    }
+
+    /// A number as kill(2) takes it: a process, the caller's group, or a group.
+    fn may_signal(&self, number: i32) -> bool {
+        match number {
+            // Each program that we start has a session of its own, and groups end at sessions.
+            0 => true,
+            -1 => false,
+            _ if number < 0 => kin::group_descends(number.saturating_neg(), self.first),
+            _ => self.is_ours(number),
+        }
+    }
+
+    fn is_ours(&self, pid: i32) -> bool {
+        0 < pid && kin::descends(pid, self.first)
+    }
+
+    fn is_self_or_ours(&self, argument: u64) -> bool {
+        low(argument) == 0 || self.is_ours(low(argument))
+    }
+
+    fn bind(&mut self, call: &seccomp_notif) -> Result<End, Errno> {
+        let (socket, address) = self.socket_and_address(call)?;
+        let made = match address {
+            Address::Inet(wanted) => {
+                let to = self.grounds.doors.to_bind(self.grounds.address, wanted);
+                let to = to.map_err(|_| Errno::EADDRNOTAVAIL)?;
+                self.bind_inet(&socket, to)
+            }
+            Address::Path(path) => {
+                let path = self.absolute(call, &path)?;
+                let (base, rest) = self.place(&path)?;
+                self.bind_below(&socket, &UnixAddr::new(&base.join(rest))?)
+            }
+            // The kernel chooses a name that nobody else has.
+            Address::Unnamed => socket::bind(socket.as_raw_fd(), &UnixAddr::new_unnamed()),
+            Address::Nothing => Err(Errno::EINVAL),
+        };
+        Ok(End::Made(made))
+    }
+
+    fn bind_inet(&mut self, socket: &OwnedFd, to: SocketAddrV4) -> Result<(), Errno> {
+        match family(socket)? {
+            AddressFamily::Inet6 => {
+                setsockopt(socket, sockopt::Ipv6V6Only, &false)?;
+                let (ip, port) = (to.ip().to_ipv6_mapped(), to.port());
+                let to = SockaddrIn6::from(SocketAddrV6::new(ip, port, 0, 0));
+                socket::bind(socket.as_raw_fd(), &to)?;
+            }
+            _ => socket::bind(socket.as_raw_fd(), &SockaddrIn::from(to))?,
+        }
+        self.listening.extend(own_address(socket)?);
+        Ok(())
+    }
+
+    /// Makes a local socket. The instance is told its name and may turn any folder of it into a link
+    /// meanwhile, so this is done where Landlock lets nobody make anything but in its folders.
+    fn bind_below(&self, socket: &OwnedFd, name: &UnixAddr) -> Result<(), Errno> {
+        let folders = self.grounds.folders.iter();
+        let ground = Ground {
+            write: folders.map(|(_, outside)| outside.clone()).collect(),
+            ..Ground::default()
+        };
+        std::thread::scope(|scope| {
+            let make = move || {
+                wall::shut_in_with(&ground).map_err(|_| Errno::EACCES)?;
+                socket::bind(socket.as_raw_fd(), name)
+            };
+            let made = std::thread::Builder::new().spawn_scoped(scope, make);
+            let made = made.map_err(|_| Errno::EAGAIN)?.join();
+            made.unwrap_or(Err(Errno::EACCES))
+        })
+    }
+
+    /// A socket without an address would get one of the whole machine.
+    fn listen(&mut self, call: &seccomp_notif) -> Result<End, Errno> {
+        let socket = self.socket(call)?;
+        let family = family(&socket)?;
+        if matches!(family, AddressFamily::Inet | AddressFamily::Inet6)
+            && own_address(&socket)?.is_some_and(|own| own.port() == 0)
+        {
+            let wildcard = match family {
+                AddressFamily::Inet6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
+                _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
+            };
+            let to = self.grounds.doors.to_bind(None, wildcard);
+            self.bind_inet(&socket, to.map_err(|_| Errno::EADDRNOTAVAIL)?)?;
+        }
+        let [_, backlog, ..] = call.data.args;
+        let backlog = Backlog::new(low(backlog).clamp(0, BACKLOG_MAX))?;
+        Ok(End::Made(socket::listen(&socket, backlog)))
+    }
+
+    fn connect(&self, call: &seccomp_notif) -> Result<End, Errno> {
+        let (socket, address) = self.socket_and_address(call)?;
+        match address {
+            Address::Inet(wanted) => {
+                let grounds = &self.grounds;
+                let to = grounds
+                    .doors
+                    .to_connect(grounds.address, wanted, |way| self.listening.contains(&way));
+                let to = to.map_err(|closed| match closed {
+                    Closed::NotOwn => Errno::ENETUNREACH,
+                    Closed::NobodyListens => Errno::ECONNREFUSED,
+                })?;
+                if family(&socket)? == AddressFamily::Inet6 {
+                    // Refused for a socket that has an address already; then it fits or fails.
+                    let _ = setsockopt(&socket, sockopt::Ipv6V6Only, &false);
+                    let mapped = SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0);
+                    Ok(self.connect_to(call, socket, SockaddrIn6::from(mapped), None))
+                } else {
+                    Ok(self.connect_to(call, socket, SockaddrIn::from(to), None))
+                }
+            }
+            Address::Path(path) => {
+                let there = self.open(call, &path, OFlag::O_PATH | OFlag::O_NOFOLLOW)?;
+                let at = format!("/proc/self/fd/{}", there.as_raw_fd());
+                let to = UnixAddr::new(at.as_str())?;
+                Ok(self.connect_to(call, socket, to, Some(there)))
+            }
+            // That of other programs of this machine.
+            Address::Unnamed => Err(Errno::ECONNREFUSED),
+            Address::Nothing => Ok(End::Made(sys::disconnect(socket.as_fd()))),
+        }
+    }
+
+    /// Connects; one that may have to wait for its peer does so on a thread of its own. `held` must
+    /// stay open until it is done.
+    fn connect_to(
+        &self,
+        call: &seccomp_notif,
+        socket: OwnedFd,
+        to: impl SockaddrLike + Send + 'static,
+        held: Option<OwnedFd>,
+    ) -> End {
+        let flags = fcntl(&socket, FcntlArg::F_GETFL).unwrap_or(0);
+        if OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK) {
+            return End::Made(socket::connect(socket.as_raw_fd(), &to));
+        }
+        let (asked, id) = (Arc::clone(&self.asked), call.id);
+        let wait = move || {
+            let made = socket::connect(socket.as_raw_fd(), &to);
+            drop(held);
+            answer(asked.as_fd(), id, &End::Made(made));
+        };
+        match std::thread::Builder::new().spawn(wait) {
+            Ok(_) => End::Later,
+            Err(_) => End::Made(Err(Errno::EAGAIN)),
+        }
+    }
+
+    fn socket(&self, call: &seccomp_notif) -> Result<OwnedFd, Errno> {
+        let [number, ..] = call.data.args;
+        let socket = sys::copy_of(group_of(call.pid)?, low(number))?;
+        self.check(call)?;
+        Ok(socket)
+    }
+
+    fn socket_and_address(&self, call: &seccomp_notif) -> Result<(OwnedFd, Address), Errno> {
+        let [_, at, len, ..] = call.data.args;
+        let len = usize::try_from(low(len)).unwrap_or(usize::MAX);
+        if ADDRESS_LEN_MAX < len {
+            return Err(Errno::EINVAL);
+        }
+        let mut bytes = vec![0; len];
+        let base = usize::try_from(at).map_err(|_| Errno::EFAULT)?;
+        let from = [RemoteIoVec { base, len }];
+        let pid = Pid::from_raw(low(call.pid.into()));
+        let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &from)?;
+        if read < len {
+            return Err(Errno::EFAULT);
+        }
+        let address = Address::read(&bytes)?;
+        Ok((self.socket(call)?, address))
+    }
+
+    /// Checks that whoever asked still waits: its id could name another process by now.
+    fn check(&self, call: &seccomp_notif) -> Result<(), Errno> {
+        sys::is_still_asked(self.asked.as_fd(), call.id)
+    }
+
+    /// Finds where a path of the instance leads. It may have been put in the machine's words already,
+    /// by what shows the tree as the root.
+    fn place(&self, path: &Path) -> Result<(&Path, PathBuf), Errno> {
+        let folders = &self.grounds.folders;
+        let placed = place(folders, path, Side::Outside);
+        let placed = placed.or_else(|| place(folders, path, Side::Inside));
+        placed.ok_or(Errno::EACCES)
+    }
+
+    /// Opens what a path of the instance leads to, without ever leaving its folders.
+    fn open(&self, call: &seccomp_notif, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let path = self.absolute(call, path)?;
+        let (base, rest) = self.place(&path)?;
+        let base = File::open(base).map_err(|_| Errno::EACCES)?;
+        let how = OpenHow::new()
+            .flags(flags | OFlag::O_CLOEXEC)
+            .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+        openat2(&base, rest.as_path(), how)
+    }
+
+    /// Makes a path absolute.
+    fn absolute(&self, call: &seccomp_notif, path: &Path) -> Result<PathBuf, Errno> {
+        if path.is_absolute() {
+            return Ok(path.to_owned());
+        }
+        let cwd = std::fs::read_link(format!("/proc/{}/cwd", call.pid));
+        let cwd = cwd.map_err(|_| Errno::EACCES)?;
+        self.check(call)?;
+        Ok(cwd.join(path))
+    }
+}
+
+/// `PRIO_PROCESS` of setpriority(2) and `IOPRIO_WHO_PROCESS` of ioprio_set(2).
+const PRIO_PROCESS: i32 = 0;
+const IOPRIO_WHO_PROCESS: i32 = 1;
+/// More waiting connections than the kernel lets wait.
+const BACKLOG_MAX: i32 = 4096;
+
+/// The address in a call.
+#[derive(Debug, PartialEq, Eq)]
+enum Address {
+    Inet(SocketAddr),
+    /// A local socket with a path.
+    Path(PathBuf),
+    /// A local one for whose name the kernel cares.
+    Unnamed,
+    /// `AF_UNSPEC`: the end of a connection.
+    Nothing,
+}
+
+impl Address {
+    /// Reads what the instance wrote.
+    ///
+    /// # Errors
+    /// The kernel would refuse it, or it names something of the whole machine.
+    fn read(bytes: &[u8]) -> Result<Self, Errno> {
+        let [low, high, rest @ ..] = bytes else {
+            return Err(Errno::EINVAL);
+        };
+        let port = |at: &[u8]| match at {
+            [high, low, ..] => Ok(u16::from_be_bytes([*high, *low])),
+            _ => Err(Errno::EINVAL),
+        };
+        match c_int::from(u16::from_ne_bytes([*low, *high])) {
+            libc::AF_UNSPEC => Ok(Self::Nothing),
+            libc::AF_INET => {
+                let ip: [u8; 4] = part(rest, 2)?;
+                Ok(Self::Inet((ip, port(rest)?).into()))
+            }
+            libc::AF_INET6 => {
+                let ip: [u8; 16] = part(rest, 6)?;
+                Ok(Self::Inet((ip, port(rest)?).into()))
+            }
+            libc::AF_UNIX if bytes.len() == PATH_AT => Ok(Self::Unnamed),
+            // A name that no folder holds is seen by the whole machine.
+            libc::AF_UNIX if rest.first() == Some(&0) => Err(Errno::EACCES),
+            libc::AF_UNIX => {
+                let len = rest.iter().position(|byte| *byte == 0);
+                let path = rest.get(..len.unwrap_or(rest.len())).unwrap_or_default();
+                let path = std::str::from_utf8(path).map_err(|_| Errno::EINVAL)?;
+                Ok(Self::Path(path.into()))
+            }
+            _ => Err(Errno::EAFNOSUPPORT),
+        }
+    }
+}
+
+fn part<const LEN: usize>(bytes: &[u8], at: usize) -> Result<[u8; LEN], Errno> {
+    let part = bytes.get(at..).and_then(|rest| rest.get(..LEN));
+    part.and_then(|part| part.try_into().ok())
+        .ok_or(Errno::EINVAL)
+}
+
+/// In whose words a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    /// The instance's.
+    Inside,
+    /// The machine's.
+    Outside,
+}
+
+/// Finds the folder in which a path lies, and what is left of the path; `..` is followed by name.
+fn place<'a>(
+    folders: &'a [(String, PathBuf)],
+    path: &Path,
+    side: Side,
+) -> Option<(&'a Path, PathBuf)> {
+    let mut names: Vec<&std::ffi::OsStr> = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => drop(names.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    let path: PathBuf = Path::new("/").join(names.iter().collect::<PathBuf>());
+    let found = folders.iter().filter_map(|(inside, outside)| {
+        let start = match side {
+            Side::Inside => Path::new(inside),
+            Side::Outside => outside,
+        };
+        let rest = path.strip_prefix(start).ok()?;
+        let rest = if rest.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            rest
+        };
+        Some((start.as_os_str().len(), outside.as_path(), rest.to_owned()))
+    });
+    let (_, outside, rest) = found.max_by_key(|(len, ..)| *len)?;
+    Some((outside, rest))
+}
+
+/// The lower half of an argument, which is all that the kernel reads of an `int`.
+fn low(argument: u64) -> i32 {
+    let [a, b, c, d, ..] = argument.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
+}
+
+/// Returns the process of a thread.
+fn group_of(thread: u32) -> Result<i32, Errno> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
+    let status = status.map_err(|_| Errno::ESRCH)?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    line.and_then(|text| text.trim().parse().ok())
+        .ok_or(Errno::ESRCH)
+}
+
+fn family(socket: &OwnedFd) -> Result<AddressFamily, Errno> {
+    let name: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    name.family().ok_or(Errno::ENOTSOCK)
+}
+
+/// Returns the IPv4 address that a socket has, mapped or not; none for another family.
+fn own_address(socket: &OwnedFd) -> Result<Option<SocketAddrV4>, Errno> {
+    let name: SockaddrStorage = getsockname(socket.as_raw_fd())?;
+    let (ip, port) = match (name.as_sockaddr_in(), name.as_sockaddr_in6()) {
+        (Some(name), _) => (name.ip(), name.port()),
+        (_, Some(name)) => {
+            let mapped = name.ip().to_ipv4_mapped();
+            (mapped.unwrap_or(Ipv4Addr::UNSPECIFIED), name.port())
+        }
+        _ => return Ok(None),
+    };
+    Ok(Some(SocketAddrV4::new(ip, port)))
+}
+
+/// Ends a call; whoever made it may be gone already.
+fn answer(asked: BorrowedFd<'_>, id: u64, end: &End) {
+    let _ = match end {
+        End::GoOn => sys::let_go(asked, id),
+        End::Made(Ok(())) => sys::end_call(asked, id, 0),
+        End::Made(Err(errno)) => sys::end_call(asked, id, *errno as i32),
+        End::Later => Ok(()),
+    };
+}
+
+impl AsFd for Warden {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.asked.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders() -> Vec<(String, PathBuf)> {
+        let pair = |inside: &str, outside: &str| (inside.to_owned(), PathBuf::from(outside));
+        vec![pair("/data", "/host/data"), pair("/data/tmp", "/host/tmp")]
+    }
+
+    #[test]
+    fn path_is_found_in_the_folder_that_holds_it() {
+        let folders = folders();
+        let placed = |path: &str| {
+            let found = place(&folders, Path::new(path), Side::Inside);
+            found.map(|(base, rest)| (base.to_owned(), rest))
+        };
+        let at = |base: &str, rest: &str| Some((PathBuf::from(base), PathBuf::from(rest)));
+        assert_eq!(placed("/data/a/b"), at("/host/data", "a/b"));
+        assert_eq!(placed("/data/tmp/s"), at("/host/tmp", "s"));
+        assert_eq!(placed("/data"), at("/host/data", "."));
+        assert_eq!(placed("/data/../data/./s"), at("/host/data", "s"));
+        for outside in [
+            "/",
+            "/etc/passwd",
+            "/data/../run/s",
+            "/database/s",
+            "/../../x",
+        ] {
+            assert_eq!(placed(outside), None, "{outside}");
+        }
+        let known = place(&folders, Path::new("/host/tmp/../data/s"), Side::Outside);
+        assert_eq!(known, Some((Path::new("/host/data"), "s".into())));
+        assert_eq!(place(&folders, Path::new("/host/s"), Side::Outside), None);
+    }
+
+    #[test]
+    fn addresses_are_read_as_the_kernel_would() {
+        let read = |family: c_int, rest: &[u8]| {
+            let mut bytes = u16::try_from(family).unwrap().to_ne_bytes().to_vec();
+            bytes.extend(rest);
+            Address::read(&bytes)
+        };
+        let four = read(
+            libc::AF_INET,
+            &[0x15, 0x38, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        );
+        let want = "127.0.0.1:5432".parse().unwrap();
+        assert_eq!(four, Ok(Address::Inet(want)));
+        let mut six = vec![0, 80, 0, 0, 0, 0];
+        six.extend(Ipv6Addr::LOCALHOST.octets());
+        let want = "[::1]:80".parse().unwrap();
+        assert_eq!(read(libc::AF_INET6, &six), Ok(Address::Inet(want)));
+        assert_eq!(read(libc::AF_INET6, &six[..21]), Err(Errno::EINVAL));
+        assert_eq!(read(libc::AF_INET, &[1]), Err(Errno::EINVAL));
+        assert_eq!(read(libc::AF_UNIX, &[]), Ok(Address::Unnamed));
+        assert_eq!(read(libc::AF_UNIX, b"\0name"), Err(Errno::EACCES));
+        let path = Ok(Address::Path("/run/s".into()));
+        assert_eq!(read(libc::AF_UNIX, b"/run/s\0rest"), path);
+        assert_eq!(read(libc::AF_UNIX, b"/run/s"), path);
+        assert_eq!(read(libc::AF_UNSPEC, &[0; 14]), Ok(Address::Nothing));
+        assert_eq!(read(libc::AF_PACKET, &[0; 18]), Err(Errno::EAFNOSUPPORT));
+        assert_eq!(Address::read(&[1]), Err(Errno::EINVAL));
+    }
+}
