@@ -78,7 +78,7 @@ const WORKERS: usize = 2;
 /// Runs the daemon of `home` until it is asked to stop.
 pub fn run(home: &Home, config: &Config) -> Result<(), Failure> {
     home.prepare().map_err(|error| unusable(&error))?;
-    let _lock = home.lock().map_err(|error| unusable(&error))?;
+    let lock = home.lock().map_err(|error| unusable(&error))?;
     let secret = keys::read(&home.node_key()).map_err(|error| {
         Failure::caused("cannot start", &error)
             .hint("the key belongs to this node only: restore it from where you keep a copy")
@@ -92,6 +92,9 @@ pub fn run(home: &Home, config: &Config) -> Result<(), Failure> {
     let ended = start(home, config, &secret, &tasks).and_then(|daemon| daemon.wait(&tasks));
     notify::send("STOPPING=1");
     tasks.shutdown_timeout(TASKS_WAIT);
+    // It ends with the process. A thread that is still ending may have the TUN, and whoever starts
+    // before that is gone takes it for another daemon's.
+    std::mem::forget(lock);
     ended
 }
 

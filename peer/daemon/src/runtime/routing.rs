@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
 use mesh_dataplane::carrier::{Carrier, Watch};
+use mesh_dataplane::limits::SILENCE_MAX;
 use mesh_dataplane::plane::{Dataplane, Listener, Spoken};
 use mesh_dataplane::probe::Heard;
 use mesh_routing::babel::event::{Event, Parting, Reach, To, Transmit};
@@ -86,7 +87,8 @@ impl Listener for Ear {
     }
 
     fn handle_up(&self, node: NodeId) {
-        // A link that was missed is found by its first words.
+        // The thread looks for one that was missed: its first words may never come, for whoever is
+        // at the other end may have missed it too.
         let _ = self.0.try_send(Input::Up(node));
     }
 
@@ -294,8 +296,9 @@ impl Thread {
                 return;
             };
             let now = clock::now().mono;
-            if let Some(input) = input {
-                self.handle(&plane, input, now);
+            match input {
+                Some(input) => self.handle(&plane, input, now),
+                None => self.raise_heard(&plane, now),
             }
             self.look_at_cut(&plane, now);
             self.let_time_pass(&plane, now);
@@ -320,7 +323,7 @@ impl Thread {
 
     fn handle(&mut self, plane: &Dataplane, input: Input, now: Moment) {
         match input {
-            Input::Plan(places) => self.take_places(*places, now),
+            Input::Plan(places) => self.take_places(plane, *places, now),
             Input::Up(node) => self.raise(node, now),
             Input::Talk(spoken) => self.hear(&spoken, now),
             Input::Lan(input) => self.lans.handle(input, self.speaker.as_mut(), now),
@@ -337,7 +340,7 @@ impl Thread {
         }
     }
 
-    fn take_places(&mut self, places: Places, now: Moment) {
+    fn take_places(&mut self, plane: &Dataplane, places: Places, now: Moment) {
         let links = self.links.keys().copied();
         let gone: Vec<NodeId> = links
             .filter(|it| !self.places.agrees(&places, it))
@@ -363,6 +366,7 @@ impl Thread {
                 self.lans.raise_all(speaker, now);
             }
         }
+        self.raise_heard(plane, now);
         if let Some(speaker) = &mut self.speaker {
             let lawful = Lawful {
                 members: self.places.members.clone(),
@@ -371,6 +375,22 @@ impl Thread {
             for (node, link) in &self.links {
                 speaker.set_draining(*link, self.places.drains(node), now);
             }
+        }
+    }
+
+    /// Raises the links that work already. The data plane says only once that one does, and it has
+    /// the plan before we do: what it said of a stranger then was lost, on both ends if both began
+    /// at once.
+    fn raise_heard(&mut self, plane: &Dataplane, now: Moment) {
+        // Of one that was silent for longer it tells as soon as something comes.
+        let is_heard =
+            |node| heard_at(plane, node).is_some_and(|heard| heard.elapsed() < SILENCE_MAX);
+        let neighbours = self.places.neighbours.keys().copied();
+        let lacking = neighbours
+            .filter(|node| !self.links.contains_key(node) && !self.cut.contains_key(node));
+        let heard: Vec<NodeId> = lacking.filter(|node| is_heard(*node)).collect();
+        for node in heard {
+            self.raise(node, now);
         }
     }
 
@@ -610,5 +630,152 @@ fn change(by_link: &BTreeMap<LinkId, NodeId>, event: Event) -> Option<([u8; 8], 
             tracing::warn!(?alarm, "routing needs a person");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use mesh_base::identity::SecretKey;
+    use mesh_dataplane::plane::{self, HostAccess};
+    use mesh_routing::plan::{PeerPlan, Role};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    use super::*;
+
+    /// What the routing thread hears of links that come up.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Hearing {
+        Sound,
+        /// As with a queue that is full just then.
+        Deaf,
+    }
+
+    /// Tells the test that a link came up, after the thread was told.
+    struct Witness(Box<dyn Listener>, Hearing, SyncSender<NodeId>);
+
+    impl Listener for Witness {
+        fn handle_talk(&self, spoken: Spoken) -> bool {
+            self.0.handle_talk(spoken)
+        }
+
+        fn handle_up(&self, node: NodeId) {
+            if self.1 == Hearing::Sound {
+                self.0.handle_up(node);
+            }
+            let _ = self.2.try_send(node);
+        }
+    }
+
+    /// A node with nothing but its data plane and its routing.
+    struct Engine {
+        plane: Arc<Dataplane>,
+        routing: Routing,
+        risen: Receiver<NodeId>,
+        _host: OwnedFd,
+        _losses: mpsc::Receiver<Loss>,
+    }
+
+    fn secret(number: u8) -> SecretKey {
+        SecretKey::from_seed([number; 32])
+    }
+
+    fn node(number: u8) -> NodeId {
+        NodeId(secret(number).public())
+    }
+
+    fn address(number: u8) -> Ipv6Addr {
+        let number = u16::from(number);
+        Ipv6Addr::new(0xfd6d, 0, 0, number, 0, 0, 0, number)
+    }
+
+    impl Engine {
+        fn new(number: u8, hearing: Hearing) -> Self {
+            let flags = SockFlag::SOCK_CLOEXEC;
+            let (host, host_tun) =
+                socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap();
+            let (prepared, ear) = prepare();
+            let (tell, risen) = sync_channel(1);
+            let config = plane::Config {
+                secret_x25519: secret(number).to_x25519(),
+                udp_bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                host_tun,
+                host_access: HostAccess::Open,
+                listener: Some(Box::new(Witness(ear, hearing, tell))),
+                streams: None,
+            };
+            let plane = Arc::new(Dataplane::start(config).unwrap());
+            let (lost, losses) = mpsc::channel(8);
+            let routing = prepared.start(&plane, Ordinary::default(), lost).unwrap();
+            Self {
+                plane,
+                routing,
+                risen,
+                _host: host,
+                _losses: losses,
+            }
+        }
+
+        fn waits_for_the_link(&self) {
+            self.risen.recv_timeout(Duration::from_secs(20)).unwrap();
+        }
+
+        fn waits_for_a_route_to(&self, number: u8) {
+            let start = Instant::now();
+            while self.plane.next_hop(node(number)).is_none() {
+                let passed = start.elapsed();
+                assert!(passed < Duration::from_secs(20), "no route to {number}");
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Returns the plan of one node whose only neighbour is the other.
+    fn plan(own: u8, other: u8, there: &Engine) -> Plan {
+        let place = SocketAddr::from((Ipv4Addr::LOCALHOST, there.plane.local_port()));
+        let peer = PeerPlan {
+            role: Role::Neighbour,
+            drains: false,
+            leaf: false,
+            address: address(other),
+            x25519: secret(other).public().to_x25519(),
+            endpoints: vec![place],
+        };
+        Plan {
+            own: address(own),
+            leaf: false,
+            peers: [(node(other), peer)].into(),
+            services: BTreeMap::new(),
+            instances: BTreeMap::new(),
+            forwards: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn link_that_both_ends_heard_before_they_knew_each_other_is_raised() {
+        let [mut one, mut two] = [1, 2].map(|number| Engine::new(number, Hearing::Sound));
+        let plans = (plan(1, 2, &two), plan(2, 1, &one));
+        // So it is if neither node's loop has its turn between the two halves of a new plan.
+        one.plane.apply(&plans.0);
+        two.plane.apply(&plans.1);
+        one.waits_for_the_link();
+        two.waits_for_the_link();
+        one.routing.apply(&plans.0);
+        two.routing.apply(&plans.1);
+        one.waits_for_a_route_to(2);
+        two.waits_for_a_route_to(1);
+    }
+
+    #[test]
+    fn link_of_which_neither_end_was_told_is_raised() {
+        let [mut one, mut two] = [1, 2].map(|number| Engine::new(number, Hearing::Deaf));
+        let plans = (plan(1, 2, &two), plan(2, 1, &one));
+        one.routing.apply(&plans.0);
+        two.routing.apply(&plans.1);
+        one.plane.apply(&plans.0);
+        two.plane.apply(&plans.1);
+        one.waits_for_a_route_to(2);
+        two.waits_for_a_route_to(1);
     }
 }
