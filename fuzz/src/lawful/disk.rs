@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 
 use mesh_base::seal;
+use mesh_compute::doors::Doors;
 use mesh_compute::instance::state::{Desire, Memory, State, Trouble};
 use mesh_compute::meter::Meter;
 use mesh_compute::step::{InstanceSpec, ItemId, Meters};
 use mesh_compute::words::{
-    self, FromInside, FromShim, Ids, Outcome, Plan, Ready, Run, Status, ToInside, ToShim,
+    self, FromInside, FromShim, Ids, Outcome, Plan, Ready, Run, Status, ToInside, ToShim, Walls,
 };
 use mesh_federation::invite::{BookEntry, Grants};
 use mesh_ledger::journal::Journal;
@@ -156,6 +157,7 @@ pub fn shims() -> Vec<(&'static str, Vec<u8>)> {
     let hello = FromShim::Hello {
         state: words::State::Starting,
         notes: status.notes.clone(),
+        doors: Some(doors()),
     };
     let id = 3;
     vec![
@@ -204,7 +206,16 @@ fn plan(run: Run) -> Plan {
         cpu_millis: 500,
         pids: 64,
         cpu_ms_before: 1,
+        walls: Walls::Process {
+            tool: "software/proot".into(),
+            doors: doors(),
+            run: "run".into(),
+        },
     }
+}
+
+fn doors() -> Doors {
+    Doors::of(ItemId(digest(9)))
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {

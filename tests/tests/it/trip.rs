@@ -58,11 +58,17 @@ fn covers(typed: &str, shown: &str) -> bool {
     })
 }
 
-/// Orders the software once from a node of its own, so that it is in the cache for all tests.
+/// Orders the software once from a node of its own, so that it is in the cache for all tests; then
+/// from one that has no namespaces and needs more.
 pub fn fetch_software(place: &Place) -> anyhow::Result<()> {
-    let home = Home::new("cellar", place.folder.join("cellar"), &place.programs);
-    home.configure("network.tun", "namespace")?;
-    found_org("cellar", &home)?;
+    let home = |name: &str| Home::new(name, place.folder.join(name), &place.programs);
+    fetch(&home("cellar"), "namespace")?;
+    fetch(&home("attic").without_namespaces(), "userspace")
+}
+
+fn fetch(home: &Home, tun: &str) -> anyhow::Result<()> {
+    home.configure("network.tun", tun)?;
+    found_org(&home.name, home)?;
     let ordered = home
         .meshctl(&["order", "postgres", "--name", "cold"])?
         .ok()?;
