@@ -17,8 +17,6 @@ use mesh_base::digest::Digest;
 use mesh_compute::doors::Doors;
 use mesh_compute::recipe::{Limits, Recipe};
 use mesh_compute::step::{Event, InstanceSpec, Isolation, ItemId, Meters, Step, Verdict};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::cgroup::{self, Groups};
 use crate::error::{At, DriverError, StartFault, sentence};
@@ -26,7 +24,7 @@ use crate::remote::{Network, Progress, Remote, lock};
 use crate::slot::{self, Slot};
 use crate::software::{self, Software, Store};
 use crate::spare::Spares;
-use crate::{files, kin, log, process, shim, usage};
+use crate::{files, log, process, remains, shim};
 
 /// Where things lie and what can be run.
 #[derive(Debug, Clone)]
@@ -83,8 +81,8 @@ const FIND_PERIOD: Duration = Duration::from_millis(2);
 /// How long a shim may take beside the times that a recipe allows.
 const SHIM_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Returns why `exe`, which is as [`Config::exe`], can make no sandbox of namespaces on this machine;
-/// none if it can.
+/// Returns why `exe`, which is as [`Config::exe`], can make no sandbox of namespaces on this
+/// machine; none if it can.
 pub fn no_sandbox(exe: &Path) -> Option<String> {
     refusal(exe, shim::TRY)
 }
@@ -352,7 +350,7 @@ impl Inner {
         let spec = slot.spec()?;
         let recipe = self.recipe(&spec.recipe)?;
         let software = self.software(recipe)?;
-        end_remains(slot)?;
+        remains::end(slot)?;
         let status = slot.status();
         if status.as_ref().is_some_and(|status| !status.initialised) {
             self.renew_data(slot, recipe, &spec, &software)?;
@@ -516,7 +514,7 @@ impl Inner {
     /// Ends a running instance and returns whether that was reported.
     fn end(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Result<bool, DriverError> {
         let Some(remote) = self.remote(item).or_else(|| self.find(item, slot)) else {
-            end_remains(slot)?;
+            remains::end(slot)?;
             return Ok(false);
         };
         let was_up = remote.progress() == Progress::Running;
@@ -534,7 +532,7 @@ impl Inner {
             remote.wait(SHIM_PATIENCE + Duration::from_millis(grace.into()), over);
         }
         // The shim ends last; what it started cannot outlive it.
-        end_remains(slot)?;
+        remains::end(slot)?;
         Ok(was_up)
     }
 
@@ -676,52 +674,6 @@ const PARTIAL: &str = "partial";
 const FRESH: &str = "fresh";
 const GONE: &str = "gone";
 
-/// Makes sure that nothing of an earlier run is left before its data is touched again.
-fn end_remains(slot: &Slot) -> Result<(), DriverError> {
-    let status = slot
-        .status()
-        .filter(|status| status.boot == shim::boot_id());
-    let Some(status) = status else {
-        return Ok(());
-    };
-    if let Some((pid, start)) = status.first {
-        end_first(pid, start)?;
-    }
-    // Without namespaces the end of the first process is not the end of all.
-    kin::end_in(&slot.data()).doing("end what is left of the last run")?;
-    let left = cgroup::remove(&status.groups);
-    if !left.is_empty() {
-        tracing::warn!(?left, "control groups of the last run are not removed");
-    }
-    Ok(())
-}
-
-/// Ends the first process inside, and with it everything there.
-fn end_first(pid: i32, start: u64) -> Result<(), DriverError> {
-    let until = Instant::now() + SHIM_PATIENCE;
-    // Gone when its id is free or names another process.
-    while usage::start_of(pid) == Some(start) && !is_dead(pid) {
-        if until <= Instant::now() {
-            let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
-            return Err(DriverError::System {
-                what: "end what is left of the last run",
-                source,
-            });
-        }
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Ok(())
-}
-
-/// Returns whether a process has ended and only waits to be collected; the first process of a
-/// namespace gets there after all others.
-fn is_dead(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command, Stdio};
@@ -731,6 +683,7 @@ mod tests {
 
     use super::*;
     use crate::link::Listener as Door;
+    use crate::usage;
 
     /// Keeps what it hears.
     #[derive(Default)]

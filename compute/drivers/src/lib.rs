@@ -16,6 +16,7 @@
 //! | `files` | copying, removing, measuring folders; writing a file whole |
 //! | `slot` | the folder of one instance |
 //! | `spare` | copies of prepared data made beforehand |
+//! | `remains` | what is left of a run whose keepers were killed |
 //! | `remote` | a living shim as the daemon sees it |
 //! | `link` | sockets that carry those words and descriptors |
 //! | `sandbox` | namespaces, mounts, identity, no way back |
@@ -44,6 +45,7 @@ mod kin;
 mod link;
 mod log;
 mod process;
+mod remains;
 mod remote;
 mod sandbox;
 mod seccomp;

@@ -7,10 +7,11 @@
 //!            └─ proot       shows the tree as the root, the folders of the slot in it
 //!                └─ the service
 //! ```
-//! The service sees its files where its recipe says, and no others; it listens on loopback addresses
-//! of its own ([`mesh_compute::doors`]) and reaches nobody; it may signal what it has started. What
-//! namespaces would do besides is missing: it sees the machine's name, which processes and ports there
-//! are, and shares memory segments of System V with other instances of its user. Its offer says so.
+//! The service sees its files where its recipe says, and no others; it listens on loopback
+//! addresses of its own ([`mesh_compute::doors`]) and reaches nobody; it may signal what it has
+//! started. What namespaces would do besides is missing: it sees the machine's name and which ids
+//! processes have, and shares memory segments of System V with other instances of its user. Its
+//! offer says so.
 //!
 //! proot (GPL-2.0-or-later) is a program of its own, from Debian, and only started.
 
@@ -277,7 +278,6 @@ pub fn of(plan: &Plan) -> Option<(&Path, Doors)> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::os::unix::fs::PermissionsExt as _;
 
     use mesh_base::digest::Digest;
     use mesh_compute::step::ItemId;

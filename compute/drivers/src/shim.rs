@@ -53,8 +53,8 @@ const PLAN_LEN_MAX: u64 = 1 << 20;
 
 /// Acts as a shim; call it when the first argument is [`SHIM`]. Never returns.
 ///
-/// The second argument is `run`, `prepare`, `try` or `try-process`; further ones only make the process list
-/// readable.
+/// The second argument is `run`, `prepare`, `try` or `try-process`; further ones only make the
+/// process list readable.
 pub fn shim_main(arguments: Vec<OsString>) -> ! {
     let mode = arguments.first().and_then(|mode| mode.to_str());
     let result = match mode {

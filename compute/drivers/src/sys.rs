@@ -127,14 +127,14 @@ pub fn set_asking_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
 pub fn next_call(asked: BorrowedFd<'_>) -> io::Result<libc::seccomp_notif> {
     // SAFETY: the structure is made of numbers; the kernel wants it zeroed.
     let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
-    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_RECV as u64, &mut call)?;
+    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_RECV, &mut call)?;
     Ok(call)
 }
 
 /// Checks that a call still waits.
 pub fn is_still_asked(asked: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
     let mut id = id;
-    let checked = ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_ID_VALID as u64, &mut id);
+    let checked = ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_ID_VALID, &mut id);
     checked.map_err(|_| Errno::ESRCH)
 }
 
@@ -156,7 +156,7 @@ fn reply(asked: BorrowedFd<'_>, id: u64, error: i32, flags: u32) -> io::Result<(
         error,
         flags,
     };
-    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_SEND as u64, &mut reply)
+    ioctl(asked, libc::SECCOMP_IOCTL_NOTIF_SEND, &mut reply)
 }
 
 /// Copies a descriptor of another process (Linux 5.6).

@@ -4,10 +4,10 @@
 //!   instance: bind [::]:5432 ─► kernel stops it (seccomp_unotify(2)) ─► shim: this warden
 //!                                  └◄── done, by the warden, on 127.x.y.z:5432 ◄──┘
 //! ```
-//! Addresses are read once, and the call is made here on a copy of the descriptor: what the instance
-//! writes over its memory meanwhile changes nothing. Only numbers that the kernel has already taken
-//! over, ids of processes, are checked and let through. Local sockets are found below the folders
-//! that the instance was given, whatever links it has put there.
+//! Addresses are read once, and the call is made here on a copy of the descriptor: what the
+//! instance writes over its memory meanwhile changes nothing. Only numbers that the kernel has
+//! already taken over, ids of processes, are checked and let through. Local sockets are found
+//! below the folders that the instance was given, whatever links it has put there.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -69,7 +69,8 @@ const ADDRESS_LEN_MAX: usize = 128;
 const PATH_AT: usize = 2;
 
 impl Warden {
-    /// Takes over the descriptor on which the filter asks, for everything below the process `first`.
+    /// Takes over the descriptor on which the filter asks, for everything below the process
+    /// `first`.
     pub fn new(asked: OwnedFd, grounds: Grounds, first: i32) -> Self {
         Self {
             asked: Arc::new(asked),
@@ -183,8 +184,8 @@ impl Warden {
         Ok(())
     }
 
-    /// Makes a local socket. The instance is told its name and may turn any folder of it into a link
-    /// meanwhile, so this is done where Landlock lets nobody make anything but in its folders.
+    /// Makes a local socket. The instance is told its name and may turn any folder of it into a
+    /// link meanwhile, so this is done where Landlock lets nobody make anything but in its folders.
     fn bind_below(&self, socket: &OwnedFd, name: &UnixAddr) -> Result<(), Errno> {
         let folders = self.grounds.folders.iter();
         let ground = Ground {
@@ -309,8 +310,8 @@ impl Warden {
         sys::is_still_asked(self.asked.as_fd(), call.id)
     }
 
-    /// Finds where a path of the instance leads. It may have been put in the machine's words already,
-    /// by what shows the tree as the root.
+    /// Finds where a path of the instance leads. It may have been put in the machine's words
+    /// already, by what shows the tree as the root.
     fn place(&self, path: &Path) -> Result<(&Path, PathBuf), Errno> {
         let folders = &self.grounds.folders;
         let placed = place(folders, path, Side::Outside);

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod client;
+mod hostile;
 mod life;
 mod walled;
 mod world;
@@ -16,8 +17,20 @@ use std::process::ExitCode;
 /// One test: its name and what it does.
 type Test = (&'static str, fn());
 
-const TESTS: [Test; 10] = [
+const TESTS: [Test; 13] = [
     ("postgres_lives_without_namespaces", walled::whole_life),
+    (
+        "instance_without_namespaces_survives_its_daemon",
+        walled::survives_its_daemon,
+    ),
+    (
+        "nothing_goes_on_without_those_who_keep_it_apart",
+        walled::killed_above,
+    ),
+    (
+        "hostile_service_without_namespaces_achieves_nothing",
+        walled::hostile_service,
+    ),
     (
         "postgres_lives_from_creation_to_nothing_left",
         life::whole_life,
@@ -52,6 +65,9 @@ fn main() -> ExitCode {
     }
     if first.as_deref() == Some("client".as_ref()) {
         return client::main(arguments.collect());
+    }
+    if first.as_deref() == Some("hostile".as_ref()) {
+        return hostile::main();
     }
     let filters: Vec<String> = std::env::args()
         .skip(1)

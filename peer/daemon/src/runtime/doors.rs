@@ -41,7 +41,8 @@ impl Ways {
         Self { tasks, open }
     }
 
-    /// Opens the way to an instance, instead of one that there was; returns what looks like its TUN.
+    /// Opens the way to an instance, instead of one that there was; returns what looks like its
+    /// TUN.
     ///
     /// # Errors
     /// There are no descriptors or threads left.

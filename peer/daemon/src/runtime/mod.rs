@@ -116,11 +116,7 @@ fn start(
     tasks: &Runtime,
 ) -> Result<Daemon, Failure> {
     let _entered = tasks.enter();
-    let mut ports = Ports::choose(config, &home.ports()).map_err(|error| {
-        Failure::caused("cannot start", &error)
-            .hint("choose other ports: `meshnode config show` names the settings")
-            .kind(ErrorKind::Conflict)
-    })?;
+    let mut ports = choose_ports(home, config)?;
     let recipes = catalog::recipes(home);
     let isolation = isolation(config);
     let (journal, node) = open_node(home, config, secret, recipes.clone(), isolation)?;
@@ -354,6 +350,14 @@ fn open_node(
     let journal = Writer::start(journal, index)
         .map_err(|error| Failure::caused("cannot start the journal", &error))?;
     Ok((journal, node))
+}
+
+fn choose_ports(home: &Home, config: &Config) -> Result<Ports, Failure> {
+    Ports::choose(config, &home.ports()).map_err(|error| {
+        Failure::caused("cannot start", &error)
+            .hint("choose other ports: `meshnode config show` names the settings")
+            .kind(ErrorKind::Conflict)
+    })
 }
 
 /// Finds out what can keep instances apart, and says why it is less than it could be.
