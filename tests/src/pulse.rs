@@ -51,8 +51,9 @@ impl Pulse {
         match begun {
             Ok(()) => Ok(pulse),
             Err(error) => {
-                let said = pulse.asked.answer(Duration::ZERO)?;
-                Err(error.context(format!("the ping said:\n{}", said.last_lines(5))))
+                let said = pulse.asked.last_lines(5)?;
+                pulse.asked.end()?;
+                Err(error.context(format!("the ping said:\n{said}")))
             }
         }
     }

@@ -92,18 +92,6 @@ impl Said {
     }
 }
 
-impl Said {
-    /// Returns the last lines of both outputs, for a command that printed too many to show.
-    pub fn last_lines(&self, count: usize) -> String {
-        let last = |text: &str| {
-            let from = text.lines().count().saturating_sub(count);
-            let lines: Vec<&str> = text.lines().skip(from).collect();
-            lines.join("\n")
-        };
-        format!("{}\n{}", last(&self.stdout), last(&self.stderr))
-    }
-}
-
 impl fmt::Display for Said {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.typed)?;
@@ -175,6 +163,20 @@ impl Asked {
     pub fn so_far(&mut self) -> anyhow::Result<String> {
         // The file's position is the writer's too: read through an own view of it.
         read_all(&self.stdout)
+    }
+
+    /// Returns the last lines that it has printed to both outputs, for one that prints many.
+    ///
+    /// # Errors
+    /// Its output cannot be read.
+    pub fn last_lines(&self, count: usize) -> anyhow::Result<String> {
+        let last = |text: &str| {
+            let from = text.lines().count().saturating_sub(count);
+            let lines: Vec<&str> = text.lines().skip(from).collect();
+            lines.join("\n")
+        };
+        let (stdout, stderr) = (read_all(&self.stdout)?, read_all(&self.stderr)?);
+        Ok(format!("{}\n{}", last(&stdout), last(&stderr)))
     }
 
     /// Ends the command now.
