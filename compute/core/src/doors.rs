@@ -2,17 +2,15 @@
 //!
 //! All of 127.0.0.0/8 is the machine itself (RFC 1122, 3.2.1.3 g), and anybody may listen on any of
 //! it. So each instance gets two addresses there, one for its IPv4 and one for its IPv6 sockets:
-//! software that listens on the wildcard of both, on the same port, then still can. Whoever knows
-//! the instance can name them, so the daemon finds its doors again after a restart without asking.
+//! software that listens on the wildcard of both, on the same port, then still can. They are drawn
+//! by lot, never from what an order says: a customer could order until it shares a pair.
 //!
-//! Two instances of a machine have the same pair with a chance of one in two million; then the
+//! Two instances of a machine draw the same pair with a chance of one in two million; then the
 //! second finds its port taken, says so, and does not start.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 use serde::{Deserialize, Serialize};
-
-use crate::step::ItemId;
 
 /// First address of the instances' block, 127.64.0.0/10: programs that people run use 127.0.0.0/16.
 const BLOCK: u32 = 0x7f40_0000;
@@ -46,10 +44,14 @@ pub enum Closed {
 }
 
 impl Doors {
-    /// The doors of an instance.
-    pub fn of(item: ItemId) -> Self {
-        let [a, b, c, ..] = *item.0.as_bytes();
-        Self(u32::from_be_bytes([0, a, b, c]) & ((1 << BITS) - 1))
+    /// The doors that a lot names.
+    pub const fn drawn(lot: u32) -> Self {
+        Self(lot & ((1 << BITS) - 1))
+    }
+
+    /// Returns whether an address is one of the pair.
+    pub fn holds(self, ip: Ipv4Addr) -> bool {
+        self.ways_in(0).iter().any(|way| *way.ip() == ip)
     }
 
     /// Returns where a socket listens that means to listen on this port.
@@ -124,14 +126,11 @@ fn is_own(own: Option<Ipv6Addr>, ip: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use mesh_base::digest::Digest;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn doors(text: &str) -> Doors {
-        Doors::of(ItemId(Digest::of(text.as_bytes())))
-    }
+    const DOORS: Doors = Doors::drawn(0x12_3456);
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -139,7 +138,7 @@ mod tests {
 
     #[test]
     fn both_wildcards_of_a_port_can_be_had() {
-        let doors = doors("a");
+        let doors = DOORS;
         let four = doors.to_bind(None, at("0.0.0.0:5432")).unwrap();
         let six = doors.to_bind(None, at("[::]:5432")).unwrap();
         assert_ne!(four, six);
@@ -148,17 +147,17 @@ mod tests {
 
     #[test]
     fn system_ports_are_moved_to_where_anybody_may_listen() {
-        let web = doors("a").to_bind(None, at("[::]:80")).unwrap();
+        let web = DOORS.to_bind(None, at("[::]:80")).unwrap();
         assert_eq!(web.port(), 20_080);
-        assert_eq!(doors("a").ways_in(80)[0], web);
-        let any = doors("a").to_bind(None, at("[::]:0")).unwrap();
+        assert_eq!(DOORS.ways_in(80)[0], web);
+        let any = DOORS.to_bind(None, at("[::]:0")).unwrap();
         assert_eq!(any.port(), 0);
     }
 
     #[test]
     fn only_own_addresses_are_given() {
         let own: Ipv6Addr = "fd73::5".parse().unwrap();
-        let bind = |to: &str| doors("a").to_bind(Some(own), at(to));
+        let bind = |to: &str| DOORS.to_bind(Some(own), at(to));
         for lawful in [
             "[fd73::5]:1",
             "127.0.0.1:1",
@@ -175,15 +174,12 @@ mod tests {
         ] {
             assert_eq!(bind(other), Err(Closed::NotOwn), "{other}");
         }
-        assert_eq!(
-            doors("a").to_bind(None, at("[fd73::5]:1")),
-            Err(Closed::NotOwn)
-        );
+        assert_eq!(DOORS.to_bind(None, at("[fd73::5]:1")), Err(Closed::NotOwn));
     }
 
     #[test]
     fn service_is_reached_by_either_family() {
-        let doors = doors("a");
+        let doors = DOORS;
         let six = doors.outside(Family::V6, 80);
         let own: Ipv6Addr = "fd73::5".parse().unwrap();
         for way in ["127.0.0.1:80", "[::1]:80", "0.0.0.0:80", "[fd73::5]:80"] {
@@ -200,12 +196,12 @@ mod tests {
         /// Whatever is asked for, no socket leaves the instance's own pair of addresses.
         #[test]
         fn nothing_leaves_the_pair(
-            item: [u8; 32], ip: std::net::IpAddr, port: u16, own: Ipv6Addr,
+            lot: u32, ip: std::net::IpAddr, port: u16, own: Ipv6Addr,
         ) {
-            let doors = Doors::of(ItemId(Digest::from_bytes(item)));
+            let doors = Doors::drawn(lot);
             let wanted = SocketAddr::new(ip, port);
             let pair = doors.ways_in(1024).map(|way| *way.ip());
-            prop_assert!(pair.iter().all(Ipv4Addr::is_loopback));
+            prop_assert!(pair.iter().all(|ip| ip.is_loopback() && doors.holds(*ip)));
             let given = [
                 doors.to_bind(Some(own), wanted),
                 doors.to_connect(Some(own), wanted, |_| true),

@@ -350,18 +350,14 @@ impl Inner {
         let spec = slot.spec()?;
         let recipe = self.recipe(&spec.recipe)?;
         let software = self.software(recipe)?;
-        remains::end(slot)?;
+        remains::end(slot, self.store.isolation())?;
         let status = slot.status();
         if status.as_ref().is_some_and(|status| !status.initialised) {
             self.renew_data(slot, recipe, &spec, &software)?;
         }
         // After that: new data has an owner of its own.
-        let plan = slot.plan(
-            recipe,
-            &spec,
-            &software,
-            self.store.walls(item, &slot::label(item)),
-        )?;
+        let walls = self.store.walls(&slot::label(item), || slot.doors())?;
+        let plan = slot.plan(recipe, &spec, &software, walls)?;
         software::run_shim(&self.exe, "run", &plan)?;
         self.watch(item, slot)
     }
@@ -514,7 +510,7 @@ impl Inner {
     /// Ends a running instance and returns whether that was reported.
     fn end(self: &Arc<Self>, item: ItemId, slot: &Slot) -> Result<bool, DriverError> {
         let Some(remote) = self.remote(item).or_else(|| self.find(item, slot)) else {
-            remains::end(slot)?;
+            remains::end(slot, self.store.isolation())?;
             return Ok(false);
         };
         let was_up = remote.progress() == Progress::Running;
@@ -532,7 +528,7 @@ impl Inner {
             remote.wait(SHIM_PATIENCE + Duration::from_millis(grace.into()), over);
         }
         // The shim ends last; what it started cannot outlive it.
-        remains::end(slot)?;
+        remains::end(slot, self.store.isolation())?;
         Ok(was_up)
     }
 
@@ -610,8 +606,11 @@ impl Inner {
         for entry in std::fs::read_dir(&self.instances).at("list", &self.instances)? {
             let path = entry.at("list", &self.instances)?.path();
             let extension = path.extension().and_then(|extension| extension.to_str());
-            if matches!(extension, Some(PARTIAL | FRESH | GONE)) {
-                files::remove(&path)?;
+            if matches!(extension, Some(PARTIAL | FRESH | GONE))
+                && let Err(error) = files::remove(&path)
+            {
+                // It must not keep the living from being found.
+                tracing::warn!(error = sentence(&error), "a folder is not removed");
             }
         }
         Ok(())

@@ -105,8 +105,22 @@ fn copy_file(from: &Path, to: &Path, owner: Option<Ids>) -> Result<(), DriverErr
 
 /// Removes a folder and all in it; one that is not there is removed already.
 pub fn remove(folder: &Path) -> Result<(), DriverError> {
-    match fs::remove_dir_all(folder) {
+    let remove = || match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    match remove() {
+        // What ran there may have closed folders to its own user, which is ours.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            walk(folder, &mut |path, metadata| {
+                if metadata.is_dir() {
+                    let open = fs::Permissions::from_mode(0o700);
+                    fs::set_permissions(path, open).at("open up", path)?;
+                }
+                Ok(())
+            })?;
+            remove().at("remove", folder)
+        }
         result => result.at("remove", folder),
     }
 }

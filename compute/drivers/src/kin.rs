@@ -112,7 +112,12 @@ pub fn end_in(folder: &Path) -> io::Result<()> {
             let home = format!("/proc/{pid}");
             let is_ours = fs::metadata(&home).is_ok_and(|metadata| metadata.uid() == own);
             let is_own = pid == nix::unistd::getpid().as_raw();
-            if is_ours && !is_own && !kin.is_dead && is_in(Path::new(&home), folder) {
+            if is_ours
+                && !is_own
+                && !kin.is_dead
+                && is_walled(&home)
+                && is_in(Path::new(&home), folder)
+            {
                 left = true;
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
@@ -125,6 +130,14 @@ pub fn end_in(folder: &Path) -> io::Result<()> {
         }
         std::thread::sleep(END_PERIOD);
     }
+}
+
+/// Returns whether a process has a filter and may gain nothing: others of its user have files open
+/// in that folder too.
+fn is_walled(home: &str) -> bool {
+    let status = fs::read_to_string(format!("{home}/status")).unwrap_or_default();
+    let has = |line: &str| status.lines().any(|other| other == line);
+    has("NoNewPrivs:\t1") && has("Seccomp:\t2")
 }
 
 fn is_in(process: &Path, folder: &Path) -> bool {
@@ -216,18 +229,43 @@ mod tests {
         shell.wait().unwrap();
     }
 
+    /// A filter that allows everything.
+    const ALLOW: [libc::sock_filter; 1] = [libc::sock_filter {
+        code: 6,
+        jt: 0,
+        jf: 0,
+        k: libc::SECCOMP_RET_ALLOW,
+    }];
+
     #[test]
     fn what_works_in_a_folder_is_ended() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().canonicalize().unwrap();
-        let mut sleep = Command::new("/bin/sleep");
-        let mut inside = sleep.arg("600").current_dir(&place).spawn().unwrap();
-        let mut outside = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+        let sleep = |walled: bool, at: &Path| {
+            use std::os::unix::process::CommandExt as _;
+            let mut sleep = Command::new("/bin/sleep");
+            // SAFETY: system calls only, on memory that was allocated before.
+            unsafe {
+                sleep.pre_exec(move || {
+                    if walled {
+                        nix::sys::prctl::set_no_new_privs()?;
+                        crate::sys::set_filter(&ALLOW)?;
+                    }
+                    Ok(())
+                });
+            }
+            sleep.arg("60").current_dir(at).spawn().unwrap()
+        };
+        let mut inside = sleep(true, &place);
+        // Somebody who looks at the files, and somebody elsewhere.
+        let mut others = [sleep(false, &place), sleep(true, Path::new("/"))];
         end_in(&place).unwrap();
         let status = inside.wait().unwrap();
         assert!(!status.success());
-        assert!(outside.try_wait().unwrap().is_none());
-        outside.kill().unwrap();
-        outside.wait().unwrap();
+        for other in &mut others {
+            assert!(other.try_wait().unwrap().is_none());
+            other.kill().unwrap();
+            other.wait().unwrap();
+        }
     }
 }

@@ -9,9 +9,9 @@
 //! ```
 //! The service sees its files where its recipe says, and no others; it listens on loopback
 //! addresses of its own ([`mesh_compute::doors`]) and reaches nobody; it may signal what it has
-//! started. What namespaces would do besides is missing: it sees the machine's name and which ids
-//! processes have, and shares memory segments of System V with other instances of its user. Its
-//! offer says so.
+//! started. What namespaces would do besides is missing: it sees the machine's name, which ids
+//! processes have and names of files, and shares memory segments of System V with all programs of
+//! its user. Its offer says so.
 //!
 //! proot (GPL-2.0-or-later) is a program of its own, from Debian, and only started.
 
@@ -31,7 +31,7 @@ use crate::error::{At, DriverError, sentence};
 use crate::link::Link;
 use crate::wall::{self, Ground};
 use crate::warden::Grounds;
-use crate::{files, inside, kin, seccomp, sys};
+use crate::{files, inside, kin, sandbox, seccomp, sys};
 
 /// The folders of a run that stand for memory file systems: where they are inside.
 const OWN: [(&str, &str); 3] = [("tmp", "/tmp"), ("run", "/run"), ("shm", "/dev/shm")];
@@ -92,6 +92,19 @@ fn folders(plan: &Plan) -> Vec<(String, PathBuf)> {
         all.extend(OWN.map(|(name, inside)| (inside.to_owned(), run.join(name))));
     }
     all
+}
+
+/// Replaces the paths of a plan by what they lead to: those of a process are told so.
+///
+/// # Errors
+/// One of them leads nowhere.
+pub fn straighten(plan: &mut Plan) -> io::Result<()> {
+    if let Walls::Process { tool, .. } = &mut plan.walls {
+        for path in [tool, &mut plan.tree, &mut plan.data] {
+            *path = path.canonicalize()?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns what the supervisor of a plan's calls has to know.
@@ -212,6 +225,7 @@ fn only(folder: &Path, start: &str) -> io::Result<PathBuf> {
 pub fn enter(plan: &Plan, tool: &Path) -> io::Result<OwnedFd> {
     nix::unistd::setsid()?;
     set_child_subreaper(true)?;
+    sandbox::set_limits();
     let ground = Ground {
         read: vec![plan.tree.clone(), tool.to_owned()],
         write: folders(plan).into_iter().map(|(_, to)| to).collect(),
@@ -279,8 +293,6 @@ pub fn of(plan: &Plan) -> Option<(&Path, Doors)> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use mesh_base::digest::Digest;
-    use mesh_compute::step::ItemId;
     use mesh_compute::words::Ids;
 
     use super::*;
@@ -310,7 +322,7 @@ mod tests {
             cpu_ms_before: 0,
             walls: Walls::Process {
                 tool: folder.join("tool"),
-                doors: Doors::of(ItemId(Digest::of(b"a"))),
+                doors: Doors::drawn(7),
                 run: "/short".into(),
             },
         }

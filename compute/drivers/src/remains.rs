@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use mesh_compute::step::Isolation;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -13,7 +14,7 @@ use crate::{cgroup, kin, shim, usage};
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Makes sure that nothing of an earlier run is left before its data is touched again.
-pub fn end(slot: &Slot) -> Result<(), DriverError> {
+pub fn end(slot: &Slot, isolation: Isolation) -> Result<(), DriverError> {
     let status = slot
         .status()
         .filter(|status| status.boot == shim::boot_id());
@@ -23,8 +24,17 @@ pub fn end(slot: &Slot) -> Result<(), DriverError> {
     if let Some((pid, start)) = status.first {
         end_first(pid, start)?;
     }
-    // Without namespaces the end of the first process is not the end of all.
-    kin::end_in(&slot.data()).doing("end what is left of the last run")?;
+    if isolation == Isolation::Process {
+        // The first was the shim; its guardian ends the rest, and has the slot for so long.
+        let until = Instant::now() + END_PATIENCE;
+        while shim::is_held(&slot.folder) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        // None was left to do so if all were killed at once.
+        let data = slot.data();
+        let data = data.canonicalize().at("look at", &data)?;
+        kin::end_in(&data).doing("end what is left of the last run")?;
+    }
     let left = cgroup::remove(&status.groups);
     if !left.is_empty() {
         tracing::warn!(?left, "control groups of the last run are not removed");

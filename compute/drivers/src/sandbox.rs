@@ -202,7 +202,7 @@ fn pivot() -> Result<(), SandboxError> {
 }
 
 /// Sets limits of processes; what the system does not allow stays as it was.
-fn set_limits() {
+pub fn set_limits() {
     let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(65_536), hard);

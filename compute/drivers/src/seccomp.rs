@@ -62,8 +62,62 @@ const BY_DESCRIPTOR: [c_long; 4] = [
     libc::SYS_process_mrelease,
 ];
 
+/// Refused where files of others can be named: Landlock (Linux 6.18) leaves them to everybody.
+const OF_FILES: [c_long; 19] = [
+    libc::SYS_fanotify_init,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_fremovexattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_lremovexattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_mq_open,
+    libc::SYS_mq_unlink,
+    libc::SYS_msgctl,
+    libc::SYS_msgget,
+    libc::SYS_msgrcv,
+    libc::SYS_msgsnd,
+    libc::SYS_removexattr,
+    libc::SYS_semctl,
+    libc::SYS_semget,
+    libc::SYS_setxattr,
+    libc::SYS_utimensat,
+];
+
+/// Calls with paths that proot does not know, and one whose flags lie in memory. Whoever hears that
+/// there is no such call uses the older one.
+const UNKNOWN: [c_long; 6] = [
+    libc::SYS_clone3,
+    libc::SYS_execveat,
+    libc::SYS_faccessat2,
+    libc::SYS_fchmodat2,
+    libc::SYS_openat2,
+    libc::SYS_statx,
+];
+
+/// What is refused of files, in older words that only some architectures have.
+#[cfg(target_arch = "x86_64")]
+const OF_FILES_OLD: [c_long; 5] = [
+    libc::SYS_chown,
+    libc::SYS_futimesat,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OF_FILES_OLD: [c_long; 0] = [];
+
+/// Sets the mode of a file by path, in the word that only some architectures have.
+#[cfg(target_arch = "x86_64")]
+pub const CHMOD: Option<c_long> = Some(libc::SYS_chmod);
+#[cfg(not(target_arch = "x86_64"))]
+pub const CHMOD: Option<c_long> = None;
+
 /// Made by the supervisor, or allowed by it.
-pub const ASKED: [c_long; 15] = [
+pub const ASKED: [c_long; 17] = [
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
     libc::SYS_bind,
     libc::SYS_connect,
     libc::SYS_listen,
@@ -105,10 +159,23 @@ pub fn filter() -> Option<Vec<sock_filter>> {
 /// Returns the filter for one without; whoever loads it gets the descriptor on which it asks.
 pub fn supervised() -> Option<Vec<sock_filter>> {
     let mut program = begin()?;
-    for number in REFUSED.into_iter().chain(BY_DESCRIPTOR) {
+    let refused = REFUSED.into_iter().chain(BY_DESCRIPTOR);
+    for number in refused.chain(OF_FILES).chain(OF_FILES_OLD) {
         program.extend(on(number, vec![answer(REFUSE)])?);
     }
-    for number in ASKED {
+    for number in UNKNOWN {
+        program.extend(on(number, vec![answer(NO_CALL)])?);
+    }
+    program.extend(on(
+        libc::SYS_clone,
+        vec![
+            load_argument(0),
+            jump(BPF_JSET, NEW_OR_UNTRACED, 0, 1),
+            answer(REFUSE),
+            answer(libc::SECCOMP_RET_ALLOW),
+        ],
+    )?);
+    for number in ASKED.into_iter().chain(CHMOD) {
         program.extend(on(number, vec![answer(libc::SECCOMP_RET_USER_NOTIF)])?);
     }
     program.extend(on(libc::SYS_socket, sockets())?);
@@ -159,6 +226,19 @@ const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM.unsigned_abs();
 const NO_FAMILY: u32 = libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT.unsigned_abs();
 const NO_TYPE: u32 = libc::SECCOMP_RET_ERRNO | libc::ESOCKTNOSUPPORT.unsigned_abs();
 const NO_PROTOCOL: u32 = libc::SECCOMP_RET_ERRNO | libc::EPROTONOSUPPORT.unsigned_abs();
+
+const NO_CALL: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+
+/// Flags of clone(2): namespaces, and what traces us does not trace the child.
+const NEW_OR_UNTRACED: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_UNTRACED)
+    .cast_unsigned();
 
 /// `F_SETOWN_EX`, `FIOSETOWN` and `SIOCSPGRP` of the kernel's headers.
 const F_SETOWN_EX: u32 = 15;
@@ -334,8 +414,18 @@ mod tests {
         for number in ASKED {
             assert_eq!(run(&program, &call(number, &[])), ASK);
         }
-        for number in REFUSED.into_iter().chain(BY_DESCRIPTOR) {
+        for number in REFUSED.into_iter().chain(BY_DESCRIPTOR).chain(OF_FILES) {
             assert_eq!(run(&program, &call(number, &[])), REFUSE);
+        }
+        let clone = |flags| run(&program, &call(libc::SYS_clone, &[flags]));
+        assert_eq!(
+            clone(libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD),
+            ALLOW
+        );
+        assert_eq!(clone(libc::CLONE_NEWUSER), REFUSE);
+        assert_eq!(clone(libc::CLONE_UNTRACED | libc::SIGCHLD), REFUSE);
+        for number in UNKNOWN {
+            assert_eq!(run(&program, &call(number, &[])), NO_CALL);
         }
         // What shows the tree as the root traces whom it starts.
         for number in HARMLESS.into_iter().chain(TRACING) {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use mesh_compute::recipe::Limits;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, OFlag, fcntl};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -103,14 +103,16 @@ fn no_namespaces(error: &io::Error) -> io::Error {
 fn read_plan() -> io::Result<Plan> {
     let mut bytes = Vec::new();
     io::stdin().take(PLAN_LEN_MAX).read_to_end(&mut bytes)?;
-    Ok(mesh_compute::words::read(&bytes)?)
+    let mut plan = mesh_compute::words::read(&bytes)?;
+    process::straighten(&mut plan)?;
+    Ok(plan)
 }
 
 /// Runs the plan's `init` commands in a sandbox of its own and waits for them.
 fn prepare() -> io::Result<()> {
     let plan = read_plan()?;
     sys::close_on_exec();
-    let mut cell = Cell::make(&plan, &mut Vec::new())?;
+    let cell = Cell::make(&plan, &mut Vec::new())?;
     cell.link.send(&ToInside::Go, None)?;
     cell.await_up(&plan)?;
     for (id, run) in (0..).zip(&plan.init) {
@@ -206,8 +208,6 @@ struct Cell {
     first: i32,
     output: File,
     groups: Groups,
-    /// Supervises the calls of one without namespaces.
-    warden: Option<Warden>,
     /// Closed by our end, which the guardian of one without namespaces then sees.
     alive: Option<OwnedFd>,
     /// The folder of the run of one without namespaces.
@@ -259,7 +259,6 @@ impl Cell {
             first,
             output: output.into(),
             groups,
-            warden: None,
             alive: walled.then_some(alive),
             run: match &plan.walls {
                 Walls::Namespaces => None,
@@ -282,7 +281,7 @@ impl Cell {
     }
 
     /// Waits until a sandbox without a main process stands.
-    fn await_up(&mut self, plan: &Plan) -> io::Result<()> {
+    fn await_up(&self, plan: &Plan) -> io::Result<()> {
         loop {
             match self.hear(plan)?.message {
                 FromInside::Up { .. } => return Ok(()),
@@ -292,49 +291,23 @@ impl Cell {
         }
     }
 
-    /// Waits for the next word from inside; supervises meanwhile.
-    fn hear(&mut self, plan: &Plan) -> io::Result<Arrived<FromInside>> {
-        loop {
-            let mut fds = vec![PollFd::new(self.link.as_fd(), PollFlags::POLLIN)];
-            let asked = self.warden.iter().map(AsFd::as_fd);
-            fds.extend(asked.map(|asked| PollFd::new(asked, PollFlags::POLLIN)));
-            match poll(&mut fds, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(error) => return Err(error.into()),
-            }
-            let ready = |fd: Option<&PollFd<'_>>| fd.and_then(PollFd::any).unwrap_or(false);
-            let (spoke, asked) = (ready(fds.first()), ready(fds.get(1)));
-            if asked {
-                self.supervise();
-            }
-            if spoke {
-                let mut arrived = self.link.receive::<FromInside>()?.ok_or_else(lost)?;
-                self.take_warden(plan, &mut arrived)?;
-                return Ok(arrived);
-            }
-        }
+    /// Waits for the next word from inside.
+    fn hear(&self, plan: &Plan) -> io::Result<Arrived<FromInside>> {
+        let mut arrived = self.link.receive::<FromInside>()?.ok_or_else(lost)?;
+        self.take_warden(plan, &mut arrived)?;
+        Ok(arrived)
     }
 
     /// Begins to supervise if that is what was said.
-    fn take_warden(&mut self, plan: &Plan, arrived: &mut Arrived<FromInside>) -> io::Result<()> {
+    fn take_warden(&self, plan: &Plan, arrived: &mut Arrived<FromInside>) -> io::Result<()> {
         if let (FromInside::Supervised, Some((_, doors))) = (&arrived.message, process::of(plan)) {
             let asked = arrived.fd.take().ok_or_else(lost)?;
             // The guardian has one child.
             let inside = kin::child_of(self.first).ok_or_else(lost)?;
             let grounds = process::grounds(plan, doors);
-            self.warden = Some(Warden::new(asked, grounds, inside));
+            Warden::new(asked, grounds, inside).start()?;
         }
         Ok(())
-    }
-
-    /// Answers one question of those inside.
-    fn supervise(&mut self) {
-        if let Some(warden) = &mut self.warden
-            && warden.answer_one().is_err()
-        {
-            // Nobody is left to ask.
-            self.warden = None;
-        }
     }
 
     /// Ends everything inside and waits until it is gone.
@@ -407,7 +380,14 @@ impl Shim {
         };
         status.notes = notes;
         status.groups.clone_from(&cell.groups.folders);
-        status.first = usage::start_of(cell.first).map(|ticks| (cell.first, ticks));
+        // Without namespaces whoever ends us lets our guardian end the rest.
+        let own = nix::unistd::getpid().as_raw();
+        let first = if cell.alive.is_some() {
+            own
+        } else {
+            cell.first
+        };
+        status.first = usage::start_of(first).map(|ticks| (first, ticks));
         // Inside waits for our word, so nothing runs that the status does not know.
         save(&plan, &status)?;
         cell.link.send(&ToInside::Go, None)?;
@@ -429,10 +409,7 @@ impl Shim {
 
     fn serve(&mut self) -> io::Result<()> {
         while !self.ended {
-            let [calls, inside, printed, daemon, asked] = self.wait()?;
-            if asked {
-                self.cell.supervise();
-            }
+            let [calls, inside, printed, daemon] = self.wait()?;
             if printed {
                 self.copy_output()?;
             }
@@ -450,18 +427,18 @@ impl Shim {
         Ok(())
     }
 
-    /// Waits for: a call, the first process, output, the daemon, a question of those supervised.
-    fn wait(&self) -> io::Result<[bool; 5]> {
+    /// Waits for: a call, the first process, output, the daemon.
+    fn wait(&self) -> io::Result<[bool; 4]> {
         let mut fds = vec![
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.cell.link.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.cell.output.as_fd(), PollFlags::POLLIN),
         ];
-        let daemon = self.daemon.as_ref().map(AsFd::as_fd);
-        let asked = self.cell.warden.as_ref().map(AsFd::as_fd);
-        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        fds.extend(daemon.map(readable));
-        fds.extend(asked.map(readable));
+        fds.extend(
+            self.daemon
+                .iter()
+                .map(|link| PollFd::new(link.as_fd(), PollFlags::POLLIN)),
+        );
         let now = Instant::now();
         let mut until = self.kill_at;
         if !self.cell.groups.limits_memory {
@@ -478,17 +455,11 @@ impl Shim {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        let mut fds = fds.iter();
-        let mut next = |is_there: bool| is_there && fds.next().is_some_and(ready);
-        let [call, inside, printed] = [true; 3].map(&mut next);
-        Ok([
-            call,
-            inside,
-            printed,
-            next(daemon.is_some()),
-            next(asked.is_some()),
-        ])
+        let mut ready = [false; 4];
+        for (flag, fd) in ready.iter_mut().zip(&fds) {
+            *flag = fd.any().unwrap_or(false);
+        }
+        Ok(ready)
     }
 
     fn copy_output(&mut self) -> io::Result<()> {
@@ -685,6 +656,8 @@ impl Shim {
         self.measure(Depth::Time);
         self.cell.kill();
         let mut rest = Vec::new();
+        // Should one be left, it must not keep us.
+        let _ = fcntl(&self.cell.output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK));
         // All writers are dead, so this ends.
         let _ = (&self.cell.output).take(1 << 20).read_to_end(&mut rest);
         let _ = self.log.write(&rest);

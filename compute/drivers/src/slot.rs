@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! instances/<item>/spec.json      what was ordered, with the values still needed (0600)
+//! instances/<item>/doors.json     where it listens, if it has no network of its own
 //! instances/<item>/data/          the data folder; belongs to the instance's user
 //! instances/<item>/root/          mount point, used inside the sandbox only
 //! instances/<item>/status.json    written by the shim: how far, how it ended
@@ -17,6 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mesh_base::digest::Digest;
+use mesh_compute::doors::Doors;
 use mesh_compute::recipe::{Command, Recipe, Signal};
 use mesh_compute::step::{InstanceSpec, Isolation, ItemId};
 use mesh_compute::template::{Template, TemplateError};
@@ -34,6 +36,7 @@ const IDS_COUNT: u32 = 100_000_000;
 pub const PREPARE_ID: u32 = IDS_FIRST - 1;
 
 const SPEC: &str = "spec.json";
+const DOORS: &str = "doors.json";
 
 /// The slot of one instance.
 #[derive(Debug, Clone)]
@@ -99,6 +102,11 @@ pub fn draw_outer(isolation: Isolation) -> Result<Outer, DriverError> {
     Ok(own_ids_or(IDS_FIRST + number % IDS_COUNT, isolation))
 }
 
+/// Draws the doors of an instance.
+pub fn draw_doors() -> Result<Doors, DriverError> {
+    Ok(Doors::drawn(u32::from_le_bytes(random()?)))
+}
+
 /// Returns random bytes of the system.
 pub fn random<const LEN: usize>() -> Result<[u8; LEN], DriverError> {
     let mut bytes = [0; LEN];
@@ -156,6 +164,21 @@ impl Slot {
             .map_err(std::io::Error::from)
             .at("write", &path)?;
         files::write_whole(&path, &bytes, 0o600)
+    }
+
+    /// Returns the doors of the instance, drawn when they are first asked for.
+    pub fn doors(&self) -> Result<Doors, DriverError> {
+        let path = self.folder.join(DOORS);
+        if let Ok(doors) = fs::read(&path)
+            .map_err(drop)
+            .and_then(|bytes| words::read(&bytes).map_err(drop))
+        {
+            return Ok(doors);
+        }
+        let doors = draw_doors()?;
+        let bytes = serde_json::to_vec(&doors).map_err(std::io::Error::from);
+        files::write_whole(&path, &bytes.at("write", &path)?, 0o600)?;
+        Ok(doors)
     }
 
     /// Reads what the shim left; none if it was never started.

@@ -19,7 +19,7 @@ use std::process::{Command, Stdio};
 use mesh_base::digest::Digest;
 use mesh_compute::doors::Doors;
 use mesh_compute::recipe::{Recipe, Source};
-use mesh_compute::step::{Isolation, ItemId};
+use mesh_compute::step::Isolation;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
@@ -73,15 +73,24 @@ impl Store {
     }
 
     /// Returns the walls of an instance; proot must be there if they need it.
-    pub fn walls(&self, item: ItemId, label: &str) -> Walls {
-        match self.isolation {
+    pub fn walls(
+        &self,
+        label: &str,
+        doors: impl FnOnce() -> Result<Doors, DriverError>,
+    ) -> Result<Walls, DriverError> {
+        Ok(match self.isolation {
             Isolation::Namespaces => Walls::Namespaces,
             Isolation::Process => Walls::Process {
                 tool: self.tool(),
-                doors: Doors::of(item),
+                doors: doors()?,
                 run: process::run_folder(label),
             },
-        }
+        })
+    }
+
+    /// Returns what keeps instances apart here.
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
     }
 
     fn tool(&self) -> PathBuf {
@@ -248,7 +257,7 @@ impl Store {
             cpu_millis: recipe.limits.cpu_millis.max(8000),
             pids: recipe.limits.pids,
             cpu_ms_before: 0,
-            walls: self.walls(ItemId(recipe.digest()), &label),
+            walls: self.walls(&label, slot::draw_doors)?,
         };
         run_shim(&self.exe, "prepare", &plan)?;
         fs::remove_dir(&mount_point).at("remove", &mount_point)?;

@@ -27,7 +27,10 @@ pub enum WallError {
 /// Shuts the calling thread, and all that it will start, in with what lies below `root`.
 pub fn shut_in(root: &Path) -> Result<(), WallError> {
     let below = PathBeneath::new(PathFd::new(root)?, AccessFs::from_all(ABI::V5));
-    ruleset()?.create()?.add_rule(below)?.restrict_self()?;
+    ruleset(ABI::V2)?
+        .create()?
+        .add_rule(below)?
+        .restrict_self()?;
     Ok(())
 }
 
@@ -45,7 +48,8 @@ pub struct Ground {
 /// Shuts the calling thread, and all that it will start, in with this ground, and keeps it from TCP
 /// where the kernel can (Linux 6.7): its supervisor listens and connects in its place.
 pub fn shut_in_with(ground: &Ground) -> Result<(), WallError> {
-    let created = ruleset()?
+    // Before Linux 6.2 files could be emptied that may only be read.
+    let created = ruleset(ABI::V3)?
         .handle_access(AccessNet::from_all(ABI::V5))?
         .create()?;
     let file = AccessFs::from_file(ABI::V5);
@@ -58,12 +62,12 @@ pub fn shut_in_with(ground: &Ground) -> Result<(), WallError> {
     Ok(())
 }
 
-/// The first version that lets files move between folders (Linux 5.19) is the least; what newer
-/// ones add is taken where it is there.
-fn ruleset() -> Result<Ruleset, RulesetError> {
+/// `least` must be there, at least the first version that lets files move between folders (Linux
+/// 5.19); what newer ones add is taken where it is there.
+fn ruleset(least: ABI) -> Result<Ruleset, RulesetError> {
     let least = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
-        .handle_access(AccessFs::from_all(ABI::V2))?;
+        .handle_access(AccessFs::from_all(least))?;
     let most = least
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(AccessFs::from_all(ABI::V5))?;

@@ -10,24 +10,29 @@
 //! below the folders that the instance was given, whatever links it has put there.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use libc::{c_int, c_long, seccomp_notif};
 use mesh_compute::doors::{Closed, Doors};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    self, AddressFamily, Backlog, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, UnixAddr,
-    getsockname, setsockopt, sockopt,
+    self, AddressFamily, Backlog, Shutdown, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage,
+    UnixAddr, getsockname, setsockopt, sockopt,
 };
+use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use crate::seccomp::CHMOD;
 use crate::wall::{self, Ground};
 use crate::{kin, sys};
 
@@ -80,11 +85,36 @@ impl Warden {
         }
     }
 
-    /// Answers one question; call it when the descriptor is readable.
+    /// Answers on a thread of its own as long as anybody can ask: what a service does to its own
+    /// sockets may keep whoever closes a copy waiting.
+    ///
+    /// # Errors
+    /// There are no threads left.
+    pub fn start(mut self) -> io::Result<()> {
+        let answer = move || while self.is_asked() && self.answer_one().is_ok() {};
+        std::thread::Builder::new().spawn(answer).map(drop)
+    }
+
+    /// Waits for a question; false when all who could ask are gone.
+    fn is_asked(&self) -> bool {
+        loop {
+            let mut fds = [PollFd::new(self.asked.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                Err(_) => return false,
+                Ok(_) => {
+                    let seen = fds.iter().filter_map(PollFd::revents);
+                    return seen.fold(false, |_, seen| seen.contains(PollFlags::POLLIN));
+                }
+            }
+        }
+    }
+
+    /// Answers one question.
     ///
     /// # Errors
     /// Nobody asks any more.
-    pub fn answer_one(&mut self) -> io::Result<()> {
+    fn answer_one(&mut self) -> io::Result<()> {
         let call = match sys::next_call(self.asked.as_fd()) {
             Ok(call) => call,
             // Whoever asked was killed meanwhile, or we were interrupted.
@@ -104,6 +134,15 @@ impl Warden {
             libc::SYS_bind => self.bind(call),
             libc::SYS_connect => self.connect(call),
             libc::SYS_listen => self.listen(call),
+            libc::SYS_fchmod => self.set_mode_of_open(call),
+            libc::SYS_fchmodat => {
+                let [from, path, mode, ..] = call.data.args;
+                self.set_mode(call, low(from), path, mode)
+            }
+            number if Some(number) == CHMOD => {
+                let [path, mode, ..] = call.data.args;
+                self.set_mode(call, libc::AT_FDCWD, path, mode)
+            }
             _ => return self.judge(number, call),
         };
         made.unwrap_or_else(|errno| End::Made(Err(errno)))
@@ -180,7 +219,6 @@ impl Warden {
             }
             _ => socket::bind(socket.as_raw_fd(), &SockaddrIn::from(to))?,
         }
-        self.listening.extend(own_address(socket)?);
         Ok(())
     }
 
@@ -203,23 +241,96 @@ impl Warden {
         })
     }
 
-    /// A socket without an address would get one of the whole machine.
+    /// A socket without an address would get one of the whole machine; also one that had an
+    /// address, and lost it with its connection.
     fn listen(&mut self, call: &seccomp_notif) -> Result<End, Errno> {
         let socket = self.socket(call)?;
         let family = family(&socket)?;
-        if matches!(family, AddressFamily::Inet | AddressFamily::Inet6)
-            && own_address(&socket)?.is_some_and(|own| own.port() == 0)
-        {
+        let is_inet = matches!(family, AddressFamily::Inet | AddressFamily::Inet6);
+        if is_inet && !self.is_at_a_door(&socket)? {
             let wildcard = match family {
                 AddressFamily::Inet6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
                 _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
             };
             let to = self.grounds.doors.to_bind(None, wildcard);
             self.bind_inet(&socket, to.map_err(|_| Errno::EADDRNOTAVAIL)?)?;
+            if !self.is_at_a_door(&socket)? {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
         }
         let [_, backlog, ..] = call.data.args;
         let backlog = Backlog::new(low(backlog).clamp(0, BACKLOG_MAX))?;
-        Ok(End::Made(socket::listen(&socket, backlog)))
+        socket::listen(&socket, backlog)?;
+        if is_inet && !self.is_at_a_door(&socket)? {
+            // It was disconnected meanwhile.
+            let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        self.listening.extend(own_address(&socket)?);
+        Ok(End::Made(Ok(())))
+    }
+
+    fn is_at_a_door(&self, socket: &OwnedFd) -> Result<bool, Errno> {
+        let own = own_address(socket)?;
+        Ok(own.is_some_and(|own| self.grounds.doors.holds(*own.ip())))
+    }
+
+    /// Sets the mode of what is open, if it lies in the instance's folders.
+    fn set_mode_of_open(&self, call: &seccomp_notif) -> Result<End, Errno> {
+        let [_, mode, ..] = call.data.args;
+        let file = self.socket(call)?;
+        let at = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
+        let at = at.map_err(|_| Errno::EACCES)?;
+        if place(&self.grounds.folders, &at, Side::Outside).is_none() {
+            return Err(Errno::EPERM);
+        }
+        Ok(End::Made(fchmod(&file, lawful(mode))))
+    }
+
+    /// Sets the mode of what a path leads to.
+    fn set_mode(
+        &self,
+        call: &seccomp_notif,
+        from: i32,
+        path: u64,
+        mode: u64,
+    ) -> Result<End, Errno> {
+        let path = self.read_path(call, path)?;
+        if !path.is_absolute() && from != libc::AT_FDCWD {
+            return Err(Errno::EPERM);
+        }
+        let file = self.open(call, &path, OFlag::O_PATH)?;
+        let at = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let set = fchmodat(
+            AT_FDCWD,
+            at.as_str(),
+            lawful(mode),
+            FchmodatFlags::FollowSymlink,
+        );
+        Ok(End::Made(set))
+    }
+
+    /// Reads a path that the instance wrote.
+    fn read_path(&self, call: &seccomp_notif, at: u64) -> Result<PathBuf, Errno> {
+        let mut base = usize::try_from(at).map_err(|_| Errno::EFAULT)?;
+        let pid = Pid::from_raw(low(call.pid.into()));
+        let mut path = Vec::new();
+        while path.len() < PATH_LEN_MAX {
+            // Up to the end of a page: the next one need not be there.
+            let len = PAGE_LEN - base % PAGE_LEN;
+            let mut bytes = vec![0; len];
+            let from = [RemoteIoVec { base, len }];
+            let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &from)?;
+            let bytes = bytes.get(..read).unwrap_or_default();
+            if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
+                path.extend_from_slice(bytes.get(..end).unwrap_or_default());
+                self.check(call)?;
+                return Ok(PathBuf::from(OsString::from_vec(path)));
+            }
+            path.extend_from_slice(bytes);
+            base += len;
+        }
+        Err(Errno::ENAMETOOLONG)
     }
 
     fn connect(&self, call: &seccomp_notif) -> Result<End, Errno> {
@@ -267,6 +378,9 @@ impl Warden {
         let flags = fcntl(&socket, FcntlArg::F_GETFL).unwrap_or(0);
         if OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK) {
             return End::Made(socket::connect(socket.as_raw_fd(), &to));
+        }
+        if WAITING_MAX <= Arc::strong_count(&self.asked) {
+            return End::Made(Err(Errno::EAGAIN));
         }
         let (asked, id) = (Arc::clone(&self.asked), call.id);
         let wait = move || {
@@ -345,6 +459,11 @@ impl Warden {
 /// `PRIO_PROCESS` of setpriority(2) and `IOPRIO_WHO_PROCESS` of ioprio_set(2).
 const PRIO_PROCESS: i32 = 0;
 const IOPRIO_WHO_PROCESS: i32 = 1;
+/// Most connections that wait for their peers at a time.
+const WAITING_MAX: usize = 64;
+/// Longest path that the kernel takes, and a unit in which memory is there or not.
+const PATH_LEN_MAX: usize = 4096;
+const PAGE_LEN: usize = 4096;
 /// More waiting connections than the kernel lets wait.
 const BACKLOG_MAX: i32 = 4096;
 
@@ -444,6 +563,11 @@ fn place<'a>(
     Some((outside, rest))
 }
 
+/// Returns a mode without the bits by which a program runs as its owner.
+fn lawful(mode: u64) -> Mode {
+    Mode::from_bits_truncate(low(mode).cast_unsigned() & 0o1777)
+}
+
 /// The lower half of an argument, which is all that the kernel reads of an `int`.
 fn low(argument: u64) -> i32 {
     let [a, b, c, d, ..] = argument.to_le_bytes();
@@ -486,12 +610,6 @@ fn answer(asked: BorrowedFd<'_>, id: u64, end: &End) {
         End::Made(Err(errno)) => sys::end_call(asked, id, *errno as i32),
         End::Later => Ok(()),
     };
-}
-
-impl AsFd for Warden {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.asked.as_fd()
-    }
 }
 
 #[cfg(test)]

@@ -215,7 +215,7 @@ fn plan(run: Run) -> Plan {
 }
 
 fn doors() -> Doors {
-    Doors::of(ItemId(digest(9)))
+    Doors::drawn(7)
 }
 
 fn json(value: &impl serde::Serialize) -> Vec<u8> {

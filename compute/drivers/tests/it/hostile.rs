@@ -6,7 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// How many attempts there are.
-pub const COUNT: usize = 32;
+pub const COUNT: usize = 39;
 /// Where it listens.
 pub const PORT: u16 = 47_123;
 
@@ -84,6 +84,43 @@ fn files(secret: &str) -> Vec<Attempt<'_>> {
             let _ = symlink(secret, "/data/link");
             std::fs::read("/data/link").is_ok()
         }),
+        yes("modes of own files", || {
+            let mode = std::fs::Permissions::from_mode(0o640);
+            std::fs::set_permissions("/data/a", mode).is_ok()
+        }),
+        no("a program that runs as its owner", || {
+            let mode = std::fs::Permissions::from_mode(0o4755);
+            let _ = std::fs::set_permissions("/data/a", mode);
+            std::fs::metadata("/data/a").unwrap().permissions().mode() & 0o6000 != 0
+        }),
+        no("modes of the tree", || {
+            let mode = std::fs::Permissions::from_mode(0o000);
+            std::fs::set_permissions("/usr", mode).is_ok()
+        }),
+        no("modes of what is open in the tree", || {
+            let file = std::fs::File::open("/etc/passwd").unwrap();
+            file.set_permissions(std::fs::Permissions::from_mode(0o000))
+                .is_ok()
+        }),
+        no("modes of the secret, raw", move || {
+            let path = std::ffi::CString::new(secret).unwrap();
+            // SAFETY: the kernel reads a text that outlives the call.
+            let answer = unsafe {
+                let (at, flags) = (libc::AT_FDCWD, 0);
+                libc::syscall(libc::SYS_fchmodat2, at, path.as_ptr(), 0o777, flags)
+            };
+            answer == 0
+        }),
+        no("an emptied tree", || {
+            let mut options = std::fs::File::options();
+            let flags = libc::O_TRUNC;
+            options
+                .read(true)
+                .custom_flags(flags)
+                .open("/etc/passwd")
+                .is_ok()
+                && std::fs::read("/etc/passwd").unwrap().is_empty()
+        }),
         no("memory of the parent", || {
             raw(
                 &format!("/proc/{}/mem", nix::unistd::getppid()),
@@ -124,6 +161,25 @@ fn network<'a>(port: u16) -> Vec<Attempt<'a>> {
             socket::listen(&made, Backlog::new(1).unwrap()).unwrap();
             let name: socket::SockaddrIn = socket::getsockname(made.as_raw_fd()).unwrap();
             name.ip().is_unspecified() || !name.ip().is_loopback()
+        }),
+        no("listening everywhere after a connection", || {
+            use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType};
+            let flags = SockFlag::empty();
+            let near = TcpListener::bind("127.0.0.1:0").unwrap();
+            let to: socket::SockaddrIn = socket::getsockname(near.as_raw_fd()).unwrap();
+            let made = socket::socket(AddressFamily::Inet, SockType::Stream, flags, None);
+            let made = made.unwrap();
+            let way = std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, to.port());
+            socket::connect(made.as_raw_fd(), &socket::SockaddrIn::from(way)).unwrap();
+            let nothing = [0_u8; 16];
+            // SAFETY: the kernel reads an address that outlives the call.
+            let left = unsafe { libc::connect(made.as_raw_fd(), nothing.as_ptr().cast(), 16) };
+            assert_eq!(left, 0);
+            if socket::listen(&made, Backlog::new(1).unwrap()).is_err() {
+                return false;
+            }
+            let name: socket::SockaddrIn = socket::getsockname(made.as_raw_fd()).unwrap();
+            !name.ip().is_loopback()
         }),
         no("raw sockets", || {
             use nix::sys::socket::{self, AddressFamily, SockFlag, SockType};

@@ -12,6 +12,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use mesh_compute::doors::Doors;
 use mesh_compute::step::ItemId;
@@ -20,7 +21,9 @@ use mesh_dataplane::stack::{Arrivals, Stack};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 /// The ways of all instances.
 pub struct Ways {
@@ -87,22 +90,33 @@ impl Drop for Way {
 async fn lead(mut arrivals: Arrivals, places: [SocketAddrV4; 2]) {
     while let Some((end, _)) = poll_fn(|context| arrivals.poll_accept(context)).await {
         tokio::spawn(async move {
-            // The client sees its connection end; more there is not to tell it.
-            let _ = carry(end, places).await;
+            // Those over the limit end, the old are kept. The client sees its connection end; more
+            // there is not to tell it.
+            if let Ok(_place) = PLACES.try_acquire() {
+                let _ = carry(end, places).await;
+            }
         });
     }
 }
 
+/// Most connections to all instances here: each has three descriptors, of which a process has 1024.
+const CONNECTIONS_MAX: usize = 192;
+static PLACES: Semaphore = Semaphore::const_new(CONNECTIONS_MAX);
+/// Longest wait for an instance to take a connection.
+const CONNECT_WAIT: Duration = Duration::from_secs(10);
+
 async fn carry(end: End, places: [SocketAddrV4; 2]) -> io::Result<()> {
     let mut client = end.into_stream()?;
     let [first, second] = places;
-    let service = match TcpStream::connect(first).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            TcpStream::connect(second).await
+    let connect = async {
+        match TcpStream::connect(first).await {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                TcpStream::connect(second).await
+            }
+            other => other,
         }
-        other => other,
     };
-    let mut service = service?;
+    let mut service = timeout(CONNECT_WAIT, connect).await??;
     service.set_nodelay(true)?;
     copy_bidirectional(&mut client, &mut service).await?;
     Ok(())

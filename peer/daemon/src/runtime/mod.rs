@@ -369,7 +369,12 @@ fn isolation(config: &Config) -> Option<Isolation> {
     let Some(why) = drivers::no_sandbox(program) else {
         return Some(Isolation::Namespaces);
     };
-    match drivers::no_walls(program) {
+    // Files of root have no owner but the one whom an instance would be.
+    let also = match nix::unistd::geteuid().is_root() {
+        true => Some("root needs namespaces to keep them apart".to_owned()),
+        false => drivers::no_walls(program),
+    };
+    match also {
         None => {
             tracing::warn!(
                 why,
