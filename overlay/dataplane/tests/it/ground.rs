@@ -130,6 +130,24 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Waits until so many packets were dropped for this reason, and none for another. More of them is
+/// no fault: a node says words of its own, in the name that its plan gives it.
+#[track_caller]
+pub fn expect_drops(plane: &Dataplane, reason: DropReason, least: u64) {
+    let start = Instant::now();
+    loop {
+        let seen = plane.drops();
+        if matches!(seen.as_slice(), [(why, count)] if *why == reason && least <= *count) {
+            return;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{least} {reason:?}, not {seen:?}"
+        );
+        std::thread::yield_now();
+    }
+}
+
 #[track_caller]
 pub fn expect_drop(plane: &Dataplane, reason: DropReason) {
     eventually(

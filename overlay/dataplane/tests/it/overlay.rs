@@ -22,8 +22,8 @@ use mesh_routing::plan::{InstancePlan, Plan};
 use mesh_routing::table::DropReason;
 
 use crate::ground::{
-    ITEM, Node, Outside, PATIENCE, SERVICE, address, eventually, expect_drop, id, plan, secret,
-    start, start_with,
+    ITEM, Node, Outside, PATIENCE, SERVICE, address, eventually, expect_drop, expect_drops, id,
+    plan, secret, start, start_with,
 };
 
 /// Lets each know the other, only the second knowing where the first is.
@@ -114,9 +114,7 @@ fn spoofed_source_is_dropped() {
     mallory
         .host
         .put(&build::udp((SERVICE, 1), (alice.address, 2), b"a service"));
-    eventually("it is counted", || {
-        alice.plane.drops() == [(DropReason::Source, 2)]
-    });
+    expect_drops(&alice.plane, DropReason::Source, 2);
     assert_eq!(alice.host.take_within(Duration::ZERO), None);
 }
 
