@@ -84,6 +84,13 @@ pub fn user_without_namespaces_orders_and_sells(place: &Place) -> anyhow::Result
         "nobody says how services are kept apart:\n{status}"
     );
     ways.push(sell(&cast)?);
+    // Its folder of the run lies outside the lab's.
+    let destroy = ["destroy", "lib-db", "--yes"];
+    library.meshctl(&destroy)?.ok()?;
+    until("what was sold is gone", SOON, || {
+        let held = std::fs::read_dir(user.folder.join("instances"))?;
+        Ok((held.count() == 0).then_some(()))
+    })?;
     let shell = user.meshnode(&["shell", "--", "true"])?;
     shell.refused(CONFLICT, "there is no namespace to enter")?;
     Figure {
