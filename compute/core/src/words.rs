@@ -77,15 +77,29 @@ pub enum Walls {
     Namespaces,
     /// The user's own namespaces, for machines that give no others: Landlock around files, a
     /// supervisor for sockets and signals, and proot, which shows the tree as the root.
-    Process {
-        /// Root of the tree that holds proot.
-        tool: PathBuf,
-        /// Where its listening sockets are instead.
-        doors: Doors,
-        /// The folder that holds what lives no longer than a run. A short path: it must leave room
-        /// for names in the 108 bytes of a local socket's address.
-        run: PathBuf,
-    },
+    Process(Walled),
+}
+
+/// What an instance without namespaces needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Walled {
+    /// Root of the tree that holds proot.
+    pub tool: PathBuf,
+    /// Where its listening sockets are instead.
+    pub doors: Doors,
+    /// The folder that holds what lives no longer than a run. A short path: it must leave room for
+    /// names in the 108 bytes of a local socket's address.
+    pub run: PathBuf,
+}
+
+impl Plan {
+    /// Returns what an instance without namespaces needs; none for one with.
+    pub fn walled(&self) -> Option<&Walled> {
+        match &self.walls {
+            Walls::Namespaces => None,
+            Walls::Process(walled) => Some(walled),
+        }
+    }
 }
 
 /// A user and a group.

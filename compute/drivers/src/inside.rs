@@ -70,7 +70,7 @@ impl<'a> Inside<'a> {
         let Some(_go) = shim.receive::<ToInside>()? else {
             return Err(io::ErrorKind::BrokenPipe.into());
         };
-        if process::of(plan).is_none() {
+        if plan.walled().is_none() {
             enter_namespaces(plan, &shim)?;
         }
         let mut signals = SigSet::empty();
@@ -81,14 +81,14 @@ impl<'a> Inside<'a> {
         // A second way to end with the shim, beside the end of the connection. After the change of
         // user, which would have cleared it.
         nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        let filter = match process::of(plan) {
+        let filter = match plan.walled() {
             None => {
                 seal(&shim)?;
                 seccomp::filter()
             }
             // Loaded already, by which all that we start has it.
-            Some((tool, _)) => {
-                match process::enter(plan, tool) {
+            Some(walled) => {
+                match process::enter(plan, &walled.tool) {
                     Ok(asked) => shim.send(&FromInside::Supervised, Some(asked.as_fd()))?,
                     Err(error) => return Err(fail(&shim, &sentence(&error))),
                 }
@@ -190,8 +190,8 @@ impl<'a> Inside<'a> {
     }
 
     fn command(&self, argv: &[String]) -> io::Result<Command> {
-        let walled = process::of(self.plan);
-        let shown = walled.map(|(tool, _)| process::shown(self.plan, tool, argv));
+        let walled = self.plan.walled();
+        let shown = walled.map(|walled| process::shown(self.plan, &walled.tool, argv));
         let shown = shown.transpose()?;
         let argv = shown.as_deref().unwrap_or(argv);
         let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
@@ -201,8 +201,8 @@ impl<'a> Inside<'a> {
             .env_clear()
             .envs(&self.plan.env)
             .current_dir(self.here(&self.plan.data_inside));
-        if let Some((tool, _)) = walled {
-            let (name, loader) = process::variable(tool);
+        if let Some(walled) = walled {
+            let (name, loader) = process::variable(&walled.tool);
             command.env(name, loader);
             // SAFETY: two system calls without memory between fork and exec.
             unsafe {
@@ -230,7 +230,7 @@ impl<'a> Inside<'a> {
 
     /// Returns where a path of the instance is for this process.
     fn here(&self, path: &str) -> PathBuf {
-        match process::of(self.plan) {
+        match self.plan.walled() {
             None => path.into(),
             Some(_) => process::outside(self.plan, path),
         }

@@ -173,11 +173,21 @@ fn look(pid: i32) -> Option<Kin> {
     read(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Reads fields 3 to 5 of proc_pid_stat(5).
-fn read(stat: &str) -> Option<Kin> {
+/// Returns the fields of proc_pid_stat(5) from the third on, the state.
+pub fn fields(stat: &str) -> Option<impl Iterator<Item = &str>> {
     // The name may hold spaces and brackets; fields count from its last bracket.
     let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
+    Some(rest.split_whitespace())
+}
+
+/// Returns whether a process is gone, or has ended and only waits to be collected; the first
+/// process of a namespace gets there after all others.
+pub fn is_dead(pid: i32) -> bool {
+    look(pid).is_none_or(|kin| kin.is_dead)
+}
+
+fn read(stat: &str) -> Option<Kin> {
+    let mut fields = fields(stat)?;
     let state = fields.next()?;
     Some(Kin {
         is_dead: matches!(state, "Z" | "X"),

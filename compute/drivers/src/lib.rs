@@ -25,6 +25,7 @@
 //! | `usage` | processor time and memory of everything inside |
 //! | `log` | what the instance printed, bounded |
 //! | `process` | the walls of an instance without namespaces |
+//! | `folders` | what a path of such an instance leads to |
 //! | `warden` | sockets and signals of such an instance, by its shim |
 //! | `kin` | who descends from whom, and the end of all of them |
 //! | `wall` | no file but those below the instance's root, whoever its user is outside |
@@ -40,6 +41,7 @@ pub mod tun;
 mod apt;
 mod cgroup;
 mod files;
+mod folders;
 mod inside;
 mod kin;
 mod link;

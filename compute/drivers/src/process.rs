@@ -21,14 +21,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use mesh_compute::doors::Doors;
 use mesh_compute::recipe::Debian;
-use mesh_compute::words::{Plan, Walls};
+use mesh_compute::words::{Plan, Walled, Walls};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
 use crate::error::{At, DriverError, sentence};
+use crate::folders::{Folder, Side, place};
 use crate::link::Link;
+use crate::sandbox::DEVICES;
 use crate::wall::{self, Ground};
 use crate::warden::Grounds;
 use crate::{files, inside, kin, sandbox, seccomp, sys};
@@ -37,13 +38,6 @@ use crate::{files, inside, kin, sandbox, seccomp, sys};
 const OWN: [(&str, &str); 3] = [("tmp", "/tmp"), ("run", "/run"), ("shm", "/dev/shm")];
 /// Where the loader of proot lies in its tree, see [`unpack_loader`].
 const LOADER: &str = "usr/lib/proot-loader";
-const DEVICES: [&str; 5] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-];
 
 /// The packages of proot, without what only installing needs.
 pub fn proot() -> Debian {
@@ -84,14 +78,19 @@ pub fn clear(run: &Path) -> Result<(), DriverError> {
     Ok(())
 }
 
-/// Returns the folders that an instance is given: the path inside and where it is.
-fn folders(plan: &Plan) -> Vec<(String, PathBuf)> {
-    let data = plan.data_inside.trim_end_matches('/').to_owned();
-    let mut all = vec![(data, plan.data.clone())];
-    if let Walls::Process { run, .. } = &plan.walls {
-        all.extend(OWN.map(|(name, inside)| (inside.to_owned(), run.join(name))));
-    }
-    all
+/// Returns the folders that an instance is given.
+fn folders(plan: &Plan) -> Vec<Folder> {
+    let data = Folder {
+        inside: plan.data_inside.trim_end_matches('/').into(),
+        outside: plan.data.clone(),
+    };
+    let own = plan.walled().into_iter().flat_map(|walled| {
+        OWN.map(|(name, inside)| Folder {
+            inside: inside.into(),
+            outside: walled.run.join(name),
+        })
+    });
+    own.chain([data]).collect()
 }
 
 /// Replaces the paths of a plan by what they lead to: those of a process are told so.
@@ -99,8 +98,8 @@ fn folders(plan: &Plan) -> Vec<(String, PathBuf)> {
 /// # Errors
 /// One of them leads nowhere.
 pub fn straighten(plan: &mut Plan) -> io::Result<()> {
-    if let Walls::Process { tool, .. } = &mut plan.walls {
-        for path in [tool, &mut plan.tree, &mut plan.data] {
+    if let Walls::Process(walled) = &mut plan.walls {
+        for path in [&mut walled.tool, &mut plan.tree, &mut plan.data] {
             *path = path.canonicalize()?;
         }
     }
@@ -108,23 +107,18 @@ pub fn straighten(plan: &mut Plan) -> io::Result<()> {
 }
 
 /// Returns what the supervisor of a plan's calls has to know.
-pub fn grounds(plan: &Plan, doors: Doors) -> Grounds {
+pub fn grounds(plan: &Plan, walled: &Walled) -> Grounds {
     Grounds {
         folders: folders(plan),
-        doors,
+        doors: walled.doors,
         address: plan.address,
     }
 }
 
 /// Returns where a path inside is.
 pub fn outside(plan: &Plan, inside: &str) -> PathBuf {
-    let folders = folders(plan);
-    let found = folders
-        .iter()
-        .filter_map(|(from, to)| Some((from.len(), to, Path::new(inside).strip_prefix(from).ok()?)))
-        .max_by_key(|(len, ..)| *len);
-    match found {
-        Some((_, to, rest)) => to.join(rest),
+    match place(&folders(plan), Path::new(inside), Side::Inside) {
+        Some((folder, rest)) => folder.join(rest),
         None => plan.tree.join(inside.trim_start_matches('/')),
     }
 }
@@ -155,8 +149,9 @@ pub fn shown(plan: &Plan, tool: &Path, argv: &[String]) -> io::Result<Vec<String
         "-w".to_owned(),
         plan.data_inside.clone(),
     ];
-    for (inside, outside) in folders(plan) {
-        words.extend(["-b".to_owned(), format!("{}:{inside}", text(&outside))]);
+    for Folder { inside, outside } in folders(plan) {
+        let bound = format!("{}:{}", text(&outside), text(&inside));
+        words.extend(["-b".to_owned(), bound]);
     }
     // The whole folder, since proot makes a place for what the tree lacks in the machine's /tmp;
     // Landlock leaves the devices.
@@ -228,8 +223,11 @@ pub fn enter(plan: &Plan, tool: &Path) -> io::Result<OwnedFd> {
     sandbox::set_limits();
     let ground = Ground {
         read: vec![plan.tree.clone(), tool.to_owned()],
-        write: folders(plan).into_iter().map(|(_, to)| to).collect(),
-        files: DEVICES.iter().map(PathBuf::from).collect(),
+        write: folders(plan)
+            .into_iter()
+            .map(|folder| folder.outside)
+            .collect(),
+        files: DEVICES.map(|name| Path::new("/dev").join(name)).into(),
     };
     shut_in(&ground)
 }
@@ -281,18 +279,11 @@ pub fn guard(plan: &Plan, shim: Link, output: OwnedFd, alive: OwnedFd) -> ! {
     sys::exit(i32::from(started().is_err()))
 }
 
-/// Returns the tool and doors of a plan without namespaces.
-pub fn of(plan: &Plan) -> Option<(&Path, Doors)> {
-    match &plan.walls {
-        Walls::Namespaces => None,
-        Walls::Process { tool, doors, .. } => Some((tool, *doors)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
+    use mesh_compute::doors::Doors;
     use mesh_compute::words::Ids;
 
     use super::*;
@@ -320,11 +311,11 @@ mod tests {
             cpu_millis: 1000,
             pids: 16,
             cpu_ms_before: 0,
-            walls: Walls::Process {
+            walls: Walls::Process(Walled {
                 tool: folder.join("tool"),
                 doors: Doors::drawn(7),
                 run: "/short".into(),
-            },
+            }),
         }
     }
 
@@ -343,7 +334,7 @@ mod tests {
     fn program_is_started_below_the_tree_with_the_folders_of_its_slot() {
         let folder = tempfile::tempdir().unwrap();
         let plan = plan(folder.path());
-        let (tool, _) = of(&plan).unwrap();
+        let tool = plan.walled().unwrap().tool.as_path();
         let argv = ["/bin/x".to_owned(), "-b".to_owned()];
         assert!(shown(&plan, tool, &argv).is_err());
         fs::create_dir_all(tool.join("usr/lib/some-linux-gnu")).unwrap();

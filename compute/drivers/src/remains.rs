@@ -46,7 +46,7 @@ pub fn end(slot: &Slot, isolation: Isolation) -> Result<(), DriverError> {
 fn end_first(pid: i32, start: u64) -> Result<(), DriverError> {
     let until = Instant::now() + END_PATIENCE;
     // Gone when its id is free or names another process.
-    while usage::start_of(pid) == Some(start) && !is_dead(pid) {
+    while usage::start_of(pid) == Some(start) && !kin::is_dead(pid) {
         if until <= Instant::now() {
             let source = std::io::Error::from(std::io::ErrorKind::TimedOut);
             return Err(DriverError::System {
@@ -58,12 +58,4 @@ fn end_first(pid: i32, start: u64) -> Result<(), DriverError> {
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
-}
-
-/// Returns whether a process has ended and only waits to be collected; the first process of a
-/// namespace gets there after all others.
-fn is_dead(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')')
-        .is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }

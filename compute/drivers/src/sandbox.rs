@@ -29,6 +29,9 @@ pub const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWNET;
 
+/// The devices of an instance, below `/dev`.
+pub const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
 /// Why a sandbox could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {what} for the sandbox")]
@@ -158,7 +161,7 @@ fn mount_own(plan: &Plan, notes: &mut Vec<String>) -> Result<(), SandboxError> {
         "mode=755,size=64k",
     )
     .doing("mount /dev")?;
-    for device in ["null", "zero", "full", "random", "urandom"] {
+    for device in DEVICES {
         let (host, inside) = (format!("/dev/{device}"), format!("dev/{device}"));
         File::create(&inside).doing("make a device")?;
         let none: Option<&str> = None;

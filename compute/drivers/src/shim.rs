@@ -37,7 +37,6 @@ use crate::warden::Warden;
 use crate::{inside, kin, process, sandbox, sys};
 use mesh_compute::words::{
     FromInside, FromShim, Outcome, Plan, Run, SOCKET, STATUS, State, Status, ToInside, ToShim,
-    Walls,
 };
 
 /// The first argument that makes a program a shim.
@@ -208,10 +207,16 @@ struct Cell {
     first: i32,
     output: File,
     groups: Groups,
-    /// Closed by our end, which the guardian of one without namespaces then sees.
-    alive: Option<OwnedFd>,
-    /// The folder of the run of one without namespaces.
-    run: Option<PathBuf>,
+    /// Of one without namespaces.
+    guarded: Option<Guarded>,
+}
+
+/// What keeps a sandbox without namespaces.
+struct Guarded {
+    /// Closed by our end, which the guardian then sees.
+    alive: OwnedFd,
+    /// The folder of the run.
+    run: PathBuf,
 }
 
 impl Cell {
@@ -232,15 +237,15 @@ impl Cell {
         notes.extend(groups.notes.iter().cloned());
         let (link, theirs) = Link::pair()?;
         let (output, printed) = pipe2(OFlag::O_CLOEXEC)?;
-        let walled = process::of(plan).is_some();
-        if let Walls::Process { run, .. } = &plan.walls {
-            process::clear(run).map_err(|error| io::Error::other(sentence(&error)))?;
+        let walled = plan.walled();
+        if let Some(walled) = walled {
+            process::clear(&walled.run).map_err(|error| io::Error::other(sentence(&error)))?;
             // Whoever loses its parent below the guardian comes to us, if the guardian is gone.
             nix::sys::prctl::set_child_subreaper(true)?;
             notes.push(WEAKER.to_owned());
         }
         let (held, alive) = pipe2(OFlag::O_CLOEXEC)?;
-        let namespaces = if walled { 0 } else { sandbox::NAMESPACES };
+        let namespaces = walled.map_or(sandbox::NAMESPACES, |_| 0);
         let first = match sys::clone_into(namespaces) {
             Err(error) => return Err(no_namespaces(&error)),
             Ok(sys::Side::Parent(first)) => first,
@@ -248,7 +253,7 @@ impl Cell {
                 drop((link, output, alive));
                 // The groups are their maker's to remove.
                 std::mem::forget(groups);
-                if walled {
+                if walled.is_some() {
                     process::guard(plan, theirs, printed, held)
                 }
                 inside::live(plan, theirs, printed)
@@ -259,13 +264,12 @@ impl Cell {
             first,
             output: output.into(),
             groups,
-            alive: walled.then_some(alive),
-            run: match &plan.walls {
-                Walls::Namespaces => None,
-                Walls::Process { run, .. } => Some(run.clone()),
-            },
+            guarded: walled.map(|walled| Guarded {
+                alive,
+                run: walled.run.clone(),
+            }),
         };
-        if !walled {
+        if walled.is_none() {
             map_ids(plan, first)?;
         }
         if let Err(error) = cell.groups.add(first) {
@@ -273,9 +277,9 @@ impl Cell {
                 "limits are not enforced: cannot join the cgroup ({error})"
             ));
         }
-        if let Some(alive) = &cell.alive {
+        if let Some(guarded) = &cell.guarded {
             // Only now: what it starts must be in its groups.
-            nix::unistd::write(alive, &[1])?;
+            nix::unistd::write(&guarded.alive, &[1])?;
         }
         Ok(cell)
     }
@@ -300,11 +304,11 @@ impl Cell {
 
     /// Begins to supervise if that is what was said.
     fn take_warden(&self, plan: &Plan, arrived: &mut Arrived<FromInside>) -> io::Result<()> {
-        if let (FromInside::Supervised, Some((_, doors))) = (&arrived.message, process::of(plan)) {
+        if let (FromInside::Supervised, Some(walled)) = (&arrived.message, plan.walled()) {
             let asked = arrived.fd.take().ok_or_else(lost)?;
             // The guardian has one child.
             let inside = kin::child_of(self.first).ok_or_else(lost)?;
-            let grounds = process::grounds(plan, doors);
+            let grounds = process::grounds(plan, walled);
             Warden::new(asked, grounds, inside).start()?;
         }
         Ok(())
@@ -312,12 +316,10 @@ impl Cell {
 
     /// Ends everything inside and waits until it is gone.
     fn kill(&self) {
-        if self.alive.is_some() {
+        if let Some(guarded) = &self.guarded {
             // What does not end is found again before the data is touched.
             let _ = kin::end_all();
-            if let Some(run) = &self.run {
-                let _ = files::remove(run);
-            }
+            let _ = files::remove(&guarded.run);
             return;
         }
         let first = Pid::from_raw(self.first);
@@ -382,11 +384,7 @@ impl Shim {
         status.groups.clone_from(&cell.groups.folders);
         // Without namespaces whoever ends us lets our guardian end the rest.
         let own = nix::unistd::getpid().as_raw();
-        let first = if cell.alive.is_some() {
-            own
-        } else {
-            cell.first
-        };
+        let first = cell.guarded.as_ref().map_or(cell.first, |_| own);
         status.first = usage::start_of(first).map(|ticks| (first, ticks));
         // Inside waits for our word, so nothing runs that the status does not know.
         save(&plan, &status)?;
@@ -488,7 +486,7 @@ impl Shim {
         let hello = FromShim::Hello {
             state: self.status.state,
             notes: self.status.notes.clone(),
-            doors: process::of(&self.plan).map(|(_, doors)| doors),
+            doors: self.plan.walled().map(|walled| walled.doors),
         };
         // Until the TUN is there, a daemon that calls while we start would get a hello without it.
         if link
@@ -528,7 +526,7 @@ impl Shim {
         self.status.state = State::Stopping;
         let grace = Duration::from_millis(self.plan.grace_ms.into());
         self.kill_at = Some(Instant::now() + grace);
-        if self.cell.alive.is_none() {
+        if self.cell.guarded.is_none() {
             let word = ToInside::Signal(self.plan.stop_signal);
             return self.cell.link.send(&word, None);
         }
@@ -593,7 +591,7 @@ impl Shim {
         let hello = FromShim::Hello {
             state: self.status.state,
             notes: self.status.notes.clone(),
-            doors: process::of(&self.plan).map(|(_, doors)| doors),
+            doors: self.plan.walled().map(|walled| walled.doors),
         };
         if let (Some(daemon), Some(tun)) = (&self.daemon, &self.tun) {
             let _ = daemon.send(&hello, Some(tun.as_fd()));
@@ -689,10 +687,12 @@ impl Shim {
         }
         if self.watch_at <= now && !self.ended && !self.cell.groups.limits_memory {
             self.watch_at = now + WATCH_PERIOD;
-            let count = kin::count(self.cell.first);
-            let pids = usize::try_from(self.plan.pids).unwrap_or(usize::MAX);
-            if self.cell.alive.is_some() && pids < count {
-                return self.end(format!("ran {count} processes, its limit is {pids}"));
+            if self.cell.guarded.is_some() {
+                let count = kin::count(self.cell.first);
+                let pids = usize::try_from(self.plan.pids).unwrap_or(usize::MAX);
+                if pids < count {
+                    return self.end(format!("ran {count} processes, its limit is {pids}"));
+                }
             }
             let memory_mib = self.measure(Depth::TimeAndMemory);
             if u64::from(self.plan.memory_mib) < memory_mib {

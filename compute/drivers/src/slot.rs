@@ -169,10 +169,8 @@ impl Slot {
     /// Returns the doors of the instance, drawn when they are first asked for.
     pub fn doors(&self) -> Result<Doors, DriverError> {
         let path = self.folder.join(DOORS);
-        if let Ok(doors) = fs::read(&path)
-            .map_err(drop)
-            .and_then(|bytes| words::read(&bytes).map_err(drop))
-        {
+        let known = fs::read(&path).ok();
+        if let Some(doors) = known.and_then(|bytes| words::read(&bytes).ok()) {
             return Ok(doors);
         }
         let doors = draw_doors()?;

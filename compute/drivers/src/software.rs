@@ -30,7 +30,7 @@ use crate::process;
 use crate::shim::SHIM;
 use crate::slot;
 use crate::tree;
-use mesh_compute::words::{Ids, Plan, Run, Walls};
+use mesh_compute::words::{Ids, Plan, Run, Walled, Walls};
 
 /// The software folder of a machine.
 #[derive(Debug, Clone)]
@@ -80,11 +80,11 @@ impl Store {
     ) -> Result<Walls, DriverError> {
         Ok(match self.isolation {
             Isolation::Namespaces => Walls::Namespaces,
-            Isolation::Process => Walls::Process {
+            Isolation::Process => Walls::Process(Walled {
                 tool: self.tool(),
                 doors: doors()?,
                 run: process::run_folder(label),
-            },
+            }),
         })
     }
 
@@ -138,13 +138,10 @@ impl Store {
         }
         fs::create_dir_all(&self.folder).at("create", &self.folder)?;
         let _lock = self.lock()?;
-        // Another daemon may have made it while we waited.
-        if let Some(software) = self.find(recipe) {
-            return Ok(software);
-        }
         let partial = self.folder.join("partial");
         files::remove(&partial)?;
         self.make_tool(&partial)?;
+        // Another daemon may have made it while we waited, or it lacked but what runs it.
         if let Some(software) = self.find(recipe) {
             return Ok(software);
         }

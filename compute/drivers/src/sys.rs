@@ -78,13 +78,17 @@ pub fn drop_capabilities() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
 }
 
+/// Names a filter as the kernel wants it; valid as long as the filter is.
+fn listed(program: &[libc::sock_filter]) -> io::Result<libc::sock_fprog> {
+    Ok(libc::sock_fprog {
+        len: u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?,
+        filter: program.as_ptr().cast_mut(),
+    })
+}
+
 /// Loads a seccomp filter for this process and all that it will start.
 pub fn set_filter(program: &[libc::sock_filter]) -> io::Result<()> {
-    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let program = listed(program)?;
     // SAFETY: the kernel reads `len` instructions from memory that outlives the call.
     let answer = unsafe {
         libc::prctl(
@@ -101,11 +105,7 @@ pub fn set_filter(program: &[libc::sock_filter]) -> io::Result<()> {
 /// Loads a filter that asks, for this process and all that it will start; returns the descriptor on
 /// which it does.
 pub fn set_asking_filter(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
-    let len = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let program = libc::sock_fprog {
-        len,
-        filter: program.as_ptr().cast_mut(),
-    };
+    let program = listed(program)?;
     let load = |flags: libc::c_ulong| {
         // SAFETY: the kernel reads `len` instructions from memory that outlives the call.
         let answer = unsafe {

@@ -5,6 +5,8 @@
 
 use std::fs;
 
+use crate::kin;
+
 /// What everything inside uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -69,8 +71,7 @@ pub fn read(first: i32, depth: Depth) -> Usage {
 /// Returns when a process started, in ticks since boot; with its id it names a process for good.
 pub fn start_of(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_whitespace().nth(19)?.parse().ok()
+    kin::fields(&stat)?.nth(19)?.parse().ok()
 }
 
 fn ticks_of(pid: i32) -> u64 {
@@ -80,9 +81,7 @@ fn ticks_of(pid: i32) -> u64 {
 
 /// Sums fields 14 to 17 of proc_pid_stat(5): own and waited-for children's, user and system.
 fn sum_of_times(stat: &str) -> Option<u64> {
-    // The name may hold spaces and brackets; fields count from its last bracket.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let fields = rest.split_whitespace().skip(11).take(4);
+    let fields = kin::fields(stat)?.skip(11).take(4);
     fields.map(|field| field.parse::<u64>().ok()).sum()
 }
 

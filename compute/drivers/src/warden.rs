@@ -16,11 +16,11 @@ use std::io::{self, IoSliceMut};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libc::{c_int, c_long, seccomp_notif};
-use mesh_compute::doors::{Closed, Doors};
+use mesh_compute::doors::{Closed, Doors, Family};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, OpenHow, ResolveFlag, fcntl, openat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -32,6 +32,7 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmod, fchmodat};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
+use crate::folders::{Folder, Side, place};
 use crate::seccomp::CHMOD;
 use crate::wall::{self, Ground};
 use crate::{kin, sys};
@@ -39,8 +40,8 @@ use crate::{kin, sys};
 /// What an instance was given.
 #[derive(Debug)]
 pub struct Grounds {
-    /// Its folders: the path inside, without a slash at the end, and where that is.
-    pub folders: Vec<(String, PathBuf)>,
+    /// Its folders.
+    pub folders: Vec<Folder>,
     /// Where its sockets listen.
     pub doors: Doors,
     /// Its service address.
@@ -103,8 +104,9 @@ impl Warden {
                 Err(Errno::EINTR) => {}
                 Err(_) => return false,
                 Ok(_) => {
-                    let seen = fds.iter().filter_map(PollFd::revents);
-                    return seen.fold(false, |_, seen| seen.contains(PollFlags::POLLIN));
+                    let [asked] = fds;
+                    let seen = asked.revents();
+                    return seen.is_some_and(|seen| seen.contains(PollFlags::POLLIN));
                 }
             }
         }
@@ -131,8 +133,11 @@ impl Warden {
     fn decide(&mut self, call: &seccomp_notif) -> End {
         let number = c_long::from(call.data.nr);
         let made = match number {
+            libc::SYS_connect => {
+                let connected = self.connect(call);
+                return connected.unwrap_or_else(|errno| End::Made(Err(errno)));
+            }
             libc::SYS_bind => self.bind(call),
-            libc::SYS_connect => self.connect(call),
             libc::SYS_listen => self.listen(call),
             libc::SYS_fchmod => self.set_mode_of_open(call),
             libc::SYS_fchmodat => {
@@ -145,7 +150,7 @@ impl Warden {
             }
             _ => return self.judge(number, call),
         };
-        made.unwrap_or_else(|errno| End::Made(Err(errno)))
+        End::Made(made)
     }
 
     /// Decides on a call that names other processes.
@@ -189,13 +194,12 @@ impl Warden {
         low(argument) == 0 || self.is_ours(low(argument))
     }
 
-    fn bind(&mut self, call: &seccomp_notif) -> Result<End, Errno> {
+    fn bind(&self, call: &seccomp_notif) -> Result<(), Errno> {
         let (socket, address) = self.socket_and_address(call)?;
-        let made = match address {
+        match address {
             Address::Inet(wanted) => {
                 let to = self.grounds.doors.to_bind(self.grounds.address, wanted);
-                let to = to.map_err(|_| Errno::EADDRNOTAVAIL)?;
-                self.bind_inet(&socket, to)
+                bind_inet(&socket, to.map_err(|_| Errno::EADDRNOTAVAIL)?)
             }
             Address::Path(path) => {
                 let path = self.absolute(call, &path)?;
@@ -205,21 +209,7 @@ impl Warden {
             // The kernel chooses a name that nobody else has.
             Address::Unnamed => socket::bind(socket.as_raw_fd(), &UnixAddr::new_unnamed()),
             Address::Nothing => Err(Errno::EINVAL),
-        };
-        Ok(End::Made(made))
-    }
-
-    fn bind_inet(&mut self, socket: &OwnedFd, to: SocketAddrV4) -> Result<(), Errno> {
-        match family(socket)? {
-            AddressFamily::Inet6 => {
-                setsockopt(socket, sockopt::Ipv6V6Only, &false)?;
-                let (ip, port) = (to.ip().to_ipv6_mapped(), to.port());
-                let to = SockaddrIn6::from(SocketAddrV6::new(ip, port, 0, 0));
-                socket::bind(socket.as_raw_fd(), &to)?;
-            }
-            _ => socket::bind(socket.as_raw_fd(), &SockaddrIn::from(to))?,
         }
-        Ok(())
     }
 
     /// Makes a local socket. The instance is told its name and may turn any folder of it into a
@@ -227,7 +217,7 @@ impl Warden {
     fn bind_below(&self, socket: &OwnedFd, name: &UnixAddr) -> Result<(), Errno> {
         let folders = self.grounds.folders.iter();
         let ground = Ground {
-            write: folders.map(|(_, outside)| outside.clone()).collect(),
+            write: folders.map(|folder| folder.outside.clone()).collect(),
             ..Ground::default()
         };
         std::thread::scope(|scope| {
@@ -243,17 +233,17 @@ impl Warden {
 
     /// A socket without an address would get one of the whole machine; also one that had an
     /// address, and lost it with its connection.
-    fn listen(&mut self, call: &seccomp_notif) -> Result<End, Errno> {
+    fn listen(&mut self, call: &seccomp_notif) -> Result<(), Errno> {
         let socket = self.socket(call)?;
-        let family = family(&socket)?;
-        let is_inet = matches!(family, AddressFamily::Inet | AddressFamily::Inet6);
-        if is_inet && !self.is_at_a_door(&socket)? {
-            let wildcard = match family {
-                AddressFamily::Inet6 => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
-                _ => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)),
-            };
-            let to = self.grounds.doors.to_bind(None, wildcard);
-            self.bind_inet(&socket, to.map_err(|_| Errno::EADDRNOTAVAIL)?)?;
+        let of = match family(&socket)? {
+            AddressFamily::Inet => Some(Family::V4),
+            AddressFamily::Inet6 => Some(Family::V6),
+            _ => None,
+        };
+        if let Some(of) = of
+            && !self.is_at_a_door(&socket)?
+        {
+            bind_inet(&socket, self.grounds.doors.outside(of, 0))?;
             if !self.is_at_a_door(&socket)? {
                 return Err(Errno::EADDRNOTAVAIL);
             }
@@ -261,13 +251,13 @@ impl Warden {
         let [_, backlog, ..] = call.data.args;
         let backlog = Backlog::new(low(backlog).clamp(0, BACKLOG_MAX))?;
         socket::listen(&socket, backlog)?;
-        if is_inet && !self.is_at_a_door(&socket)? {
+        if of.is_some() && !self.is_at_a_door(&socket)? {
             // It was disconnected meanwhile.
             let _ = socket::shutdown(socket.as_raw_fd(), Shutdown::Both);
             return Err(Errno::EADDRNOTAVAIL);
         }
         self.listening.extend(own_address(&socket)?);
-        Ok(End::Made(Ok(())))
+        Ok(())
     }
 
     fn is_at_a_door(&self, socket: &OwnedFd) -> Result<bool, Errno> {
@@ -276,7 +266,7 @@ impl Warden {
     }
 
     /// Sets the mode of what is open, if it lies in the instance's folders.
-    fn set_mode_of_open(&self, call: &seccomp_notif) -> Result<End, Errno> {
+    fn set_mode_of_open(&self, call: &seccomp_notif) -> Result<(), Errno> {
         let [_, mode, ..] = call.data.args;
         let file = self.socket(call)?;
         let at = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
@@ -284,51 +274,36 @@ impl Warden {
         if place(&self.grounds.folders, &at, Side::Outside).is_none() {
             return Err(Errno::EPERM);
         }
-        Ok(End::Made(fchmod(&file, lawful(mode))))
+        fchmod(&file, lawful(mode))
     }
 
     /// Sets the mode of what a path leads to.
-    fn set_mode(
-        &self,
-        call: &seccomp_notif,
-        from: i32,
-        path: u64,
-        mode: u64,
-    ) -> Result<End, Errno> {
+    fn set_mode(&self, call: &seccomp_notif, from: i32, path: u64, mode: u64) -> Result<(), Errno> {
         let path = self.read_path(call, path)?;
         if !path.is_absolute() && from != libc::AT_FDCWD {
             return Err(Errno::EPERM);
         }
         let file = self.open(call, &path, OFlag::O_PATH)?;
         let at = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let set = fchmodat(
-            AT_FDCWD,
-            at.as_str(),
-            lawful(mode),
-            FchmodatFlags::FollowSymlink,
-        );
-        Ok(End::Made(set))
+        let flags = FchmodatFlags::FollowSymlink;
+        fchmodat(AT_FDCWD, at.as_str(), lawful(mode), flags)
     }
 
     /// Reads a path that the instance wrote.
     fn read_path(&self, call: &seccomp_notif, at: u64) -> Result<PathBuf, Errno> {
         let mut base = usize::try_from(at).map_err(|_| Errno::EFAULT)?;
-        let pid = Pid::from_raw(low(call.pid.into()));
         let mut path = Vec::new();
         while path.len() < PATH_LEN_MAX {
             // Up to the end of a page: the next one need not be there.
             let len = PAGE_LEN - base % PAGE_LEN;
-            let mut bytes = vec![0; len];
-            let from = [RemoteIoVec { base, len }];
-            let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &from)?;
-            let bytes = bytes.get(..read).unwrap_or_default();
+            let bytes = read_memory(call, base, len)?;
             if let Some(end) = bytes.iter().position(|byte| *byte == 0) {
                 path.extend_from_slice(bytes.get(..end).unwrap_or_default());
                 self.check(call)?;
                 return Ok(PathBuf::from(OsString::from_vec(path)));
             }
-            path.extend_from_slice(bytes);
-            base += len;
+            path.extend_from_slice(&bytes);
+            base = base.checked_add(len).ok_or(Errno::EFAULT)?;
         }
         Err(Errno::ENAMETOOLONG)
     }
@@ -348,8 +323,7 @@ impl Warden {
                 if family(&socket)? == AddressFamily::Inet6 {
                     // Refused for a socket that has an address already; then it fits or fails.
                     let _ = setsockopt(&socket, sockopt::Ipv6V6Only, &false);
-                    let mapped = SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0);
-                    Ok(self.connect_to(call, socket, SockaddrIn6::from(mapped), None))
+                    Ok(self.connect_to(call, socket, mapped(to), None))
                 } else {
                     Ok(self.connect_to(call, socket, SockaddrIn::from(to), None))
                 }
@@ -407,15 +381,8 @@ impl Warden {
         if ADDRESS_LEN_MAX < len {
             return Err(Errno::EINVAL);
         }
-        let mut bytes = vec![0; len];
         let base = usize::try_from(at).map_err(|_| Errno::EFAULT)?;
-        let from = [RemoteIoVec { base, len }];
-        let pid = Pid::from_raw(low(call.pid.into()));
-        let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &from)?;
-        if read < len {
-            return Err(Errno::EFAULT);
-        }
-        let address = Address::read(&bytes)?;
+        let address = Address::read(&read_memory(call, base, len)?)?;
         Ok((self.socket(call)?, address))
     }
 
@@ -522,47 +489,6 @@ fn part<const LEN: usize>(bytes: &[u8], at: usize) -> Result<[u8; LEN], Errno> {
         .ok_or(Errno::EINVAL)
 }
 
-/// In whose words a path is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    /// The instance's.
-    Inside,
-    /// The machine's.
-    Outside,
-}
-
-/// Finds the folder in which a path lies, and what is left of the path; `..` is followed by name.
-fn place<'a>(
-    folders: &'a [(String, PathBuf)],
-    path: &Path,
-    side: Side,
-) -> Option<(&'a Path, PathBuf)> {
-    let mut names: Vec<&std::ffi::OsStr> = Vec::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => names.push(name),
-            Component::ParentDir => drop(names.pop()),
-            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    let path: PathBuf = Path::new("/").join(names.iter().collect::<PathBuf>());
-    let found = folders.iter().filter_map(|(inside, outside)| {
-        let start = match side {
-            Side::Inside => Path::new(inside),
-            Side::Outside => outside,
-        };
-        let rest = path.strip_prefix(start).ok()?;
-        let rest = if rest.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            rest
-        };
-        Some((start.as_os_str().len(), outside.as_path(), rest.to_owned()))
-    });
-    let (_, outside, rest) = found.max_by_key(|(len, ..)| *len)?;
-    Some((outside, rest))
-}
-
 /// Returns a mode without the bits by which a program runs as its owner.
 fn lawful(mode: u64) -> Mode {
     Mode::from_bits_truncate(low(mode).cast_unsigned() & 0o1777)
@@ -581,6 +507,32 @@ fn group_of(thread: u32) -> Result<i32, Errno> {
     let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
     line.and_then(|text| text.trim().parse().ok())
         .ok_or(Errno::ESRCH)
+}
+
+/// Reads so much of the memory of whoever made a call.
+fn read_memory(call: &seccomp_notif, base: usize, len: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; len];
+    let from = [RemoteIoVec { base, len }];
+    let pid = Pid::from_raw(low(call.pid.into()));
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &from)?;
+    if read < len {
+        return Err(Errno::EFAULT);
+    }
+    Ok(bytes)
+}
+
+fn bind_inet(socket: &OwnedFd, to: SocketAddrV4) -> Result<(), Errno> {
+    if family(socket)? == AddressFamily::Inet6 {
+        setsockopt(socket, sockopt::Ipv6V6Only, &false)?;
+        socket::bind(socket.as_raw_fd(), &mapped(to))
+    } else {
+        socket::bind(socket.as_raw_fd(), &SockaddrIn::from(to))
+    }
+}
+
+/// Returns an IPv4 address for a socket of IPv6.
+fn mapped(to: SocketAddrV4) -> SockaddrIn6 {
+    SocketAddrV6::new(to.ip().to_ipv6_mapped(), to.port(), 0, 0).into()
 }
 
 fn family(socket: &OwnedFd) -> Result<AddressFamily, Errno> {
@@ -615,37 +567,6 @@ fn answer(asked: BorrowedFd<'_>, id: u64, end: &End) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folders() -> Vec<(String, PathBuf)> {
-        let pair = |inside: &str, outside: &str| (inside.to_owned(), PathBuf::from(outside));
-        vec![pair("/data", "/host/data"), pair("/data/tmp", "/host/tmp")]
-    }
-
-    #[test]
-    fn path_is_found_in_the_folder_that_holds_it() {
-        let folders = folders();
-        let placed = |path: &str| {
-            let found = place(&folders, Path::new(path), Side::Inside);
-            found.map(|(base, rest)| (base.to_owned(), rest))
-        };
-        let at = |base: &str, rest: &str| Some((PathBuf::from(base), PathBuf::from(rest)));
-        assert_eq!(placed("/data/a/b"), at("/host/data", "a/b"));
-        assert_eq!(placed("/data/tmp/s"), at("/host/tmp", "s"));
-        assert_eq!(placed("/data"), at("/host/data", "."));
-        assert_eq!(placed("/data/../data/./s"), at("/host/data", "s"));
-        for outside in [
-            "/",
-            "/etc/passwd",
-            "/data/../run/s",
-            "/database/s",
-            "/../../x",
-        ] {
-            assert_eq!(placed(outside), None, "{outside}");
-        }
-        let known = place(&folders, Path::new("/host/tmp/../data/s"), Side::Outside);
-        assert_eq!(known, Some((Path::new("/host/data"), "s".into())));
-        assert_eq!(place(&folders, Path::new("/host/s"), Side::Outside), None);
-    }
 
     #[test]
     fn addresses_are_read_as_the_kernel_would() {

@@ -9,7 +9,8 @@ use mesh_compute::instance::state::{Desire, Memory, State, Trouble};
 use mesh_compute::meter::Meter;
 use mesh_compute::step::{InstanceSpec, ItemId, Meters};
 use mesh_compute::words::{
-    self, FromInside, FromShim, Ids, Outcome, Plan, Ready, Run, Status, ToInside, ToShim, Walls,
+    self, FromInside, FromShim, Ids, Outcome, Plan, Ready, Run, Status, ToInside, ToShim, Walled,
+    Walls,
 };
 use mesh_federation::invite::{BookEntry, Grants};
 use mesh_ledger::journal::Journal;
@@ -206,11 +207,11 @@ fn plan(run: Run) -> Plan {
         cpu_millis: 500,
         pids: 64,
         cpu_ms_before: 1,
-        walls: Walls::Process {
+        walls: Walls::Process(Walled {
             tool: "software/proot".into(),
             doors: doors(),
             run: "run".into(),
-        },
+        }),
     }
 }
 

@@ -12,13 +12,13 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
 
 use mesh_compute::doors::Doors;
 use mesh_compute::step::ItemId;
 use mesh_dataplane::connection::End;
+use mesh_dataplane::forward;
+use mesh_dataplane::limits::CONNECT_WAIT;
 use mesh_dataplane::stack::{Arrivals, Stack};
-use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -102,11 +102,9 @@ async fn lead(mut arrivals: Arrivals, places: [SocketAddrV4; 2]) {
 /// Most connections to all instances here: each has three descriptors, of which a process has 1024.
 const CONNECTIONS_MAX: usize = 192;
 static PLACES: Semaphore = Semaphore::const_new(CONNECTIONS_MAX);
-/// Longest wait for an instance to take a connection.
-const CONNECT_WAIT: Duration = Duration::from_secs(10);
 
 async fn carry(end: End, places: [SocketAddrV4; 2]) -> io::Result<()> {
-    let mut client = end.into_stream()?;
+    let client = end.into_stream()?;
     let [first, second] = places;
     let connect = async {
         match TcpStream::connect(first).await {
@@ -116,8 +114,6 @@ async fn carry(end: End, places: [SocketAddrV4; 2]) -> io::Result<()> {
             other => other,
         }
     };
-    let mut service = timeout(CONNECT_WAIT, connect).await??;
-    service.set_nodelay(true)?;
-    copy_bidirectional(&mut client, &mut service).await?;
-    Ok(())
+    let service = timeout(CONNECT_WAIT, connect).await??;
+    forward::splice(service, client).await
 }
