@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::net::Ipv6Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use nix::errno::Errno;
@@ -30,6 +30,9 @@ const BUFFER_LEN: usize = 64 << 20;
 
 /// How long the tap waits for a frame before it looks whether it is wanted still, in milliseconds.
 const LOOK_INTERVAL_MS: u16 = 20;
+
+/// How long a frame that the kernel has counted may take to come to the tap.
+const LAST_FRAME_MAX: Duration = Duration::from_secs(10);
 
 /// The kernel's words for what an interface is made of (ARPHRD_*): Ethernet and loopback have a
 /// header of 14 bytes before the packet, a TUN has none.
@@ -92,13 +95,17 @@ impl Capture {
     }
 }
 
+/// How many frames each interface has had, or still has to be heard.
+type Counts = BTreeMap<String, u64>;
+
 /// A listening tap.
 #[derive(Debug)]
 pub struct Tap {
     holder: Pid,
     /// How many frames the kernel had counted when the tap was there.
-    before: BTreeMap<String, u64>,
-    over: Arc<AtomicBool>,
+    before: Counts,
+    /// How many frames the tap must have heard before it ends, once it is told to.
+    wanted: Arc<OnceLock<Counts>>,
     thread: JoinHandle<anyhow::Result<Vec<Frame>>>,
 }
 
@@ -109,9 +116,9 @@ impl Tap {
     /// There is no such home, or no such right.
     pub fn open(lab: &Lab, home: &str) -> anyhow::Result<Self> {
         let holder = lab.holder(home)?;
-        let over = Arc::new(AtomicBool::new(false));
+        let wanted = Arc::new(OnceLock::new());
         let (ready, is_ready) = std::sync::mpsc::channel();
-        let until = Arc::clone(&over);
+        let until = Arc::clone(&wanted);
         let thread = std::thread::spawn(move || {
             inside(holder, move || {
                 let socket = open_socket()?;
@@ -129,7 +136,7 @@ impl Tap {
         Ok(Self {
             holder,
             before: counted(holder)?,
-            over,
+            wanted,
             thread,
         })
     }
@@ -139,18 +146,21 @@ impl Tap {
     /// # Errors
     /// Frames were missed.
     pub fn close(self) -> anyhow::Result<Capture> {
-        let after = counted(self.holder)?;
-        self.over.store(true, Ordering::SeqCst);
+        let mut wanted = counted(self.holder)?;
+        for (interface, count) in &mut wanted {
+            let before = self.before.get(interface).copied().unwrap_or(0);
+            *count = count.saturating_sub(before);
+        }
+        // Nobody else sets it.
+        let wanted = self.wanted.get_or_init(|| wanted);
         let frames = self.thread.join();
         let frames = frames.map_err(|_| anyhow::anyhow!("the tap panicked"))??;
         let capture = Capture { frames };
-        for (interface, after) in after {
-            let before = self.before.get(&interface).copied().unwrap_or(0);
-            let heard = capture.on(&interface).count() as u64;
+        for (interface, wanted) in wanted {
+            let heard = capture.on(interface).count() as u64;
             ensure!(
-                after - before <= heard,
-                "the tap missed frames on {interface}: {heard} of {}",
-                after - before
+                *wanted <= heard,
+                "the tap missed frames on {interface}: {heard} of {wanted}"
             );
         }
         Ok(capture)
@@ -174,14 +184,18 @@ fn open_socket() -> anyhow::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Takes frames until it is over and none is left.
-fn listen(socket: &OwnedFd, over: &AtomicBool) -> anyhow::Result<Vec<Frame>> {
-    let mut frames = Vec::new();
+/// Takes frames until as many as wanted are heard, or those that are missing do not come.
+///
+/// It waits for counts and not for silence: a busy network is never silent.
+fn listen(socket: &OwnedFd, wanted: &OnceLock<Counts>) -> anyhow::Result<Vec<Frame>> {
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut heard = Counts::new();
+    let mut told: Option<Instant> = None;
     let mut names: HashMap<usize, String> = HashMap::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let last = over.load(Ordering::SeqCst);
-        let heard = poll(
+        // What does not wait is found by the reading below.
+        let _ = poll(
             &mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)],
             LOOK_INTERVAL_MS,
         );
@@ -196,6 +210,7 @@ fn listen(socket: &OwnedFd, over: &AtomicBool) -> anyhow::Result<Vec<Frame>> {
             let from = from.context("a frame comes from an interface")?;
             let index = from.ifindex();
             let name = names.entry(index).or_insert_with(|| name_of(index)).clone();
+            *heard.entry(name.clone()).or_default() += 1;
             frames.push(Frame {
                 interface: name,
                 bytes: buffer.get(..len).unwrap_or_default().to_vec(),
@@ -205,8 +220,12 @@ fn listen(socket: &OwnedFd, over: &AtomicBool) -> anyhow::Result<Vec<Frame>> {
                 },
             });
         }
-        if last && heard == Ok(0) {
-            return Ok(frames);
+        if let Some(wanted) = wanted.get() {
+            let of = |name: &str| heard.get(name).copied().unwrap_or(0);
+            let is_whole = wanted.iter().all(|(name, count)| *count <= of(name));
+            if is_whole || LAST_FRAME_MAX <= told.get_or_insert_with(Instant::now).elapsed() {
+                return Ok(frames);
+            }
         }
     }
 }
@@ -222,7 +241,7 @@ fn name_of(index: usize) -> String {
 }
 
 /// Returns how many frames came and went on each interface of a process's network.
-fn counted(holder: Pid) -> anyhow::Result<BTreeMap<String, u64>> {
+fn counted(holder: Pid) -> anyhow::Result<Counts> {
     let text = fs::read_to_string(format!("/proc/{holder}/net/dev")).context("no counters")?;
     let rows = text.lines().filter_map(|line| {
         let (name, numbers) = line.split_once(':')?;
