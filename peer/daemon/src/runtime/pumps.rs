@@ -35,7 +35,15 @@ pub async fn network(mut incoming: Incoming, inputs: mpsc::Sender<Input>) {
             biased;
             Some(event) = incoming.events.recv() => connection(event),
             Some(reason) = incoming.refusals.recv() => Input::GateRefused { reason },
-            Some(arrival) = incoming.arrivals.recv() => frame(arrival),
+            Some(arrival) = incoming.arrivals.recv() => {
+                // Both may have come since the first line looked.
+                while let Ok(event) = incoming.events.try_recv() {
+                    if inputs.send(connection(event)).await.is_err() {
+                        return;
+                    }
+                }
+                frame(arrival)
+            }
             else => return,
         };
         if inputs.send(input).await.is_err() {

@@ -8,10 +8,11 @@
 //! A frame is its length in four bytes, then the bytes. A frame that was under way when a stream
 //! broke is lost; that it broke is told, so that the node repeats what matters at once and not when
 //! it next compares notes; a lane that breaks again and again is opened ever more rarely. Control
-//! never waits behind bulk: each lane has its own stream, queue and writer. Decides nothing about
-//! what frames mean.
+//! never waits behind bulk: each lane has its own stream, queue and writer. Frames are delivered
+//! only after it was told that their sender is connected: the stream of one who dialed comes up
+//! beside the swarm's task, and sometimes before it. Decides nothing about what frames mean.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +23,7 @@ use libp2p::{PeerId, StreamProtocol};
 use libp2p_stream::{AlreadyRegistered, Control};
 use mesh_base::identity::NodeId;
 use mesh_peer::message::{Lane, MESSAGE_LEN_MAX};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::swarm::identity;
@@ -43,6 +44,10 @@ const REOPEN_WAIT_MAX: Duration = Duration::from_secs(30);
 /// A stream that lasted this long has worked, so its break counts as a first one: repeating
 /// everything this often is bearable, even if somebody breaks each stream on purpose.
 const STEADY: Duration = Duration::from_secs(10);
+
+/// How long a stream may be ahead of the word that its peer is connected; a machine that is this
+/// slow loses the stream, which its writer opens again.
+const TOLD_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Returns the libp2p protocol of a lane.
 pub fn protocol(lane: Lane) -> StreamProtocol {
@@ -169,6 +174,34 @@ impl Outgoing {
     }
 }
 
+/// Who was said to be connected; clones share it.
+#[derive(Clone, Default)]
+pub struct Told(watch::Sender<BTreeSet<NodeId>>);
+
+impl Told {
+    /// Lets frames of a peer through from now on, for it was said that it is connected.
+    pub fn connected(&self, node: NodeId) {
+        self.0.send_modify(|told| {
+            told.insert(node);
+        });
+    }
+
+    /// Holds back what its next connection brings, for it was said that this one ended.
+    pub fn disconnected(&self, node: &NodeId) {
+        self.0.send_modify(|told| {
+            told.remove(node);
+        });
+    }
+
+    /// Waits until frames of a peer may be delivered. Returns false if it waited in vain.
+    async fn wait_for(&self, node: NodeId) -> bool {
+        let mut told = self.0.subscribe();
+        let is_told = told.wait_for(|told| told.contains(&node));
+        let in_time = tokio::time::timeout(TOLD_WAIT_MAX, is_told).await;
+        in_time.is_ok_and(|told| told.is_ok())
+    }
+}
+
 /// Writes the frames of one queue; opens its stream again when it breaks.
 struct Writer {
     control: Control,
@@ -240,14 +273,15 @@ fn wait_after(before: Duration, lasted: Duration) -> Duration {
     }
 }
 
-/// Accepts the streams of both lanes and delivers their frames to `arrivals`.
+/// Accepts the streams of both lanes and delivers the frames of those who are `told` to `arrivals`.
 pub fn receive(
     control: &mut Control,
     arrivals: &mpsc::Sender<Arrival>,
+    told: &Told,
 ) -> Result<(), AlreadyRegistered> {
     for lane in [Lane::Control, Lane::Ledger] {
         let mut incoming = control.accept(protocol(lane))?;
-        let arrivals = arrivals.clone();
+        let (arrivals, told) = (arrivals.clone(), told.clone());
         let open = Arc::new(Open::default());
         // libp2p drops streams silently while this loop does not take them: it only spawns.
         tokio::spawn(async move {
@@ -259,9 +293,11 @@ pub fn receive(
                     tracing::debug!(%peer, ?lane, "a peer opens too many streams");
                     continue;
                 };
-                let arrivals = arrivals.clone();
+                let (arrivals, told) = (arrivals.clone(), told.clone());
                 tokio::spawn(async move {
-                    read_all(from, stream, &arrivals).await;
+                    if told.wait_for(from).await {
+                        read_all(from, stream, &arrivals).await;
+                    }
                     drop(place);
                 });
             }

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::swarm::across::{self, Across, Sockets};
 use crate::swarm::gate::{Gate, Trust};
-use crate::swarm::lanes::{self, Arrival, Outgoing};
+use crate::swarm::lanes::{self, Arrival, Outgoing, Told};
 use crate::swarm::nearby::{self, Nearby};
 use crate::swarm::tunnels::Tunnels;
 use crate::swarm::underlay_tcp::{Threshold, UnderlayTcp};
@@ -144,7 +144,8 @@ struct Behaviour {
 pub struct Incoming {
     /// Connections that come and go.
     pub events: mpsc::UnboundedReceiver<Event>,
-    /// Frames of admitted peers.
+    /// Frames of admitted peers. That a peer is connected is in `events` before its first frame is
+    /// here.
     pub arrivals: mpsc::Receiver<Arrival>,
     /// Why somebody was refused at the gate, or refused us.
     pub refusals: mpsc::Receiver<Reason>,
@@ -191,7 +192,8 @@ impl Network {
             let _ = listen_on(&mut swarm, &[across::control_address(own)]);
         }
         let mut control = swarm.behaviour().stream.new_control();
-        lanes::receive(&mut control, &arrival)?;
+        let told = Told::default();
+        lanes::receive(&mut control, &arrival, &told)?;
         let mut underlay = swarm.behaviour().underlay_streams.new_control();
         tunnels.receive(&mut underlay, &arrival)?;
         let (broken, lanes_broken) = mpsc::channel(BROKEN_MAX);
@@ -200,6 +202,7 @@ impl Network {
             swarm,
             gate: gate.clone(),
             outgoing: outgoing.clone(),
+            told,
             tunnels,
             underlay,
             orders,
@@ -340,6 +343,7 @@ struct Task {
     swarm: Swarm<Behaviour>,
     gate: Gate,
     outgoing: Outgoing,
+    told: Told,
     tunnels: Tunnels,
     underlay: stream::Control,
     orders: mpsc::Receiver<Command>,
@@ -470,6 +474,7 @@ impl Task {
             } => {
                 if let Some(peer) = identity::node_id(&peer_id) {
                     self.outgoing.close(&peer);
+                    self.told.disconnected(&peer);
                     let cause = cause.map_or_else(String::new, |cause| cause.to_string());
                     tracing::debug!(peer = %peer_id, cause, "disconnected");
                     let _ = self.event.send(Event::Disconnected { peer });
@@ -525,6 +530,8 @@ impl Task {
         let seen = direct.and_then(|(_, at)| *at);
         tracing::debug!(peer = %peer_id, ?seen, "connected");
         let _ = self.event.send(Event::Connected { peer, chain, seen });
+        // Last: what it has said already must come after.
+        self.told.connected(peer);
     }
 }
 
@@ -654,6 +661,25 @@ mod tests {
             left.network.hangup(&right.id);
             let gone = tokio::time::timeout(LIMIT, left.incoming.events.recv()).await;
             assert!(matches!(gone, Ok(Some(Event::Disconnected { .. }))));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn frame_comes_after_the_word_that_its_sender_is_connected() {
+        let (mut left, mut right) = (peer(1, 100), peer(2, 100));
+        for round in 0..50_u8 {
+            left.network.dial(&right.id, vec![right.address]);
+            assert_eq!(connected(&mut left).await, right.id);
+            assert!(left.network.send(&right.id, Lane::Ledger, vec![round]));
+            let arrived = tokio::time::timeout(LIMIT, right.incoming.arrivals.recv()).await;
+            assert!(matches!(arrived, Ok(Some(Arrival::Frame { .. }))));
+            let told = right.incoming.events.try_recv();
+            assert!(matches!(told, Ok(Event::Connected { .. })), "{round}");
+            left.network.hangup(&right.id);
+            for side in [&mut left, &mut right] {
+                let gone = tokio::time::timeout(LIMIT, side.incoming.events.recv()).await;
+                assert!(matches!(gone, Ok(Some(Event::Disconnected { .. }))));
+            }
         }
     }
 
