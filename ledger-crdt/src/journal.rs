@@ -1,15 +1,25 @@
-//! The append-only file that every yes waits for: framed entries, each bound to the one before.
+//! The append-only files that every yes waits for: framed entries, each bound to the one before.
 //!
 //! ```text
-//! file  = "MSJRNL01" salt[16] check[8] frame*
-//! frame = 0xa5 version len:u32 synced:u64 before[16] check[16] payload[len]   (little-endian)
-//! check = SHA-256(salt, frame up to `before`, payload)[..16]     before = the last frame's check
+//!   00000003.snap   what is left of segments 1 to 3; written whole, then named
+//!   00000004.seg    closed: longer than SEGMENT_LEN and synced before the next one was made
+//!   00000005.seg    open: its end may be torn
+//!   00000004.new    a snapshot under way; worthless after a crash
+//!   journal         segment 0, of the first version of this program
 //! ```
-//! `synced` says how much of the file was known to be on disk when the frame was written. It tells
-//! a torn tail from damage: if anything whole after a bad place says that this place had been
-//! synced, something has destroyed what was promised, and opening fails; if nothing says so, the
-//! bytes were never promised, and they are cut off. The salt, unknown to peers, keeps frames out of
-//! what they can make us store. What cannot be told: damage to the very last synced frames with
+//!
+//! | room | idea |
+//! |---|---|
+//! | `frame` | bytes of headers and entries |
+//! | `folder` | which files there are, and what they hold together |
+//! | [`compact`] | a snapshot takes the place of closed segments |
+//! | [`memory`] | a folder in memory that can lose power |
+//! | [`crash`] | every state that a power cut may leave, opened again |
+//!
+//! Opening reads the newest snapshot and the segments after it. Each file begins with the check
+//! that the one before it ended with, so a file that is missing or of another journal is found. A
+//! torn tail is cut off where nothing was promised; anything else that is not what was written is
+//! damage, and opening fails. What cannot be told: damage to the very last synced entries with
 //! nothing written after them.
 //!
 //! Invariant: entries up to the position that `sync` returned survive every crash. After a failed
@@ -17,49 +27,70 @@
 
 use std::io;
 
-use mesh_base::digest::Digest;
+use crate::journal::compact::Compacted;
+use crate::journal::folder::Found;
+use crate::journal::frame::{FRAME_HEADER_LEN, Header, Kind};
 
+pub mod compact;
+pub mod crash;
+mod folder;
+mod frame;
 pub mod memory;
 
 /// Longest entry: twice the longest message.
 pub const ENTRY_LEN_MAX: usize = 2 * 1024 * 1024;
 
-const MAGIC: &[u8; 8] = b"MSJRNL01";
-const FILE_HEADER_LEN: usize = 32;
-const FRAME_HEADER_LEN: usize = 46;
-/// What of a frame's header the check covers: all before itself.
-const CHECKED_LEN: usize = 30;
-const MARKER: u8 = 0xa5;
-const VERSION: u8 = 1;
+/// Length from which a segment is closed: what a compaction reads is a multiple of it, and what it
+/// saves should be worth a file.
+pub const SEGMENT_LEN: u64 = 8 * 1024 * 1024;
 
-/// A file that can only grow and be cut; implemented over a real one by a shell.
+/// A folder of files that can grow, be cut, be named and go; implemented over a real one by a
+/// shell. Contents and names reach the disk apart.
 pub trait Disk {
-    /// Writes at the end.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
-    /// Returns once everything written, and the file's length, is on disk.
-    fn sync(&mut self) -> io::Result<()>;
-    /// Reads the whole file.
-    fn read_all(&mut self) -> io::Result<Vec<u8>>;
-    /// Cuts the file to `len` bytes.
-    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Returns the names of all files.
+    fn list(&mut self) -> io::Result<Vec<String>>;
+    /// Reads a whole file.
+    fn read(&mut self, name: &str) -> io::Result<Vec<u8>>;
+    /// Writes at the end of a file; makes it if there is none.
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()>;
+    /// Returns once everything written to a file, and its length, is on disk.
+    fn sync(&mut self, name: &str) -> io::Result<()>;
+    /// Cuts a file to `len` bytes.
+    fn truncate(&mut self, name: &str, len: u64) -> io::Result<()>;
+    /// Gives a file another name, in one step.
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; one that is not there is no error.
+    fn remove(&mut self, name: &str) -> io::Result<()>;
+    /// Returns once every new, changed and removed name is on disk.
+    fn sync_names(&mut self) -> io::Result<()>;
 }
 
 /// Why the journal could not be opened, appended to or synced.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum JournalError {
-    /// The disk refused to give the file or to cut its torn tail.
+    /// The disk refused to give a file or to cut its torn tail.
     #[error("cannot read the journal")]
     Read(#[source] io::Error),
     /// Something that was on disk is no longer what was written.
-    #[error("the journal is damaged at byte {at}")]
+    #[error("the journal is damaged: file {file}, byte {at}")]
     Damaged {
+        /// Which file of the journal's folder.
+        file: String,
         /// Where the first bad byte's frame begins.
         at: u64,
     },
+    /// A file between others is gone.
+    #[error("the journal is damaged: file {file} is missing")]
+    Missing {
+        /// Its name.
+        file: String,
+    },
     /// The disk refused a write.
-    #[error("cannot append to the journal at byte {at}")]
+    #[error("cannot append to the journal: file {file}, byte {at}")]
     Append {
+        /// To which file.
+        file: String,
         /// Where.
         at: u64,
         /// Why.
@@ -73,6 +104,9 @@ pub enum JournalError {
         /// Why.
         source: io::Error,
     },
+    /// The disk refused a snapshot; the segments that it was to replace are still there.
+    #[error("cannot compact the journal")]
+    Compact(#[source] io::Error),
     /// An earlier write or sync failed.
     #[error("the journal is closed since a write or sync failed")]
     Closed,
@@ -86,70 +120,77 @@ pub enum JournalError {
 pub struct Journal<D> {
     disk: D,
     salt: [u8; 16],
-    before: [u8; 16],
-    len: u64,
-    synced_len: u64,
+    segment_len_max: u64,
+    /// The open segment.
+    segment: Segment,
+    /// What the newest snapshot replaced, and how long it is.
+    snapshot: Compacted,
+    /// Bytes of closed segments that no snapshot replaced.
+    closed_len: u64,
     count: u64,
     synced_count: u64,
     open: bool,
 }
 
+/// The segment at the end.
+#[derive(Debug)]
+struct Segment {
+    number: u64,
+    name: String,
+    before: [u8; 16],
+    len: u64,
+    synced_len: u64,
+}
+
 impl<D: Disk> Journal<D> {
-    /// Opens a journal and returns its entries; `salt` is for a new file, an old one has its own.
+    /// Opens a journal and returns its entries; `salt` is for a new one, an old one has its own.
     ///
-    /// Cuts off a torn tail. Positions count entries, so the first entry has position 1.
-    pub fn open(mut disk: D, salt: [u8; 16]) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
-        let bytes = disk.read_all().map_err(JournalError::Read)?;
-        if bytes.len() < FILE_HEADER_LEN {
-            // Opening syncs the header before any promise: a shorter file promised nothing.
-            return Ok((Self::begin(disk, salt, !bytes.is_empty())?, Vec::new()));
-        }
-        let salt = file_salt(&bytes).ok_or(JournalError::Damaged { at: 0 })?;
-        let scan = Scan::over(&bytes, &salt)?;
-        let (len, file_len) = (scan.end as u64, bytes.len() as u64);
-        if len < file_len {
-            disk.truncate(len).map_err(JournalError::Read)?;
-        }
-        // Also what an earlier process wrote without a sync is promised from now on.
-        disk.sync().map_err(JournalError::Read)?;
-        let count = scan.entries.len() as u64;
+    /// Cuts off a torn tail and removes what a snapshot has replaced. Positions count entries as
+    /// they are returned, so the first one that is appended has the next position.
+    pub fn open(disk: D, salt: [u8; 16]) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        Self::open_with(disk, salt, SEGMENT_LEN)
+    }
+
+    /// The same with segments of another length, for tests and simulators.
+    pub fn open_with(
+        mut disk: D,
+        salt: [u8; 16],
+        segment_len_max: u64,
+    ) -> Result<(Self, Vec<Vec<u8>>), JournalError> {
+        let found = Found::in_folder(&mut disk)?;
+        let salt = found.salt.unwrap_or(salt);
+        let count = found.entries.len() as u64;
+        let segment = match found.last {
+            Some(last) => {
+                if last.len < last.file_len {
+                    disk.truncate(&last.name, last.len)
+                        .map_err(JournalError::Read)?;
+                }
+                // Also what an earlier process wrote without a sync is promised from now on.
+                disk.sync(&last.name).map_err(JournalError::Read)?;
+                disk.sync_names().map_err(JournalError::Read)?;
+                Segment {
+                    number: last.number,
+                    before: found.before,
+                    len: last.len,
+                    synced_len: last.len,
+                    name: last.name,
+                }
+            }
+            None => begin(&mut disk, &salt, found.next, found.before, count)?,
+        };
         let journal = Self {
             disk,
             salt,
-            before: scan.before,
-            len,
-            synced_len: len,
+            segment_len_max,
+            segment,
+            snapshot: found.snapshot,
+            closed_len: found.closed_len,
             count,
             synced_count: count,
             open: true,
         };
-        Ok((journal, scan.entries))
-    }
-
-    fn begin(mut disk: D, salt: [u8; 16], torn: bool) -> Result<Self, JournalError> {
-        if torn {
-            disk.truncate(0).map_err(JournalError::Read)?;
-        }
-        let mut header = MAGIC.to_vec();
-        header.extend_from_slice(&salt);
-        header.extend_from_slice(&header_check(&salt));
-        disk.append(&header)
-            .map_err(|source| JournalError::Append { at: 0, source })?;
-        disk.sync().map_err(|source| JournalError::Sync {
-            position: 0,
-            source,
-        })?;
-        let len = header.len() as u64;
-        Ok(Self {
-            disk,
-            salt,
-            before: [0; 16],
-            len,
-            synced_len: len,
-            count: 0,
-            synced_count: 0,
-            open: true,
-        })
+        Ok((journal, found.entries))
     }
 
     /// Writes an entry; returns its position, promised only once [`Journal::sync`] returns it.
@@ -160,26 +201,40 @@ impl<D: Disk> Journal<D> {
         if payload.is_empty() || ENTRY_LEN_MAX < payload.len() {
             return Err(JournalError::Size(payload.len()));
         }
-        let mut frame = Vec::with_capacity(FRAME_HEADER_LEN + payload.len());
-        frame.extend_from_slice(&[MARKER, VERSION]);
-        // The length was checked to fit far below 32 bits.
-        frame.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-        frame.extend_from_slice(&self.synced_len.to_le_bytes());
-        frame.extend_from_slice(&self.before);
-        let check = frame_check(&self.salt, &frame, payload);
-        frame.extend_from_slice(&check);
-        frame.extend_from_slice(payload);
-        if let Err(source) = self.disk.append(&frame) {
-            self.open = false;
-            return Err(JournalError::Append {
-                at: self.len,
+        self.open = false;
+        self.rotate()?;
+        let Self { segment, salt, .. } = self;
+        let frame = frame::write(salt, segment.synced_len, segment.before, payload);
+        self.disk
+            .append(&segment.name, &frame.bytes)
+            .map_err(|source| JournalError::Append {
+                file: segment.name.clone(),
+                at: segment.len,
                 source,
-            });
-        }
-        self.len += frame.len() as u64;
-        self.before = check;
+            })?;
+        segment.len += frame.bytes.len() as u64;
+        segment.before = frame.check;
         self.count += 1;
+        self.open = true;
         Ok(self.count)
+    }
+
+    /// Closes a segment that is long enough, if all of it is on disk, and begins the next.
+    fn rotate(&mut self) -> Result<(), JournalError> {
+        let old = &self.segment;
+        if old.len < self.segment_len_max || old.synced_len < old.len {
+            return Ok(());
+        }
+        let (next, len) = (old.number + 1, old.len);
+        self.segment = begin(
+            &mut self.disk,
+            &self.salt,
+            next,
+            old.before,
+            self.synced_count,
+        )?;
+        self.closed_len += len;
+        Ok(())
     }
 
     /// Puts everything on disk; returns the position up to which entries are promised.
@@ -187,18 +242,31 @@ impl<D: Disk> Journal<D> {
         if !self.open {
             return Err(JournalError::Closed);
         }
-        if self.synced_len < self.len {
-            if let Err(source) = self.disk.sync() {
+        if self.segment.synced_len < self.segment.len {
+            if let Err(source) = self.disk.sync(&self.segment.name) {
                 self.open = false;
                 return Err(JournalError::Sync {
                     position: self.synced_count,
                     source,
                 });
             }
-            self.synced_len = self.len;
+            self.segment.synced_len = self.segment.len;
             self.synced_count = self.count;
         }
         Ok(self.synced_count)
+    }
+
+    /// Returns the last closed segment, if a snapshot up to it is worth its work: it reads and
+    /// writes at most as much as was appended since the last one.
+    pub fn compaction_due(&self) -> Option<u64> {
+        let worth = self.segment_len_max.max(self.snapshot.len);
+        (self.open && worth <= self.closed_len).then(|| self.segment.number - 1)
+    }
+
+    /// Notes that a snapshot has taken the place of segments, which [`compact::run`] returned.
+    pub fn handle_compacted(&mut self, compacted: Compacted) {
+        self.closed_len = self.closed_len.saturating_sub(compacted.replaced_len);
+        self.snapshot = compacted;
     }
 
     /// Returns the position of the last entry written.
@@ -211,9 +279,11 @@ impl<D: Disk> Journal<D> {
         self.synced_count
     }
 
-    /// Returns the file's length in bytes.
-    pub fn len_bytes(&self) -> u64 {
-        self.len
+    /// Returns the number of the first segment that no snapshot replaced; zero if there is no
+    /// snapshot. Positions of two openings name the same entries only if this is the same.
+    pub fn generation(&self) -> u64 {
+        let snapshot = Some(self.snapshot).filter(|it| 0 < it.len);
+        snapshot.map_or(0, |it| it.through + 1)
     }
 
     /// Returns the disk, for a simulator that breaks it.
@@ -227,280 +297,47 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-fn file_salt(bytes: &[u8]) -> Option<[u8; 16]> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (salt, rest) = rest.split_first_chunk::<16>()?;
-    let (check, _) = rest.split_first_chunk::<8>()?;
-    (*check == header_check(salt)).then_some(*salt)
-}
-
-fn header_check(salt: &[u8; 16]) -> [u8; 8] {
-    first(Digest::of_parts(&[MAGIC, salt]))
-}
-
-fn frame_check(salt: &[u8; 16], header: &[u8], payload: &[u8]) -> [u8; 16] {
-    first(Digest::of_parts(&[salt, header, payload]))
-}
-
-fn first<const N: usize>(digest: Digest) -> [u8; N] {
-    // Proof: callers ask for at most the 32 bytes that a digest has.
-    *digest
-        .as_bytes()
-        .first_chunk()
-        .expect("a digest has 32 bytes")
-}
-
-/// A frame that is whole in itself, whatever stands before it.
-struct Frame<'a> {
-    synced: u64,
+/// Makes an empty segment; its name and header are on disk when this returns.
+fn begin<D: Disk>(
+    disk: &mut D,
+    salt: &[u8; 16],
+    number: u64,
     before: [u8; 16],
-    check: [u8; 16],
-    payload: &'a [u8],
+    position: u64,
+) -> Result<Segment, JournalError> {
+    let name = folder::segment_name(number);
+    let header = Header {
+        kind: Kind::Segment,
+        salt: *salt,
+        number,
+        before,
+        count: 0,
+        body_len: 0,
+    };
+    let bytes = header.to_bytes();
+    let file = || name.clone();
+    disk.append(&name, &bytes)
+        .map_err(|source| JournalError::Append {
+            file: file(),
+            at: 0,
+            source,
+        })?;
+    let synced = disk.sync(&name).and_then(|()| disk.sync_names());
+    synced.map_err(|source| JournalError::Sync { position, source })?;
+    let len = bytes.len() as u64;
+    Ok(Segment {
+        number,
+        name,
+        before,
+        len,
+        synced_len: len,
+    })
 }
 
-impl<'a> Frame<'a> {
-    fn read(bytes: &'a [u8], salt: &[u8; 16]) -> Option<Self> {
-        let (header, rest) = bytes.split_first_chunk::<FRAME_HEADER_LEN>()?;
-        let (checked, check) = header.split_at(CHECKED_LEN);
-        let fields = checked.strip_prefix(&[MARKER, VERSION])?;
-        let (len, fields) = fields.split_first_chunk::<4>()?;
-        let (synced, before) = fields.split_first_chunk::<8>()?;
-        let len = usize::try_from(u32::from_le_bytes(*len)).ok()?;
-        if len == 0 || ENTRY_LEN_MAX < len {
-            return None;
-        }
-        let (payload, _) = rest.split_at_checked(len)?;
-        let check: [u8; 16] = check.try_into().ok()?;
-        if check != frame_check(salt, checked, payload) {
-            return None;
-        }
-        let before = before.try_into().ok()?;
-        Some(Self {
-            synced: u64::from_le_bytes(*synced),
-            before,
-            check,
-            payload,
-        })
-    }
-}
-
-/// What a file holds.
-struct Scan {
-    entries: Vec<Vec<u8>>,
-    before: [u8; 16],
-    end: usize,
-}
-
-impl Scan {
-    fn over(bytes: &[u8], salt: &[u8; 16]) -> Result<Self, JournalError> {
-        let mut scan = Self {
-            entries: Vec::new(),
-            before: [0; 16],
-            end: FILE_HEADER_LEN,
-        };
-        while let Some(rest) = bytes.get(scan.end..) {
-            let next = Frame::read(rest, salt).filter(|frame| frame.before == scan.before);
-            let Some(frame) = next else {
-                scan.judge_tail(rest, salt)?;
-                break;
-            };
-            scan.entries.push(frame.payload.to_vec());
-            scan.before = frame.check;
-            scan.end += FRAME_HEADER_LEN + frame.payload.len();
-        }
-        Ok(scan)
-    }
-
-    /// Fails if a whole frame after the bad place shows that the place had been synced.
-    fn judge_tail(&self, tail: &[u8], salt: &[u8; 16]) -> Result<(), JournalError> {
-        let at = self.end as u64;
-        // Every byte may begin a frame, for a bad length says nothing about where the next one is.
-        // The marker and version make the check of a wrong place cheap.
-        let mut rest = tail;
-        while let Some((_, shorter)) = rest.split_first() {
-            if Frame::read(rest, salt).is_some_and(|frame| at < frame.synced) {
-                return Err(JournalError::Damaged { at });
-            }
-            rest = shorter;
-        }
-        Ok(())
-    }
+/// Returns how many bytes an entry takes in a file.
+pub fn framed_len(payload_len: usize) -> u64 {
+    (FRAME_HEADER_LEN + payload_len) as u64
 }
 
 #[cfg(test)]
-mod tests {
-    use super::memory::MemoryDisk;
-    use super::*;
-
-    const SALT: [u8; 16] = [9; 16];
-
-    fn entry(number: u8) -> Vec<u8> {
-        vec![number; 100 + usize::from(number) * 150]
-    }
-
-    fn reopened(disk: MemoryDisk) -> Result<Vec<Vec<u8>>, JournalError> {
-        Journal::open(disk, [0; 16]).map(|(_, entries)| entries)
-    }
-
-    /// Three entries synced, three more written.
-    fn half_synced() -> Journal<MemoryDisk> {
-        let (mut journal, entries) = Journal::open(MemoryDisk::default(), SALT).unwrap();
-        assert!(entries.is_empty());
-        for number in 1..=3 {
-            assert_eq!(journal.append(&entry(number)).unwrap(), u64::from(number));
-        }
-        assert_eq!(journal.position_synced(), 0);
-        assert_eq!(journal.sync().unwrap(), 3);
-        for number in 4..=6 {
-            journal.append(&entry(number)).unwrap();
-        }
-        journal
-    }
-
-    /// What must hold after any crash: the promised entries, and then only a prefix of the others.
-    #[track_caller]
-    fn check_crash(disk: MemoryDisk) {
-        let (mut journal, entries) = Journal::open(disk, [0; 16]).unwrap();
-        assert!((3..=6).contains(&entries.len()), "{}", entries.len());
-        for (number, bytes) in (1..).zip(&entries) {
-            assert_eq!(*bytes, entry(number));
-        }
-        // It goes on, and what was cut off never comes back.
-        let position = journal.append(b"after").unwrap();
-        assert_eq!(position, entries.len() as u64 + 1);
-        assert_eq!(journal.sync().unwrap(), position);
-        let again = reopened(journal.into_disk().cut(0)).unwrap();
-        assert_eq!(again.len(), entries.len() + 1);
-        assert_eq!(again.last().unwrap(), b"after");
-    }
-
-    #[test]
-    fn every_prefix_of_unsynced_bytes_opens_with_all_that_was_promised() {
-        let disk = half_synced().into_disk();
-        for kept in 0..=disk.unsynced_len() {
-            check_crash(disk.cut(kept));
-        }
-    }
-
-    #[test]
-    fn every_mix_of_unsynced_sectors_opens_with_all_that_was_promised() {
-        let disk = half_synced().into_disk();
-        let sectors = disk.unsynced_len() / memory::SECTOR_LEN + 2;
-        for arrived in 0..1_u64 << sectors {
-            check_crash(disk.cut_sectors(arrived));
-        }
-    }
-
-    #[test]
-    fn every_prefix_of_the_first_opening_begins_anew() {
-        let (journal, _) = Journal::open(MemoryDisk::default(), SALT).unwrap();
-        let header = journal.into_disk().bytes().to_vec();
-        for len in 0..header.len() {
-            let disk = MemoryDisk::holding(header[..len].to_vec());
-            let (mut journal, entries) = Journal::open(disk, SALT).unwrap();
-            assert!(entries.is_empty());
-            journal.append(b"x").unwrap();
-            assert_eq!(reopened(journal.into_disk()).unwrap(), [b"x"]);
-        }
-    }
-
-    #[test]
-    fn every_flipped_promised_byte_is_damage_at_its_frame() {
-        let mut journal = half_synced();
-        journal.sync().unwrap();
-        journal
-            .append(b"a witness that the others were synced")
-            .unwrap();
-        let bytes = journal.into_disk().bytes().to_vec();
-        let mut starts = vec![FILE_HEADER_LEN];
-        for number in 1..=6 {
-            starts.push(starts[number - 1] + FRAME_HEADER_LEN + entry(number as u8).len());
-        }
-        let synced = starts[6];
-        // Each byte of the headers, and some of the payloads.
-        for at in
-            (0..synced).filter(|at| at % 37 == 0 || starts.iter().any(|s| at - s.min(at) < 46))
-        {
-            let mut spoiled = bytes.clone();
-            spoiled[at] ^= 0x10;
-            let frame = starts
-                .iter()
-                .rev()
-                .find(|start| **start <= at)
-                .copied()
-                .unwrap_or(0);
-            match reopened(MemoryDisk::holding(spoiled)) {
-                Err(JournalError::Damaged { at: found }) => assert_eq!(found, frame as u64, "{at}"),
-                other => panic!("byte {at}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn failed_sync_closes_for_ever() {
-        let mut journal = half_synced();
-        journal.disk_mut().fail_sync = true;
-        assert!(matches!(
-            journal.sync(),
-            Err(JournalError::Sync { position: 3, .. })
-        ));
-        assert!(matches!(journal.sync(), Err(JournalError::Closed)));
-        assert!(matches!(journal.append(b"x"), Err(JournalError::Closed)));
-        assert_eq!(journal.position_synced(), 3);
-        check_crash(journal.into_disk().cut(777));
-    }
-
-    #[test]
-    fn failed_append_closes_for_ever_and_leaves_a_torn_tail() {
-        let mut journal = half_synced();
-        journal.disk_mut().fail_append = true;
-        assert!(matches!(
-            journal.append(&entry(9)),
-            Err(JournalError::Append { .. })
-        ));
-        assert!(matches!(journal.append(b"x"), Err(JournalError::Closed)));
-        assert_eq!(reopened(journal.into_disk()).unwrap().len(), 6);
-    }
-
-    #[test]
-    fn frames_in_a_payload_are_not_frames() {
-        // A whole journal with the same frame format, stored as an entry, torn after it began.
-        let (mut other, _) = Journal::open(MemoryDisk::default(), [1; 16]).unwrap();
-        for number in 1..=4 {
-            other.append(&entry(number)).unwrap();
-            other.sync().unwrap();
-        }
-        let smuggled = other.into_disk().bytes().to_vec();
-        let mut journal = half_synced();
-        journal.append(&smuggled).unwrap();
-        let disk = journal.into_disk();
-        for kept in (0..=disk.unsynced_len()).step_by(53) {
-            assert!(reopened(disk.cut(kept)).is_ok());
-        }
-    }
-
-    #[test]
-    fn random_bytes_never_panic() {
-        let bytes = half_synced().into_disk().bytes().to_vec();
-        let mut seed = 1_u64;
-        for _ in 0..2000 {
-            let mut spoiled = bytes.clone();
-            for _ in 0..4 {
-                seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let at = (seed >> 33) as usize % spoiled.len();
-                spoiled[at] = (seed >> 20) as u8;
-            }
-            spoiled.truncate((seed >> 40) as usize % (bytes.len() + 1));
-            let _ = reopened(MemoryDisk::holding(spoiled));
-        }
-    }
-
-    #[test]
-    fn empty_and_huge_entries_are_refused_and_change_nothing() {
-        let mut journal = half_synced();
-        assert!(matches!(journal.append(b""), Err(JournalError::Size(0))));
-        let huge = vec![0; ENTRY_LEN_MAX + 1];
-        assert!(matches!(journal.append(&huge), Err(JournalError::Size(_))));
-        assert_eq!(journal.append(b"x").unwrap(), 7);
-    }
-}
+mod tests;

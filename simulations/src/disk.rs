@@ -1,20 +1,35 @@
 //! The virtual disk of one machine: the real journal over a disk in memory that can lose power.
 //!
 //! As in the daemon, a group of entries is written and synced at once while newer ones wait in
-//! memory. A killed daemon loses what waits; a power loss also loses or tears what was not synced.
+//! memory, and closed segments become a snapshot; segments are short, so that it happens often. A
+//! killed daemon loses what waits; a power loss also loses or tears what was not synced.
 //! Invariant: between two syncs only one group is written.
 
+use std::collections::BTreeMap;
 use std::mem;
 
-use mesh_ledger::journal::Journal;
 use mesh_ledger::journal::memory::MemoryDisk;
+use mesh_ledger::journal::{Journal, compact};
 use mesh_peer::port::Position;
+use mesh_peer::survive::survivors;
 
 use crate::chance::Chance;
 use crate::tally::{Fault, Tally};
 
 /// Salt of every virtual journal; nobody here forges frames.
 const SALT: [u8; 16] = [0x5a; 16];
+
+/// Length from which a segment is closed: some dozen entries.
+const SEGMENT_LEN: u64 = 32 * 1024;
+
+/// What came of a sync.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Synced {
+    /// How far the journal is on disk.
+    pub position: Position,
+    /// How many bytes of closed segments a snapshot has replaced.
+    pub replaced_len: u64,
+}
 
 /// The disk and what is on its way to it.
 #[derive(Debug)]
@@ -55,7 +70,7 @@ impl Disk {
     pub fn open(&mut self) -> Vec<Vec<u8>> {
         let plate = mem::take(&mut self.plate);
         let (journal, entries) =
-            Journal::open(plate, SALT).expect("no crash damages what was synced");
+            Journal::open_with(plate, SALT, SEGMENT_LEN).expect("no crash damages what was synced");
         self.journal = Some(journal);
         self.waiting.clear();
         self.syncing = false;
@@ -88,13 +103,22 @@ impl Disk {
         true
     }
 
-    /// Ends the running sync; returns how far the journal is on disk.
-    pub fn sync(&mut self) -> Option<Position> {
+    /// Ends the running sync, and makes a snapshot if one is due.
+    pub fn sync(&mut self) -> Option<Synced> {
         self.syncing = false;
         let journal = self.journal.as_mut()?;
-        Some(Position(
-            journal.sync().expect("a whole virtual disk syncs"),
-        ))
+        let position = journal.sync().expect("a whole virtual disk syncs");
+        let mut replaced_len = 0;
+        if let Some(through) = journal.compaction_due() {
+            let compacted = compact::run(journal.disk_mut(), through, survivors)
+                .expect("a whole virtual disk takes a snapshot");
+            replaced_len = compacted.replaced_len;
+            journal.handle_compacted(compacted);
+        }
+        Some(Synced {
+            position: Position(position),
+            replaced_len,
+        })
     }
 
     /// The daemon is killed: the operating system keeps what was written.
@@ -119,14 +143,15 @@ impl Disk {
             }
             return;
         }
-        let before = self.plate.bytes().to_vec();
+        let before = self.plate.contents();
         let after = self.plate.crash(chance.between(0, u64::MAX - 1));
+        let contents = after.contents();
         // Torn: something of the unsynced part arrived, but not all of it.
-        let plate_len = before.len() - unsynced;
-        if after.bytes() != before && plate_len < after.bytes().len() {
+        let len = |files: &BTreeMap<String, Vec<u8>>| files.values().map(Vec::len).sum::<usize>();
+        if contents != before && len(&before) - unsynced < len(&contents) {
             tally.fault(Fault::TornWrite);
         }
-        if after.bytes() != before || lost {
+        if contents != before || lost {
             tally.fault(Fault::LostWrite);
         }
         self.plate = after;
@@ -143,6 +168,10 @@ impl Disk {
 
 #[cfg(test)]
 mod tests {
+    use mesh_base::digest::Digest;
+    use mesh_peer::entry::Entry;
+    use serde_bytes::ByteBuf;
+
     use super::*;
 
     fn entries(disk: &mut Disk) -> Vec<Vec<u8>> {
@@ -156,7 +185,7 @@ mod tests {
             disk.open();
             disk.append(Position(2), vec![7; 700]);
             assert!(disk.begin());
-            assert_eq!(disk.sync(), Some(Position(2)));
+            assert_eq!(disk.sync().unwrap().position, Position(2));
             disk.append(Position(3), vec![8; 900]);
             assert!(disk.begin());
             disk.lose_power(&mut Chance::new(seed, "power"), &mut Tally::default());
@@ -170,6 +199,28 @@ mod tests {
                 "{seed}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_replaced_goes_with_its_segments_and_the_rest_stays() {
+        let mut disk = Disk::new(&[b"first".to_vec()]);
+        disk.open();
+        let entry = |value: u8| Entry::Secret {
+            order: Digest::default(),
+            sealed: ByteBuf::from(vec![value; 1000]),
+        };
+        let mut replaced_len = 0;
+        for value in 1..=200 {
+            disk.append(Position(u64::from(value) + 1), entry(value).to_bytes());
+            assert!(disk.begin());
+            replaced_len += disk.sync().unwrap().replaced_len;
+        }
+        assert!(SEGMENT_LEN < replaced_len);
+        disk.kill(&mut Tally::default());
+        let found = entries(&mut disk);
+        assert!(found.len() < 80, "{}", found.len());
+        assert_eq!(found.first(), Some(&b"first".to_vec()));
+        assert_eq!(found.last(), Some(&entry(200).to_bytes()));
     }
 
     #[test]

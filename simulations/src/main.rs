@@ -14,6 +14,7 @@
 //! | [`check`], [`tally`], [`trail`] | what must hold, what happened |
 //! | [`plant`], [`canary`] | bugs on purpose, which the checkers must find |
 //! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
+//! | [`power`] | the journal alone, and every state that a power cut may leave of it |
 //! | [`routing`] | the speaker alone, on up to a thousand nodes |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
@@ -45,6 +46,7 @@ mod links;
 mod network;
 mod notary;
 mod plant;
+mod power;
 mod routing;
 mod runner;
 mod scenario;
@@ -123,6 +125,18 @@ enum Command {
         #[arg(long)]
         shrink: bool,
     },
+    /// Open every state that a power cut may leave of the journal.
+    Power {
+        /// How many lives of a journal.
+        #[arg(long, default_value_t = 4)]
+        lives: u64,
+        /// The first of them.
+        #[arg(long, default_value_t = 1)]
+        from: u64,
+        /// How many at the same time.
+        #[arg(long, default_value_t = 2)]
+        jobs: usize,
+    },
     /// Run each seed twice and compare the event hashes.
     Twice {
         /// How many seeds.
@@ -177,13 +191,8 @@ fn main() -> anyhow::Result<ExitCode> {
             if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 return Ok(code(fleet::replay(scenario, seed, nodes, trace)));
             }
-            let verbosity = if trace {
-                Verbosity::Trace
-            } else {
-                Verbosity::Last
-            };
             let case = case(&scenario, seed, (orders, without), plant)?;
-            runner::replay(case, verbosity)
+            runner::replay(case, Verbosity::of(trace))
         }
         Command::Canary {
             seeds,
@@ -198,6 +207,10 @@ fn main() -> anyhow::Result<ExitCode> {
             let report = canary::run(from, seeds, finish);
             bars::write_canary(&report, seeds)?;
             report.is_good()
+        }
+        Command::Power { lives, from, jobs } => {
+            at_least_one(lives, jobs)?;
+            power::run(lives, from, jobs)?
         }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };

@@ -52,6 +52,13 @@ pub enum Verbosity {
     Trace,
 }
 
+impl Verbosity {
+    /// Returns what is shown with or without a trace.
+    pub fn of(trace: bool) -> Self {
+        if trace { Self::Trace } else { Self::Last }
+    }
+}
+
 /// What came of all seeds.
 #[derive(Debug)]
 pub struct Summary {

@@ -158,6 +158,8 @@ kinds! {
         AskedAgain = "caller asked again after a crash",
         /// A connection broke and came back.
         Reconnected = "connection broke and came back",
+        /// Closed segments of a journal became a snapshot.
+        Compacted = "journal compacted",
         /// The gate refused somebody.
         GateRefused = "gate refused a stranger",
         /// An order ran on another organisation's node.

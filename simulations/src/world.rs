@@ -527,9 +527,13 @@ impl World {
         let Some(host) = self.host_mut(id) else {
             return;
         };
-        let Some(position) = host.disk.sync() else {
+        let Some(synced) = host.disk.sync() else {
             return;
         };
+        let position = synced.position;
+        if 0 < synced.replaced_len {
+            self.tally.met(Sometimes::Compacted);
+        }
         self.note_position(id, position.0);
         self.input(id, Input::Persisted(position));
         self.begin_sync(id);

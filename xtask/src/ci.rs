@@ -88,6 +88,11 @@ const STEPS: &[Step] = &[
         needs: None,
     },
     Step {
+        name: "power",
+        work: Work::Run(power),
+        needs: Some("simulator"),
+    },
+    Step {
         name: "last slot",
         work: Work::Run(last_slot),
         needs: Some("simulator"),
@@ -251,6 +256,11 @@ fn last_slot() -> Command {
 /// once failed.
 fn loops() -> Command {
     simulated(&["run", "routing", "--seeds", "200"])
+}
+
+/// Every state that a power cut may leave of the journal.
+fn power() -> Command {
+    simulated(&["power"])
 }
 
 /// Bugs on purpose, each of which the simulator must find.

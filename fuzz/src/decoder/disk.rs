@@ -11,23 +11,30 @@ use mesh_peer::entry::Entry;
 use crate::Outcome;
 use crate::lawful;
 
-/// Opens a journal, and opens it again: what was read once must be read for ever.
+/// Opens a journal of one file, a segment, a snapshot or one of the first version, and opens it
+/// again: what was read once must be read for ever.
 pub fn journal(data: &[u8]) -> Outcome {
-    let disk = MemoryDisk::holding(data.to_vec());
+    let name = match data {
+        [b'M', b'S', b'J', b'R', ..] => "journal",
+        [b'M', b'S', b'J', b'S', b'N', ..] => lawful::disk::SNAPSHOT,
+        _ => lawful::disk::SEGMENT,
+    };
+    let disk = MemoryDisk::holding(name, data.to_vec());
     let Ok((journal, entries)) = Journal::open(disk, lawful::disk::SALT) else {
         return Outcome::Refused;
     };
-    let len = journal.len_bytes();
     assert_eq!(
         journal.position(),
         entries.len() as u64,
         "positions count entries"
     );
-    match Journal::open(journal.into_disk(), [0; 16]) {
+    let disk = journal.into_disk();
+    let contents = disk.contents();
+    match Journal::open(disk, [0; 16]) {
         Ok((again, same)) => {
             assert_eq!(
-                (again.len_bytes(), same),
-                (len, entries),
+                (again.into_disk().contents(), same),
+                (contents, entries),
                 "opening changes nothing twice"
             );
         }

@@ -13,8 +13,8 @@ use mesh_compute::words::{
     Walls,
 };
 use mesh_federation::invite::{BookEntry, Grants};
-use mesh_ledger::journal::Journal;
 use mesh_ledger::journal::memory::MemoryDisk;
+use mesh_ledger::journal::{Journal, compact};
 use mesh_peer::entry::Entry;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
@@ -24,6 +24,10 @@ use super::{NOW, digest, hours_later, ledger, node, node_key, own_chain, wire};
 
 /// The salt of journals here.
 pub const SALT: [u8; 16] = [9; 16];
+/// The first file of a journal.
+pub const SEGMENT: &str = "00000001.seg";
+/// What takes its place.
+pub const SNAPSHOT: &str = "00000001.snap";
 /// What boxes here are sealed for.
 pub const BOX_CONTEXT: &[u8] = b"parameters";
 
@@ -82,14 +86,17 @@ pub fn entries() -> Vec<(&'static str, Vec<u8>)> {
     entries.map(|(name, entry)| (name, entry.to_bytes())).into()
 }
 
-/// Returns a journal with an end that was never synced, and a new one.
+/// Returns a journal with an end that was never synced, a new one, and a snapshot.
 pub fn journals() -> Vec<(&'static str, Vec<u8>)> {
-    let new = written(&[]);
     let entries: [&[u8]; 4] = [b"one", &[0xa5; 60], &[7; 200], b"four"];
-    vec![("new", new), ("four", written(&entries))]
+    vec![
+        ("new_segment", file(written(&[]), SEGMENT)),
+        ("four_in_a_segment", file(written(&entries), SEGMENT)),
+        ("snapshot", file(compacted(written(&entries)), SNAPSHOT)),
+    ]
 }
 
-fn written(entries: &[&[u8]]) -> Vec<u8> {
+fn written(entries: &[&[u8]]) -> MemoryDisk {
     let disk = MemoryDisk::default();
     // Proof: a disk in memory fails only when it is told to.
     let (mut journal, _) = Journal::open(disk, SALT).expect("memory does not fail");
@@ -99,7 +106,19 @@ fn written(entries: &[&[u8]]) -> Vec<u8> {
             journal.sync().expect("memory does not fail");
         }
     }
-    journal.into_disk().bytes().to_vec()
+    journal.into_disk()
+}
+
+fn compacted(mut disk: MemoryDisk) -> MemoryDisk {
+    // Proof: as above, and the segment is whole.
+    compact::run(&mut disk, 1, |entries| entries).expect("memory does not fail");
+    disk
+}
+
+fn file(disk: MemoryDisk, name: &str) -> Vec<u8> {
+    disk.file(name)
+        .map(|it| it.bytes().to_vec())
+        .unwrap_or_default()
 }
 
 /// Returns a box for the first organisation's node.

@@ -64,4 +64,5 @@ pub mod replication;
 mod report;
 mod services;
 mod standing;
+pub mod survive;
 pub mod view;

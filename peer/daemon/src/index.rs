@@ -30,23 +30,32 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const FLUSH_INTERVAL_MS: u64 = 30_000;
 /// Where the last indexed position stands.
 const POSITION: &[u8] = b"position";
-/// Where the digest of the first journal entry stands: another journal needs another index.
+/// Where the digest of the first journal entry stands, with how often the journal was compacted:
+/// another journal, or other positions, need another index.
 const JOURNAL: &[u8] = b"journal";
 
 /// Entries that wait to be indexed; the journal does not wait for us.
 const QUEUE_LEN_MAX: usize = 1024;
 
-/// Starts the thread that keeps the index at `path` level with the journal, of which `entries` are
+/// What an index was made from.
+pub struct Source {
+    /// The journal's generation.
+    pub generation: u64,
+    /// Its entries.
+    pub entries: Vec<Vec<u8>>,
+}
+
+/// Starts the thread that keeps the index at `path` level with the journal, of which `source` is
 /// there already. None if there can be no index; nothing depends on it.
-pub fn follow(path: PathBuf, entries: Vec<Vec<u8>>) -> Option<mpsc::SyncSender<(u64, Vec<u8>)>> {
+pub fn follow(path: PathBuf, source: Source) -> Option<mpsc::SyncSender<(u64, Vec<u8>)>> {
     let (journal, written) = mpsc::sync_channel::<(u64, Vec<u8>)>(QUEUE_LEN_MAX);
     let started = std::thread::Builder::new()
         .name("index".to_owned())
         .spawn(move || {
-            let Some(index) = Index::open(&path, &entries) else {
+            let Some(index) = Index::open(&path, &source) else {
                 return;
             };
-            drop(entries);
+            drop(source);
             while let Ok((position, entry)) = written.recv() {
                 if let Err(error) = index.note(position, &entry) {
                     tracing::warn!(%error, "the index is left behind until the next start");
@@ -67,15 +76,14 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens the index and brings it level with the journal's `entries`; none if the disk allows
-    /// none.
+    /// Opens the index and brings it level with the journal; none if the disk allows none.
     ///
     /// sled panics on some damage; then the old folder is put aside, once.
-    pub fn open(path: &Path, entries: &[Vec<u8>]) -> Option<Self> {
+    pub fn open(path: &Path, source: &Source) -> Option<Self> {
         for _ in 0..2 {
             let opened = catch_unwind(AssertUnwindSafe(|| {
                 let index = Self::try_open(path)?;
-                index.follow(entries).map(|level| level.then_some(index))
+                index.follow(source).map(|level| level.then_some(index))
             }));
             match opened {
                 Ok(Ok(Some(index))) => return Some(index),
@@ -109,10 +117,13 @@ impl Index {
     }
 
     /// Indexes what is new; returns false if the index is of another journal.
-    fn follow(&self, entries: &[Vec<u8>]) -> sled::Result<bool> {
-        let first = entries
-            .first()
-            .map_or(Digest::default(), |first| Digest::of(first));
+    fn follow(&self, source: &Source) -> sled::Result<bool> {
+        let Source {
+            generation,
+            entries,
+        } = source;
+        let first = entries.first().map_or(&[][..], Vec::as_slice);
+        let first = Digest::of_parts(&[first, &generation.to_be_bytes()]);
         match self.state.get(JOURNAL)? {
             Some(known) if known.as_ref() != first.as_bytes() => return Ok(false),
             Some(_) => {}
@@ -235,7 +246,7 @@ mod tests {
 
     use super::*;
 
-    fn journal(seed: u8) -> Vec<Vec<u8>> {
+    fn journal(seed: u8) -> Source {
         let node = SecretKey::from_seed([seed; 32]);
         let root = SecretKey::from_seed([seed + 1; 32]);
         let now = Now {
@@ -243,7 +254,10 @@ mod tests {
             ..Now::default()
         };
         let (org, name) = ("bakery".parse().unwrap(), "bakery-1".parse().unwrap());
-        genesis::found(&node, &root, &org, &name, now).unwrap()
+        Source {
+            generation: 0,
+            entries: genesis::found(&node, &root, &org, &name, now).unwrap(),
+        }
     }
 
     #[test]
@@ -252,7 +266,7 @@ mod tests {
         let path = folder.path().join("index");
         for _ in 0..2 {
             let index = Index::open(&path, &journal(1)).unwrap();
-            assert_eq!(index.position().unwrap(), journal(1).len() as u64);
+            assert_eq!(index.position().unwrap(), journal(1).entries.len() as u64);
             assert_eq!((index.records.len(), index.documents.len()), (1, 1));
         }
     }
@@ -266,5 +280,17 @@ mod tests {
         assert!(path.with_extension("broken").exists());
         let index = Index::open(&path, &journal(5)).unwrap();
         assert_eq!(index.records.len(), 1);
+    }
+
+    #[test]
+    fn index_of_a_journal_that_was_compacted_since_is_built_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let mut source = journal(1);
+        drop(Index::open(&path, &source).unwrap());
+        source.generation = 3;
+        source.entries.remove(0);
+        let index = Index::open(&path, &source).unwrap();
+        assert_eq!(index.position().unwrap(), source.entries.len() as u64);
     }
 }

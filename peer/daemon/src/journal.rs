@@ -3,19 +3,22 @@
 //! ```text
 //!   node ── append(entry) ──► queue ──► thread: write all that wait, one fdatasync, publish
 //!   node ◄── durable position (a watch: only the newest matters)
+//!                                          │ segments closed ──► another thread: a snapshot
 //! ```
 //! Decides nothing about entries. After a failed write or sync nothing is known about the disk any
 //! more, so the thread ends and the daemon with it; what was not promised is found out at the next
-//! start.
+//! start. A snapshot that fails costs room only: the segments stay.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
+use mesh_ledger::journal::compact::{self, Compacted};
 use mesh_ledger::journal::{Disk, Journal, JournalError};
+use mesh_peer::survive::survivors;
 use tokio::sync::watch;
 
 /// Entries that wait for the disk; then the node waits too, for it must not promise faster than
@@ -23,56 +26,93 @@ use tokio::sync::watch;
 const QUEUE_LEN_MAX: usize = 4096;
 /// Most entries that share one sync, so that the first of them does not wait for ever.
 const GROUP_LEN_MAX: usize = 512;
-/// Name of the file in the journal's folder.
-const FILE: &str = "journal";
 
-/// A journal file on a real disk.
+/// A journal's folder on a real disk.
 #[derive(Debug)]
-pub struct FileDisk {
-    file: File,
+pub struct FolderDisk {
+    folder: PathBuf,
+    /// The file that was written last.
+    open: Option<(String, File)>,
 }
 
-impl FileDisk {
-    /// Opens the file in `folder`, or makes both; their names are on disk when this returns.
+impl FolderDisk {
+    /// Opens the folder, or makes it; its name is on disk when this returns.
     pub fn open(folder: &Path) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)?;
-        let path = folder.join(FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        for folder in [Some(folder), folder.parent()].into_iter().flatten() {
-            File::open(folder)?.sync_all()?;
+        if let Some(parent) = folder.parent() {
+            File::open(parent)?.sync_all()?;
         }
-        Ok(Self { file })
+        Ok(Self {
+            folder: folder.to_owned(),
+            open: None,
+        })
+    }
+
+    fn file(&mut self, name: &str) -> io::Result<&mut File> {
+        if self.open.as_ref().is_none_or(|(open, _)| open != name) {
+            let file = OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o600)
+                .open(self.folder.join(name))?;
+            self.open = Some((name.to_owned(), file));
+        }
+        let (_, file) = self.open.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        Ok(file)
+    }
+
+    fn forget(&mut self, name: &str) {
+        self.open.take_if(|(open, _)| open == name);
     }
 }
 
-impl Disk for FileDisk {
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+impl Disk for FolderDisk {
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            // A name that is no text is none of ours.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
     }
 
-    fn sync(&mut self) -> io::Result<()> {
+    fn read(&mut self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.folder.join(name))
+    }
+
+    fn append(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.file(name)?.write_all(bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
         // fdatasync also brings the length to disk, which is all of the metadata that reading
         // needs.
-        self.file.sync_data()
+        self.file(name)?.sync_data()
     }
 
-    fn read_all(&mut self) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        self.file.rewind()?;
-        self.file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+    fn truncate(&mut self, name: &str, len: u64) -> io::Result<()> {
+        self.file(name)?.set_len(len)
     }
 
-    fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.forget(from);
+        self.forget(to);
+        fs::rename(self.folder.join(from), self.folder.join(to))
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.forget(name);
+        match fs::remove_file(self.folder.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn sync_names(&mut self) -> io::Result<()> {
+        File::open(&self.folder)?.sync_all()
     }
 }
 
@@ -98,7 +138,8 @@ pub enum FirstError {
 
 /// Returns whether a journal stands in `folder`.
 pub fn exists(folder: &Path) -> bool {
-    folder.join(FILE).exists()
+    // It is put in its place whole, so an empty folder is none.
+    fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some())
 }
 
 /// Writes the journal of a node that is just being founded or has just joined, whole or not at all.
@@ -112,7 +153,7 @@ pub fn write_first(folder: &Path, salt: [u8; 16], entries: &[Vec<u8>]) -> Result
     };
     // Beside its place first: a crash between two entries must not leave half a beginning.
     let draft = folder.with_extension("new");
-    match std::fs::remove_dir_all(&draft) {
+    match fs::remove_dir_all(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(placed(error)),
         _ => {}
     }
@@ -121,7 +162,7 @@ pub fn write_first(folder: &Path, salt: [u8; 16], entries: &[Vec<u8>]) -> Result
         journal.append(entry)?;
     }
     journal.sync()?;
-    std::fs::rename(&draft, folder).map_err(placed)?;
+    fs::rename(&draft, folder).map_err(placed)?;
     if let Some(parent) = folder.parent() {
         File::open(parent)
             .and_then(|parent| parent.sync_all())
@@ -141,8 +182,8 @@ pub struct Writer {
 pub fn open(
     folder: &Path,
     salt: [u8; 16],
-) -> Result<(Journal<FileDisk>, Vec<Vec<u8>>), JournalError> {
-    let disk = FileDisk::open(folder).map_err(JournalError::Read)?;
+) -> Result<(Journal<FolderDisk>, Vec<Vec<u8>>), JournalError> {
+    let disk = FolderDisk::open(folder).map_err(JournalError::Read)?;
     Journal::open(disk, salt)
 }
 
@@ -150,7 +191,7 @@ impl Writer {
     /// Starts the thread that writes. `index` hears of every entry once it is on disk; if it does
     /// not keep up it is left behind, for it can catch up at the next start.
     pub fn start(
-        journal: Journal<FileDisk>,
+        journal: Journal<FolderDisk>,
         index: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
     ) -> io::Result<Self> {
         let (entries, waiting) = mpsc::sync_channel(QUEUE_LEN_MAX);
@@ -158,10 +199,19 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                if let Err(error) = write_all(journal, &waiting, &publish, index) {
+                let (snapshots, made) = mpsc::channel();
+                let written = Written {
+                    journal,
+                    publish,
+                    index,
+                    snapshots,
+                    made,
+                    is_compacting: false,
+                };
+                if let Err(error) = written.write_all(&waiting) {
                     tracing::error!(%error, cause = ?error, "the journal failed; the node stops");
                 }
-                // Dropping `publish` tells the node that nothing will be promised any more.
+                // It has dropped `publish`: nothing will be promised any more.
             })?;
         Ok(Self {
             entries: Some(entries),
@@ -193,35 +243,106 @@ impl Drop for Writer {
     }
 }
 
-fn write_all(
-    mut journal: Journal<FileDisk>,
-    waiting: &mpsc::Receiver<Vec<u8>>,
-    publish: &watch::Sender<u64>,
-    mut index: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
-) -> Result<(), JournalError> {
-    while let Ok(first) = waiting.recv() {
-        let rest = waiting.try_iter().take(GROUP_LEN_MAX - 1);
-        let group: Vec<Vec<u8>> = std::iter::once(first).chain(rest).collect();
-        let before = journal.position();
-        for entry in &group {
-            journal.append(entry)?;
+/// What the thread that writes works with.
+struct Written {
+    journal: Journal<FolderDisk>,
+    publish: watch::Sender<u64>,
+    index: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
+    /// What came of a snapshot; none of one that failed.
+    snapshots: mpsc::Sender<Option<Compacted>>,
+    made: mpsc::Receiver<Option<Compacted>>,
+    is_compacting: bool,
+}
+
+impl Written {
+    fn write_all(mut self, waiting: &mpsc::Receiver<Vec<u8>>) -> Result<(), JournalError> {
+        self.compact_if_due();
+        while let Ok(first) = waiting.recv() {
+            let rest = waiting.try_iter().take(GROUP_LEN_MAX - 1);
+            let group: Vec<Vec<u8>> = std::iter::once(first).chain(rest).collect();
+            let before = self.journal.position();
+            for entry in &group {
+                self.journal.append(entry)?;
+            }
+            self.publish.send_replace(self.journal.sync()?);
+            self.tell_index(before, group);
+            self.compact_if_due();
         }
-        publish.send_replace(journal.sync()?);
+        Ok(())
+    }
+
+    fn tell_index(&mut self, before: u64, group: Vec<Vec<u8>>) {
         for entry in (before + 1..).zip(group) {
-            if index
-                .as_ref()
-                .is_some_and(|index| index.try_send(entry).is_err())
-            {
+            let index = self.index.as_ref();
+            if index.is_some_and(|index| index.try_send(entry).is_err()) {
                 tracing::debug!("the index is left behind until the next start");
-                index = None;
+                self.index = None;
             }
         }
     }
-    Ok(())
+
+    /// Begins a snapshot of closed segments on a thread of its own, if it is worth it and none is
+    /// being made.
+    fn compact_if_due(&mut self) {
+        if let Ok(compacted) = self.made.try_recv() {
+            self.is_compacting = false;
+            if let Some(compacted) = compacted {
+                self.journal.handle_compacted(compacted);
+            }
+        }
+        let Some(through) = self
+            .journal
+            .compaction_due()
+            .filter(|_| !self.is_compacting)
+        else {
+            return;
+        };
+        let folder = self.journal.disk_mut().folder.clone();
+        let snapshots = self.snapshots.clone();
+        let started = std::thread::Builder::new()
+            .name("snapshot".to_owned())
+            .spawn(move || {
+                let made = compact_folder(&folder, through);
+                // Who is not there any more has ended.
+                let _ = snapshots.send(made);
+            });
+        match started {
+            // It is not waited for: half a snapshot is removed at the next start.
+            Ok(_) => self.is_compacting = true,
+            Err(error) => tracing::warn!(%error, "cannot begin a snapshot of the journal"),
+        }
+    }
+}
+
+fn compact_folder(folder: &Path, through: u64) -> Option<Compacted> {
+    let made = FolderDisk::open(folder)
+        .map_err(JournalError::Compact)
+        .and_then(|mut disk| compact::run(&mut disk, through, survivors));
+    match made {
+        Ok(compacted) => {
+            let (before, after) = (compacted.replaced_len, compacted.len);
+            tracing::info!(
+                before,
+                after,
+                "closed segments of the journal are a snapshot now"
+            );
+            Some(compacted)
+        }
+        Err(error) => {
+            tracing::warn!(%error, cause = ?error, "the journal was not compacted; it only grows");
+            None
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use mesh_base::digest::Digest;
+    use mesh_peer::entry::Entry;
+    use serde_bytes::ByteBuf;
+
     use super::*;
 
     const SALT: [u8; 16] = [7; 16];
@@ -256,12 +377,53 @@ mod tests {
         write_first(&path, SALT, &[b"one".to_vec(), b"two".to_vec()]).unwrap();
         let again = write_first(&path, SALT, &[]);
         assert!(matches!(again, Err(FirstError::Exists(_))));
-        let file = path.join(FILE);
-        let mut bytes = std::fs::read(&file).unwrap();
+        let files: Vec<_> = fs::read_dir(&path).unwrap().collect();
+        let [Ok(file)] = &files[..] else {
+            panic!("{files:?}");
+        };
+        let mut bytes = fs::read(file.path()).unwrap();
         bytes.truncate(bytes.len() - 1);
-        std::fs::write(&file, bytes).unwrap();
+        fs::write(file.path(), bytes).unwrap();
         let (_journal, old) = writer(&path);
         assert_eq!(old, vec![b"one".to_vec()]);
+    }
+
+    /// An entry that the next one of it replaces.
+    fn secret(byte: u8, len: usize) -> Vec<u8> {
+        let entry = Entry::Secret {
+            order: Digest::from_bytes([1; 32]),
+            sealed: ByteBuf::from(vec![byte; len]),
+        };
+        entry.to_bytes()
+    }
+
+    #[tokio::test]
+    async fn long_journal_becomes_a_snapshot_beside_the_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let (journal, _) = writer(&path);
+        let mut durable = journal.durable();
+        let mut position = 0;
+        let made = async {
+            loop {
+                position += 1;
+                assert!(journal.append(secret(position as u8, 1 << 20)));
+                durable.wait_for(|it| position <= *it).await.unwrap();
+                let names = fs::read_dir(&path).unwrap();
+                let mut names = names.map(|it| it.unwrap().file_name());
+                if names.any(|it| it.to_string_lossy().ends_with(".snap")) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), made)
+            .await
+            .unwrap();
+        drop(journal);
+        let (journal, old) = writer(&path);
+        assert!((old.len() as u64) < position);
+        assert_eq!(old.last(), Some(&secret(position as u8, 1 << 20)));
+        assert_eq!(*journal.durable().borrow(), old.len() as u64);
     }
 
     #[tokio::test]

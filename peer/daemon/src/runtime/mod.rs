@@ -33,6 +33,7 @@ use crate::command::start::unusable;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::index::{self, Source};
 use crate::journal::{self, Writer};
 use crate::ports::Ports;
 use crate::runtime::compute::Compute;
@@ -48,7 +49,7 @@ use crate::swarm::door::Door;
 use crate::swarm::network::{Incoming, Network};
 use crate::swarm::tunnels::Tunnels;
 use crate::swarm::underlay_tcp::Threshold;
-use crate::{catalog, clock, index, keys, names, notify, reach};
+use crate::{catalog, clock, keys, names, notify, reach};
 
 pub mod compute;
 pub mod doors;
@@ -307,7 +308,7 @@ fn open_node(
     let (journal, entries) = journal::open(&home.journal(), salt).map_err(|error| {
         let failure = Failure::caused("cannot open the journal", &error);
         match error {
-            JournalError::Damaged { .. } => {
+            JournalError::Damaged { .. } | JournalError::Missing { .. } => {
                 failure.hint("the disk has lost what was on it: restore this home from a backup")
             }
             _ => failure.hint("look at the disk and the rights of the journal's folder"),
@@ -346,7 +347,11 @@ fn open_node(
             }
         }
     })?;
-    let index = index::follow(home.index(), entries);
+    let source = Source {
+        generation: journal.generation(),
+        entries,
+    };
+    let index = index::follow(home.index(), source);
     let journal = Writer::start(journal, index)
         .map_err(|error| Failure::caused("cannot start the journal", &error))?;
     Ok((journal, node))
