@@ -279,6 +279,11 @@ impl<D: Disk> Journal<D> {
         self.synced_count
     }
 
+    /// Returns the name of the segment at the end, and how long it is.
+    pub fn open_segment(&self) -> (&str, u64) {
+        (&self.segment.name, self.segment.len)
+    }
+
     /// Returns the number of the first segment that no snapshot replaced; zero if there is no
     /// snapshot. Positions of two openings name the same entries only if this is the same.
     pub fn generation(&self) -> u64 {

@@ -25,16 +25,23 @@ use crate::limits::{ORDER_WAIT, REMOTE_WAIT};
 use crate::message::Message;
 use crate::node::Node;
 use crate::planning::Placement;
-use crate::port::CallId;
+use crate::port::{CallId, Room};
 use crate::provider::parameters_digest;
 use crate::view::OrderView;
 
 /// Disk that an order takes if it says nothing, in MiB.
 const DISK_MIB_DEFAULT: u32 = 1024;
 
+/// What to do about a full disk.
+pub(crate) const DISK_FULL_HINT: &str = "make room where the node's home is (df -h shows which disk that is); what runs goes on, and \
+     the node notices by itself";
+
 impl Node {
     /// Answers a request or lets it wait.
     pub(crate) fn api(&mut self, call: CallId, request: Request) {
+        if let Err(error) = self.has_room_for(&request) {
+            return self.reply(call, Err(error));
+        }
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Peers => Ok(Reply::Peers {
@@ -101,6 +108,27 @@ impl Node {
             Request::LedgerVerify => Ok(self.ledger_verify()),
         };
         self.reply(call, answer);
+    }
+
+    /// Refuses what begins something while the disk is full. What ends something, and what only
+    /// looks, goes on.
+    fn has_room_for(&self, request: &Request) -> Result<(), ApiError> {
+        let begins = matches!(
+            request,
+            Request::Order(_)
+                | Request::MemberInvite { .. }
+                | Request::OrgInvite { .. }
+                | Request::OrgAccept { .. }
+                | Request::ClientAdd { .. }
+        );
+        if self.room == Room::Enough || !begins {
+            return Ok(());
+        }
+        Err(ApiError::new(
+            ErrorKind::Failure,
+            "this node's disk is full, so it takes nothing new on",
+            DISK_FULL_HINT,
+        ))
     }
 
     pub(crate) fn recipe(&self, name: &Name) -> Result<Recipe, ApiError> {

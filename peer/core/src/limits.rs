@@ -85,3 +85,6 @@ pub const HOLDER_VALID: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Most names that a node answers for: sixteen for each contact it can have, some 3 MiB; nodes come
 /// before services and own services before others', and what has no room is counted.
 pub const NAMES_MAX: usize = 16 * CONTACTS_KEPT_MAX;
+
+/// Longest changes that are admitted while the disk is full: an order's end has some hundred bytes.
+pub const CHANGES_LEN_MAX_FULL: usize = 16 * 1024;

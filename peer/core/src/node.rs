@@ -54,7 +54,7 @@ use crate::message::{Contact, Message, SignedContact};
 use crate::names::Names;
 use crate::outbox::Outbox;
 use crate::peers::{Dialled, Peers};
-use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen};
+use crate::port::{Effect, Input, LinkSeen, Output, Position, Reach, ResolverSeen, Room};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusals};
 use crate::replication::Replication;
@@ -181,6 +181,8 @@ pub struct Node {
     pub(crate) entrances: Option<Entrances>,
     /// What the home's gateway maps, as last told.
     pub(crate) mapped: Option<mesh_routing::portmap::Report>,
+    /// Whether anything new may be taken on.
+    pub(crate) room: Room,
     pub(crate) last_trust: Option<(u64, Chain)>,
     pub(crate) standing: Standing,
     pub(crate) addresses: BTreeMap<ServiceId, Ipv6Addr>,
@@ -250,6 +252,7 @@ impl Node {
             resolver: None,
             entrances: None,
             mapped: None,
+            room: Room::default(),
             last_trust: None,
             standing: Standing::default(),
             addresses: BTreeMap::new(),
@@ -281,6 +284,7 @@ impl Node {
         match input {
             Input::Tick => self.timers(),
             Input::Persisted(position) => self.out.handle_persisted(position),
+            Input::Room(room) => self.room = room,
             Input::Connected { peer, chain, seen } => self.connected(peer, &chain, seen),
             Input::Disconnected { peer } => self.disconnected(peer),
             Input::Found { peer, addresses } => {

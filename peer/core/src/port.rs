@@ -43,6 +43,8 @@ pub enum Input {
     Tick,
     /// The journal is on disk up to here.
     Persisted(Position),
+    /// Whether the journal's disk has room for what is still to come has changed.
+    Room(Room),
     /// The gate admitted a peer and the connection stands; comes again if messages to it may have
     /// been lost since. `chain` is verified.
     Connected {
@@ -162,6 +164,16 @@ pub enum Input {
         /// The answer.
         found: Explained,
     },
+}
+
+/// Whether the journal's disk has room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// As far as anybody can tell.
+    #[default]
+    Enough,
+    /// Only what was set aside for what must go on: nothing new is taken on.
+    Full,
 }
 
 /// How programs on this machine reach the overlay.

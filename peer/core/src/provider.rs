@@ -34,7 +34,7 @@ use serde_bytes::ByteBuf;
 use crate::entry::Entry;
 use crate::limits::{REQUESTS_MAX, SEALED_MAX};
 use crate::node::Node;
-use crate::port::Effect;
+use crate::port::{Effect, Room};
 use crate::refusal::Reason;
 use crate::view::{OrderView, item_of};
 
@@ -290,6 +290,9 @@ impl Node {
             .ok_or(RefusalReason::Superseded)?;
         if view.desired() == DesiredState::Destroyed {
             return Err(RefusalReason::Superseded);
+        }
+        if self.room == Room::Full {
+            return Err(RefusalReason::Stopped);
         }
         let taken = |held: &RecordId| {
             let held = self.view.orders.get(held);

@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use mesh_base::certificate::Chain;
+use mesh_base::codec;
 use mesh_base::identity::{NodeId, OrgId};
 use mesh_base::time::Wall;
 use mesh_federation::leader::{LeadError, Leadership};
@@ -17,11 +18,11 @@ use mesh_ledger::ledger::Delta;
 use mesh_ledger::record::{Body, RecordId, SignedRecord};
 
 use crate::entry::Entry;
-use crate::limits::PROOFS_PER_WRITER_MAX;
+use crate::limits::{CHANGES_LEN_MAX_FULL, PROOFS_PER_WRITER_MAX};
 use crate::message::{CONTACTS_MAX, Message, SignedContact};
 use crate::node::{Node, leader_writes};
 use crate::peers::ContactVerdict;
-use crate::port::Effect;
+use crate::port::{Effect, Room};
 use crate::refusal::{Reason, sentence};
 
 /// Who may write what, by what the roster proves now.
@@ -262,6 +263,11 @@ impl Node {
 
     /// Takes in changes of a document: gate, journal, acknowledgement, reaction.
     fn changes(&mut self, from: NodeId, delta: &Delta) {
+        // What is left belongs to what runs here, and to the word that it shall end. Nobody is told
+        // that more has arrived, so it comes again.
+        if self.room == Room::Full && CHANGES_LEN_MAX_FULL < codec::encode(delta).len() {
+            return;
+        }
         let gatekeeper = Gatekeeper {
             roster: &self.roster,
             own: self.body.org,

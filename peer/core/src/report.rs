@@ -21,10 +21,11 @@ use mesh_ledger::document::{DocId, Frontier};
 use mesh_ledger::invoice as book;
 use mesh_ledger::record::RecordId;
 
+use crate::api::DISK_FULL_HINT;
 use crate::explain::carried;
 use crate::mapped::port_mapping;
 use crate::node::Node;
-use crate::port::Reach;
+use crate::port::{Reach, Room};
 
 /// Silence after which a link counts as down: keepalives and handshakes come well within it.
 const LINK_SILENCE_MS: u64 = 150_000;
@@ -179,7 +180,15 @@ impl Node {
             self.peers_health(),
             self.certificate_health(),
             self.identity_health(),
-            health_row("journal", Health::Ok, journal, ""),
+            match self.room {
+                Room::Enough => health_row("journal", Health::Ok, journal, ""),
+                Room::Full => health_row(
+                    "journal",
+                    Health::Warn,
+                    format!("the disk is full; nothing new is taken on; {journal}"),
+                    DISK_FULL_HINT,
+                ),
+            },
             self.services_health(),
             self.ways_health(),
         ]

@@ -5,7 +5,8 @@
 //!   node ◄── durable position (a watch: only the newest matters)
 //!                                          │ segments closed ──► another thread: a snapshot
 //! ```
-//! Decides nothing about entries. After a failed write or sync nothing is known about the disk any
+//! Room for what must still be written is set aside before it is needed: on a full disk the node
+//! takes nothing new on, and what runs goes on. Decides nothing about entries. After a failed write or sync nothing is known about the disk any
 //! more, so the thread ends and the daemon with it; what was not promised is found out at the next
 //! start. A snapshot that fails costs room only: the segments stay.
 
@@ -13,12 +14,17 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use mesh_ledger::journal::compact::{self, Compacted};
 use mesh_ledger::journal::{Disk, Journal, JournalError};
+use mesh_peer::port::Room;
 use mesh_peer::survive::survivors;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::statvfs;
 use tokio::sync::watch;
 
 /// Entries that wait for the disk; then the node waits too, for it must not promise faster than
@@ -26,6 +32,15 @@ use tokio::sync::watch;
 const QUEUE_LEN_MAX: usize = 4096;
 /// Most entries that share one sync, so that the first of them does not wait for ever.
 const GROUP_LEN_MAX: usize = 512;
+/// Room that is set aside for the open segment: meters, usage and ends of a hundred instances for
+/// weeks.
+const RESERVE_LEN: u64 = 8 * 1024 * 1024;
+/// When so much of it is used up, it is filled again.
+const RESERVE_USED_MAX: u64 = RESERVE_LEN / 4;
+/// What must be free besides, for what else is written here: logs, the index, instances.
+const FREE_LEN_MIN: u64 = 16 * 1024 * 1024;
+/// How often it is looked whether the disk is full, or has room again.
+const ROOM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A journal's folder on a real disk.
 #[derive(Debug)]
@@ -62,6 +77,30 @@ impl FolderDisk {
         }
         let (_, file) = self.open.as_mut().ok_or(io::ErrorKind::NotFound)?;
         Ok(file)
+    }
+
+    /// Sets room aside for a file, so that it can grow to `len` bytes whatever else fills the disk.
+    /// Returns whether there was room; a file system that cannot set anything aside says yes.
+    fn reserve(&mut self, name: &str, len: u64) -> io::Result<Room> {
+        let want = i64::try_from(len).map_err(io::Error::other)?;
+        let file = self.file(name)?;
+        // The length stays: what is read back ends where it was written.
+        match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, want) {
+            Ok(()) | Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => Ok(Room::Enough),
+            Err(Errno::ENOSPC | Errno::EDQUOT) => Ok(Room::Full),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Returns whether there is room besides what is set aside.
+    fn room(&self) -> io::Result<Room> {
+        let disk = statvfs(&self.folder)?;
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        Ok(if FREE_LEN_MIN <= free {
+            Room::Enough
+        } else {
+            Room::Full
+        })
     }
 
     fn forget(&mut self, name: &str) {
@@ -175,6 +214,7 @@ pub fn write_first(folder: &Path, salt: [u8; 16], entries: &[Vec<u8>]) -> Result
 pub struct Writer {
     entries: Option<mpsc::SyncSender<Vec<u8>>>,
     durable: watch::Receiver<u64>,
+    room: watch::Receiver<Room>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -196,6 +236,7 @@ impl Writer {
     ) -> io::Result<Self> {
         let (entries, waiting) = mpsc::sync_channel(QUEUE_LEN_MAX);
         let (publish, durable) = watch::channel(journal.position_synced());
+        let (publish_room, room) = watch::channel(Room::Enough);
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
@@ -203,6 +244,8 @@ impl Writer {
                 let written = Written {
                     journal,
                     publish,
+                    room: publish_room,
+                    reserved: (String::new(), 0),
                     index,
                     snapshots,
                     made,
@@ -216,6 +259,7 @@ impl Writer {
         Ok(Self {
             entries: Some(entries),
             durable,
+            room,
             thread: Some(thread),
         })
     }
@@ -230,6 +274,12 @@ impl Writer {
     /// Returns the position up to which everything is on disk, as a value that can be waited for.
     pub fn durable(&self) -> watch::Receiver<u64> {
         self.durable.clone()
+    }
+
+    /// Returns whether the disk has room for what is still to come, as a value that can be waited
+    /// for.
+    pub fn room(&self) -> watch::Receiver<Room> {
+        self.room.clone()
     }
 }
 
@@ -247,6 +297,9 @@ impl Drop for Writer {
 struct Written {
     journal: Journal<FolderDisk>,
     publish: watch::Sender<u64>,
+    room: watch::Sender<Room>,
+    /// How long which file may become.
+    reserved: (String, u64),
     index: Option<mpsc::SyncSender<(u64, Vec<u8>)>>,
     /// What came of a snapshot; none of one that failed.
     snapshots: mpsc::Sender<Option<Compacted>>,
@@ -256,8 +309,14 @@ struct Written {
 
 impl Written {
     fn write_all(mut self, waiting: &mpsc::Receiver<Vec<u8>>) -> Result<(), JournalError> {
-        self.compact_if_due();
-        while let Ok(first) = waiting.recv() {
+        loop {
+            self.compact_if_due();
+            self.look_for_room();
+            let first = match waiting.recv_timeout(ROOM_INTERVAL) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            };
             let rest = waiting.try_iter().take(GROUP_LEN_MAX - 1);
             let group: Vec<Vec<u8>> = std::iter::once(first).chain(rest).collect();
             let before = self.journal.position();
@@ -266,9 +325,43 @@ impl Written {
             }
             self.publish.send_replace(self.journal.sync()?);
             self.tell_index(before, group);
-            self.compact_if_due();
         }
-        Ok(())
+    }
+
+    /// Sets room aside for what is still to come, and says when the disk is full or is no longer.
+    fn look_for_room(&mut self) {
+        let room = self.reserve().and_then(|reserved| match reserved {
+            Room::Enough => self.journal.disk_mut().room(),
+            Room::Full => Ok(Room::Full),
+        });
+        // Whatever it is, the next write will say so.
+        let room = room.unwrap_or_else(|error| {
+            tracing::debug!(%error, "cannot see how much room the journal has");
+            Room::Enough
+        });
+        if *self.room.borrow() != room {
+            match room {
+                Room::Full => tracing::error!("the disk is full; nothing new is taken on"),
+                Room::Enough => tracing::info!("the disk has room again"),
+            }
+            self.room.send_replace(room);
+        }
+    }
+
+    /// Fills up what is set aside, if much of it is used up.
+    fn reserve(&mut self) -> io::Result<Room> {
+        let (name, len) = self.journal.open_segment();
+        let (reserved, up_to) = &self.reserved;
+        let left = up_to.saturating_sub(len);
+        if reserved == name && RESERVE_LEN - RESERVE_USED_MAX <= left {
+            return Ok(Room::Enough);
+        }
+        let (name, up_to) = (name.to_owned(), len + RESERVE_LEN);
+        let room = self.journal.disk_mut().reserve(&name, up_to)?;
+        if room == Room::Enough {
+            self.reserved = (name, up_to);
+        }
+        Ok(room)
     }
 
     fn tell_index(&mut self, before: u64, group: Vec<Vec<u8>>) {
@@ -337,8 +430,6 @@ fn compact_folder(folder: &Path, through: u64) -> Option<Compacted> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use mesh_base::digest::Digest;
     use mesh_peer::entry::Entry;
     use serde_bytes::ByteBuf;

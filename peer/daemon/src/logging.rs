@@ -14,6 +14,8 @@ pub fn start(config: &Config) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would tell of a line that the disk has no room for by eprintln!, which panics there.
+        .log_internal_errors(false)
         .with_ansi(false);
     // A second call would only mean that somebody logs already.
     let _ = if config.log_json {

@@ -6,6 +6,7 @@
 mod access;
 mod behind;
 mod cut;
+mod full_disk;
 mod gate;
 mod hostile;
 mod idle;
@@ -159,6 +160,11 @@ const TESTS: &[Test] = &[
     Test {
         name: "nodes_find_each_other_on_the_local_network",
         run: leaves::nodes_find_each_other_on_the_local_network,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "node_on_a_full_disk_takes_nothing_new_on",
+        run: full_disk::node_on_a_full_disk_takes_nothing_new_on,
         ..ON_A_STREET
     },
     Test {

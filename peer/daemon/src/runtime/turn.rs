@@ -14,7 +14,7 @@ use std::time::Duration;
 use mesh_base::time::Moment;
 use mesh_peer::held::Held;
 use mesh_peer::node::Node;
-use mesh_peer::port::{Effect, Input, Output, Position};
+use mesh_peer::port::{Effect, Input, Output, Position, Room};
 use tokio::sync::{mpsc, watch};
 
 use crate::clock;
@@ -42,6 +42,7 @@ pub struct Turn {
     inputs: mpsc::Receiver<Input>,
     journal: Writer,
     durable: watch::Receiver<u64>,
+    room: watch::Receiver<Room>,
     hands: Hands,
     stop: watch::Receiver<bool>,
     held: Held<Effect>,
@@ -58,12 +59,14 @@ impl Turn {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let mut durable = journal.durable();
+        let room = journal.room();
         let held = Held::durable(Position(*durable.borrow_and_update()));
         Self {
             node,
             inputs,
             journal,
             durable,
+            room,
             hands,
             stop,
             held,
@@ -94,6 +97,7 @@ impl Turn {
         let Self {
             stop,
             durable,
+            room,
             inputs,
             ..
         } = self;
@@ -101,6 +105,10 @@ impl Turn {
             biased;
             _ = stop.wait_for(|stop| *stop) => return Err(Ended::Asked),
             changed = durable.changed() => changed.map(|()| None).map_err(|_| Ended::Journal)?,
+            changed = room.changed() => {
+                changed.map_err(|_| Ended::Journal)?;
+                Some(Input::Room(*room.borrow_and_update()))
+            }
             input = inputs.recv() => Some(input.ok_or(Ended::Asked)?),
             () = tokio::time::sleep(due.since(now.mono)) => return Ok(()),
         };
