@@ -179,6 +179,15 @@ impl Asked {
         Ok(format!("{}\n{}", last(&stdout), last(&stderr)))
     }
 
+    /// Returns whether the command has ended by itself.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let ended = self.child.try_wait().context("cannot look for a command")?;
+        Ok(ended.is_some())
+    }
+
     /// Ends the command now.
     ///
     /// # Errors

@@ -33,15 +33,19 @@ use crate::view::OrderView;
 const DISK_MIB_DEFAULT: u32 = 1024;
 
 /// What to do about a full disk.
-pub(crate) const DISK_FULL_HINT: &str = "make room where the node's home is (df -h shows which disk that is); what runs goes on, and \
-     the node notices by itself";
+pub(crate) const DISK_FULL_HINT: &str = "make room where the node's home is (df -h shows which \
+                                         disk that is); the node notices by itself";
 
 impl Node {
-    /// Answers a request or lets it wait.
+    /// Answers a request or lets it wait, if there is room for it.
     pub(crate) fn api(&mut self, call: CallId, request: Request) {
-        if let Err(error) = self.has_room_for(&request) {
-            return self.reply(call, Err(error));
+        match self.has_room_for(&request) {
+            Ok(()) => self.attend(call, request),
+            Err(error) => self.reply(call, Err(error)),
         }
+    }
+
+    fn attend(&mut self, call: CallId, request: Request) {
         let answer = match request {
             Request::Status => Ok(self.status()),
             Request::Peers => Ok(Reply::Peers {

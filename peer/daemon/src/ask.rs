@@ -33,17 +33,15 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Reply, ApiError> {
     })?;
     let text = String::from_utf8_lossy(&bytes);
     let (_, body) = text.split_once("\r\n\r\n").unwrap_or(("", ""));
-    let last = body
-        .lines()
-        .rfind(|line| !line.trim().is_empty())
-        .unwrap_or("");
-    match Line::from_text(last)? {
-        Line::Reply(reply) => Ok(*reply),
-        Line::Error(error) => Err(error),
-        Line::Event(_) => Err(ApiError::new(
+    let last = body.lines().rfind(|line| !line.trim().is_empty());
+    match last.map(Line::from_text).transpose()? {
+        Some(Line::Reply(reply)) => Ok(*reply),
+        Some(Line::Error(error)) => Err(error),
+        // An answer ends with the connection: one that is empty was never given.
+        Some(Line::Event(_)) | None => Err(ApiError::new(
             ErrorKind::Unreachable,
             "the node stopped before it had answered",
-            "start it: `meshnode start`",
+            "see why at the end of its log, then start it: `meshnode start`",
         )),
     }
 }
@@ -62,4 +60,34 @@ fn exchange(socket: &Path, request: &Request) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     stream.take(LINE_LEN_MAX as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(answer: &'static str) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let node = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = [0; 1024];
+            let _ = stream.read(&mut asked).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let error = ask(&socket, &Request::Status).unwrap_err();
+        node.join().unwrap();
+        assert_eq!(error.kind, ErrorKind::Unreachable);
+        assert_eq!(error.cause, "the node stopped before it had answered");
+    }
+
+    #[test]
+    fn answer_that_was_never_given_is_told_as_such() {
+        check("");
+        check("HTTP/1.0 200 OK\r\n\r\n");
+    }
 }

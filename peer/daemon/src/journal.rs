@@ -6,9 +6,10 @@
 //!                                          │ segments closed ──► another thread: a snapshot
 //! ```
 //! Room for what must still be written is set aside before it is needed: on a full disk the node
-//! takes nothing new on, and what runs goes on. Decides nothing about entries. After a failed write or sync nothing is known about the disk any
-//! more, so the thread ends and the daemon with it; what was not promised is found out at the next
-//! start. A snapshot that fails costs room only: the segments stay.
+//! takes nothing new on, and what runs goes on. Decides nothing about entries. After a failed write
+//! or sync nothing is known about the disk any more, so the thread ends and the daemon with it;
+//! what was not promised is found out at the next start. A snapshot that fails costs room only: the
+//! segments stay.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};

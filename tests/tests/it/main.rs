@@ -33,6 +33,7 @@ mod reach_roam;
 mod reach_shortcut;
 mod reach_user;
 mod reboot;
+mod refused_calls;
 mod ring;
 mod ring_beside;
 mod screens;
@@ -165,6 +166,12 @@ const TESTS: &[Test] = &[
     Test {
         name: "node_on_a_full_disk_takes_nothing_new_on",
         run: full_disk::node_on_a_full_disk_takes_nothing_new_on,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "refused_calls_lose_nothing",
+        deadline: minutes(8),
+        run: refused_calls::refused_calls_lose_nothing,
         ..ON_A_STREET
     },
     Test {
