@@ -29,11 +29,14 @@
 //! | [`runner`] | picks, starts, bounds and reports tests |
 //! | [`hunt`], [`syscalls`] | kills a daemon, a shim or both at a chosen system call |
 //! | [`processes`], [`footprint`] | what runs here, and what was left behind |
+//! | [`calls`], [`plate`] | what a program did to its files, and what a power cut leaves of it |
+//! | [`local_api`] | asks a node without a program in between |
 //! | [`chance`] | draws from a seed |
 //! | [`figures`] | what a test measured, told to the scoreboard |
 //! | [`until`] | the only place that waits |
 
 pub mod cables;
+pub mod calls;
 pub mod chance;
 pub mod figures;
 pub mod footprint;
@@ -45,11 +48,13 @@ pub mod inside;
 pub mod lab;
 pub mod line;
 pub mod link;
+pub mod local_api;
 pub mod nat;
 pub mod nat_look;
 pub mod nat_mesh;
 pub mod nat_router;
 pub mod nat_rules;
+pub mod plate;
 pub mod probe;
 pub mod processes;
 pub mod pulse;

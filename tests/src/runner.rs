@@ -181,14 +181,19 @@ fn outside(tests: &[Test], words: &[OsString]) -> anyhow::Result<bool> {
     report(&verdicts, tests, wanted.len(), start)
 }
 
-/// The programs that the tests use, below the folder of built programs, and how each is built. The
-/// last two misbehave: a node, and a stranger.
-const PROGRAMS: [(&str, &str); 5] = [
+/// The programs that the tests use, below the folder of built programs, and how each is built. Two
+/// misbehave, a node and a stranger; the last two are what a power cut is made of.
+const PROGRAMS: [(&str, &str); 7] = [
     ("meshnode", "-p meshnode"),
     ("meshctl", "-p meshctl"),
     ("mesh-babel", "-p mesh-dataplane --bins"),
     ("examples/rogue", "-p meshnode --example rogue"),
     ("examples/flood", "-p mesh-dataplane --example flood"),
+    (
+        "examples/libpowercut.so",
+        "-p mesh-tests --example powercut",
+    ),
+    ("examples/stock_sled", "-p mesh-tests --example stock_sled"),
 ];
 
 /// Puts the programs where every user of the tests can run them.

@@ -310,16 +310,21 @@ fn seeded(mut command: Command, variable: &str) -> Command {
 fn programs() -> Command {
     let mut command = workspace::cargo(&workspace::programs_arguments());
     // A node and a stranger that misbehave, for the tests of the gate and of floods; a router
-    // without a node, for those among other routers.
-    command.args(["-p", "mesh-dataplane", "--bins"]);
-    command.args(["--example", "rogue", "--example", "flood"]);
+    // without a node, for those among other routers; what a power cut is made of.
+    command.args(["-p", "mesh-dataplane", "-p", "mesh-tests", "--bins"]);
+    for example in ["rogue", "flood", "powercut", "stock_sled"] {
+        command.args(["--example", example]);
+    }
     command
 }
 
 fn namespaces() -> Command {
     let mut command = workspace::cargo(&["test", "--locked", "-p", "mesh-tests"]);
     command.env("MESHSTEAD_BIN_DIR", workspace::programs());
-    seeded(command, "MESHSTEAD_KILL_SEED")
+    seeded(
+        seeded(command, "MESHSTEAD_KILL_SEED"),
+        "MESHSTEAD_POWER_SEED",
+    )
 }
 
 fn scoreboard() -> anyhow::Result<bool> {

@@ -1,7 +1,7 @@
 //! Secret keys on disk: 32 bytes as hexadecimal text in a file that only its owner may read.
 //!
-//! Invariant: a key file is written once, never replaced, and is on the disk when [`create`]
-//! returns.
+//! Invariant: a key file is written once, never replaced, whole from its first moment, and on the
+//! disk when [`create`] returns.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -56,24 +56,30 @@ pub fn salt() -> Result<[u8; 16], KeyFileError> {
     Ok(salt)
 }
 
-/// Makes a new key, writes it to `path` and waits until it is on disk.
+/// Makes a new key, writes it to `path` and waits until it is on disk. Whoever calls has the home's
+/// lock, so nobody else makes one here.
 pub fn create(path: &Path) -> Result<SecretKey, KeyFileError> {
+    if path.symlink_metadata().is_ok() {
+        return Err(KeyFileError::Exists(path.to_owned()));
+    }
     let seed = entropy()?;
-    let failed = |source: std::io::Error| match source.kind() {
-        std::io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
-        _ => KeyFileError::Disk {
-            path: path.to_owned(),
-            source,
-        },
+    let failed = |source: std::io::Error| KeyFileError::Disk {
+        path: path.to_owned(),
+        source,
     };
+    // Beside its place first: half a key, left by a power cut, would be in everybody's way.
+    let draft = path.with_extension("new");
+    // Mostly there is none; one that cannot be removed is in the way of the new one.
+    let _ = std::fs::remove_file(&draft);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)
+        .open(&draft)
         .map_err(failed)?;
     writeln!(file, "{}", hex(&seed)).map_err(failed)?;
     file.sync_all().map_err(failed)?;
+    std::fs::rename(&draft, path).map_err(failed)?;
     if let Some(folder) = path.parent() {
         File::open(folder)
             .and_then(|folder| folder.sync_all())
@@ -132,6 +138,16 @@ mod tests {
         let key = create(&path).unwrap();
         assert_eq!(read(&path).unwrap().public(), key.public());
         assert!(matches!(create(&path), Err(KeyFileError::Exists(_))));
+    }
+
+    #[test]
+    fn half_a_key_of_an_interrupted_attempt_is_in_nobodys_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.key");
+        std::fs::write(path.with_extension("new"), "00ff").unwrap();
+        let key = create(&path).unwrap();
+        assert_eq!(read(&path).unwrap().public(), key.public());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod interop;
 mod kill;
 mod last_slot;
 mod leaves;
+mod ledger;
 mod lines;
 mod lost_ways;
 mod names;
@@ -477,6 +478,18 @@ const TESTS: &[Test] = &[
         alone: true,
         deadline: minutes(15),
         run: kill::kills_lose_nothing,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "power_cuts_lose_nothing",
+        deadline: minutes(5),
+        run: ledger::power::power_cuts_lose_nothing,
+        ..ON_A_STREET
+    },
+    Test {
+        name: "kills_under_load_lose_nothing",
+        deadline: minutes(5),
+        run: ledger::kill::kills_under_load_lose_nothing,
         ..ON_A_STREET
     },
     Test {

@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::journal::{self, FirstError};
 use crate::keys::{self, KeyFileError};
+use crate::remember;
 
 /// Found a new organisation with this machine as its first node
 #[derive(Debug, Args)]
@@ -142,6 +143,7 @@ pub fn write_settings(home: &Home) -> Result<(), Failure> {
             key.sentence, key.unit
         ));
     }
-    std::fs::write(&path, text)
+    // Whole or not at all: after a power cut a file of zeros would keep the node from starting.
+    remember::replace(&path, text.as_bytes())
         .map_err(|error| Failure::caused(format!("cannot write {}", path.display()), &error))
 }
