@@ -81,9 +81,9 @@ files! {
     ftruncate(fd: c_int, len: off_t) -> c_int = SYS_ftruncate, |file, _| Some(file.sized());
     ftruncate64(fd: c_int, len: off_t) -> c_int = SYS_ftruncate, |file, _| Some(file.sized());
     fallocate(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int =
-        SYS_fallocate, move |file, _| Some(file.allocated(mode));
+        SYS_fallocate, move |file, _| file.allocated(mode);
     fallocate64(fd: c_int, mode: c_int, at: off_t, len: off_t) -> c_int =
-        SYS_fallocate, move |file, _| Some(file.allocated(mode));
+        SYS_fallocate, move |file, _| file.allocated(mode);
     write(fd: c_int, bytes: *const c_void, len: size_t) -> ssize_t = SYS_write,
         // SAFETY: the kernel has just read as many bytes from there.
         move |file, count| file.wrote(None, unsafe { kernel::bytes(bytes, count) });
@@ -292,10 +292,12 @@ impl watch::Watched {
     }
 
     /// Growing is understood; holes and moved ranges are not.
-    fn allocated(&self, mode: c_int) -> Call {
+    fn allocated(&self, mode: c_int) -> Option<Call> {
         match mode {
-            0 => self.sized(),
-            _ => watch::strange("fallocate"),
+            0 => Some(self.sized()),
+            // Room that is set aside beyond the end is nothing that can be read.
+            libc::FALLOC_FL_KEEP_SIZE => None,
+            _ => Some(watch::strange("fallocate")),
         }
     }
 
