@@ -96,22 +96,49 @@ enum Left {
 }
 
 impl Plate {
-    /// Begins with an empty folder.
+    /// Begins with a folder that is on the plate as it is.
     ///
     /// # Errors
-    /// It cannot be looked at, or is not empty.
-    pub fn of_empty(folder: &Path) -> anyhow::Result<Self> {
-        ensure!(fs::read_dir(folder)?.next().is_none(), "it is not empty");
-        let about = folder.metadata().context("no folder to watch")?;
-        let top = FolderOnPlate {
-            mode: about.mode() & 0o7777,
-            ..FolderOnPlate::default()
-        };
-        Ok(Self {
-            things: vec![Thing::Folder(top)],
-            by_number: BTreeMap::from([(about.ino(), TOP)]),
+    /// It cannot be looked at.
+    pub fn of(folder: &Path) -> anyhow::Result<Self> {
+        let mut plate = Self {
+            things: Vec::new(),
+            by_number: BTreeMap::new(),
             temper: Temper::Strict,
-        })
+        };
+        plate.adopt(folder)?;
+        Ok(plate)
+    }
+
+    /// Takes over what stands at a path, and all that is in it. Returns where it stands now.
+    fn adopt(&mut self, path: &Path) -> anyhow::Result<usize> {
+        let about = path.symlink_metadata().context("nothing to watch")?;
+        let (at, mode) = (self.things.len(), about.mode() & 0o7777);
+        self.by_number.insert(about.ino(), at);
+        if !about.is_dir() {
+            self.things.push(Thing::File(FileOnPlate {
+                mode,
+                synced: fs::read(path).context("cannot read what is to be watched")?,
+                since: Vec::new(),
+            }));
+            return Ok(at);
+        }
+        self.things.push(Thing::Folder(FolderOnPlate::default()));
+        let mut synced = Names::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let thing = self.adopt(&entry.path())?;
+            synced.insert(entry.file_name().as_bytes().to_vec(), thing);
+        }
+        let since = Vec::new();
+        if let Some(Thing::Folder(folder)) = self.things.get_mut(at) {
+            *folder = FolderOnPlate {
+                mode,
+                synced,
+                since,
+            };
+        }
+        Ok(at)
     }
 
     /// Makes it another disk from now on.
@@ -536,7 +563,7 @@ mod tests {
     fn plate() -> (Plate, u64, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let top = folder.path().metadata().unwrap().ino();
-        (Plate::of_empty(folder.path()).unwrap(), top, folder)
+        (Plate::of(folder.path()).unwrap(), top, folder)
     }
 
     fn play(plate: &mut Plate, calls: &[Call]) {
@@ -669,6 +696,8 @@ mod tests {
         let place = folder.path().join("image");
         plate.now().write(&place).unwrap();
         assert_eq!(Image::of(&place).unwrap().difference(&plate.now()), None);
+        let again = Plate::of(&place).unwrap();
+        assert_eq!(again.cut(&mut Chance::new(1)), plate.now());
         fs::write(place.join("keys/b"), "").unwrap();
         let difference = Image::of(&place).unwrap().difference(&plate.now());
         assert_eq!(difference.as_deref(), Some("keys/b"));

@@ -117,6 +117,24 @@ pub fn read_link(path: &CStr) -> Option<Vec<u8>> {
     Some(target)
 }
 
+/// Waits until nobody else has locked a file by another opening of it, and locks it.
+pub fn lock(fd: c_int) {
+    // SAFETY: two numbers.
+    while unsafe { libc::flock(fd, libc::LOCK_EX) } != 0 {
+        if errno() != libc::EINTR {
+            abort("cannot lock the log");
+        }
+    }
+}
+
+/// Gives a lock back.
+pub fn unlock(fd: c_int) {
+    // SAFETY: two numbers.
+    if unsafe { libc::flock(fd, libc::LOCK_UN) } != 0 {
+        abort("cannot unlock the log");
+    }
+}
+
 /// Returns the process that we are.
 pub fn process() -> c_int {
     // SAFETY: it takes nothing and cannot fail.

@@ -1,7 +1,8 @@
 //! Which descriptors are files of the folder, and the log of what is done to them.
 //!
-//! Invariant: whoever holds the lock makes a call on a file of the folder and writes it down, so
-//! the log has the order in which things happened.
+//! Invariant: whoever has the turn makes a call on a file of the folder and writes it down, so the
+//! log has the order in which things happened. A turn is a lock among the threads of a process and
+//! one on the log among processes; whoever has that one and kills a program cuts no turn in two.
 
 use std::env;
 use std::ffi::{CStr, CString, OsString, c_char, c_int, c_long};
@@ -134,8 +135,13 @@ impl Watch {
         }
     }
 
-    fn turn(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn turn(&self) -> Turn<'_> {
+        let threads = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        kernel::lock(self.log);
+        Turn {
+            log: self.log,
+            _threads: threads,
+        }
     }
 
     fn write_down(&self, call: &Call) {
@@ -147,6 +153,18 @@ impl Watch {
         if written != len {
             kernel::abort("cannot write the log");
         }
+    }
+}
+
+/// The right to make a call and write it down.
+struct Turn<'a> {
+    log: c_int,
+    _threads: MutexGuard<'a, ()>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        kernel::unlock(self.log);
     }
 }
 

@@ -76,7 +76,7 @@ impl fmt::Display for Lost {
 pub fn cut(place: &Place, shim: &Path, chance: &mut Chance) -> anyhow::Result<Lost> {
     let (folder, log) = (place.folder.join("sled"), place.folder.join("sled-calls"));
     fs::create_dir(&folder)?;
-    let empty = Plate::of_empty(&folder)?;
+    let empty = Plate::of(&folder)?;
     let program = place.programs.join("stock_sled");
     let output = Command::new(&program)
         .arg("write")

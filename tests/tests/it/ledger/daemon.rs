@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail};
 use mesh_tests::home::Home;
 use mesh_tests::local_api::LocalApi;
 use mesh_tests::until::until;
+use nix::fcntl::{Flock, FlockArg};
 
 /// Longest time until a daemon answers: the same that `meshnode start` waits.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -66,6 +67,20 @@ impl Daemon {
         self.child.kill().context("cannot kill the daemon")?;
         self.child.wait().context("cannot bury the daemon")?;
         Ok(())
+    }
+}
+
+impl Daemon {
+    /// Kills the daemon between two calls on its files, so that the log of calls has all that was
+    /// done.
+    ///
+    /// # Errors
+    /// It cannot be killed.
+    pub fn kill_between_calls(&mut self, log: &Path) -> anyhow::Result<()> {
+        let log = OpenOptions::new().append(true).open(log)?;
+        let locked = Flock::lock(log, FlockArg::LockExclusive);
+        let _locked = locked.map_err(|(_, errno)| errno).context("no turn")?;
+        self.kill()
     }
 }
 

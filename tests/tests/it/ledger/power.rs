@@ -26,6 +26,7 @@ use mesh_tests::plate::{Image, Plate, Temper};
 use mesh_tests::runner::Place;
 use serde_json::{Value, json};
 
+use super::again::Again;
 use super::beside;
 use super::daemon::{Daemon, last_lines};
 use super::promises::{Book, Desk, verify};
@@ -38,11 +39,13 @@ const IMAGES: usize = 500;
 const IMAGES_BEFORE: usize = 40;
 /// Cuts of a disk that lies as soon as the node is founded: some of these must be found bad.
 const IMAGES_OF_A_LIAR: usize = 20;
+/// Of so many images one is written through and cut again.
+const AGAIN: usize = 12;
 /// So many bad images are enough to know that something is broken.
 const BAD_MAX: usize = 20;
 
 /// Programs that write at once, besides one that offers prices.
-const WRITERS: usize = 12;
+pub const WRITERS: usize = 12;
 /// Yeses in each of the lives of the watched daemon.
 const YESES: usize = 400;
 /// Lives of the watched daemon: the second one opens what the first one wrote.
@@ -66,6 +69,10 @@ pub fn power_cuts_lose_nothing(place: &Place) -> anyhow::Result<()> {
     let first = homes.first().context("there are lanes")?;
     let watched = Watched::live(first, &shim, &place.folder)?;
     let mut chance = Chance::new(seed);
+    let again = Again {
+        folder: place.folder.clone(),
+        shim: shim.clone(),
+    };
     let mut open_all = |cuts, temper| {
         let cutter = Cutter {
             watched: &watched,
@@ -73,7 +80,7 @@ pub fn power_cuts_lose_nothing(place: &Place) -> anyhow::Result<()> {
             temper,
             chance: &mut chance,
         };
-        open_all(&homes, cutter, &place.folder)
+        open_all(&homes, cutter, &again)
     };
     let opened = open_all([IMAGES, IMAGES_BEFORE], Temper::Strict)?;
     if let Some(first) = opened.bad.into_iter().next() {
@@ -94,8 +101,10 @@ fn tell(
 ) -> anyhow::Result<()> {
     let holds = WANTED <= kept && 0 < bad_of_liar && sled.is_shown();
     let synced = watched.count(|call| matches!(call, Call::Synced { .. }));
+    let twice = kept.saturating_sub(IMAGES);
     let text = format!(
-        "{kept} images of the real daemon, seed {seed}, cut from {} calls ({synced} of them \
+        "{kept} images of the real daemon ({twice} of them cut a second time), seed {seed}, cut \
+         from {} calls ({synced} of them \
          syncs) under {} yeses: 0 lost, 0 invented, 0 refused to open; {IMAGES_BEFORE} more of a \
          node that is being founded: founded again; on a disk that lies {bad_of_liar} of \
          {IMAGES_OF_A_LIAR} are found bad; {sled}",
@@ -126,12 +135,8 @@ impl Watched {
         let home = &beside_folder(home, folder.join("watched"));
         // Its number is that of the folder that is watched.
         fs::create_dir(&home.folder)?;
-        let empty = Plate::of_empty(&home.folder)?;
-        let shim = [
-            ("LD_PRELOAD", shim),
-            ("MESHSTEAD_POWERCUT_FOLDER", &home.folder),
-            ("MESHSTEAD_POWERCUT_LOG", &path),
-        ];
+        let empty = Plate::of(&home.folder)?;
+        let shim = watch(shim, home, &path);
         found(home, &shim)?;
         let log = OpenOptions::new().append(true).create(true).open(&path)?;
         say(&log, &json!("founded"))?;
@@ -139,17 +144,10 @@ impl Watched {
         for _ in 0..LIVES {
             let mut daemon = Daemon::start(home, &folder.join("daemon.log"), &shim)?;
             daemon.answers()?;
-            write_through(&mut desks, &home.folder, &log)?;
-            daemon.kill()?;
+            write_through(&mut desks, YESES, &home.folder, &log)?;
+            daemon.kill_between_calls(&path)?;
         }
-        let calls = Call::read_all(&fs::read(&path)?)?;
-        let mut plate = empty.clone();
-        for call in &calls {
-            plate.play(call)?;
-        }
-        if let Some(path) = Image::of(&home.folder)?.difference(&plate.now()) {
-            bail!("the shim has not heard everything: {path} is not what was written");
-        }
+        let calls = all_calls(&path, empty.clone(), home)?;
         let is_founded = |call: &Call| word(call) == Some(json!("founded"));
         let founded = calls.iter().position(is_founded).context("never founded")?;
         Ok(Self {
@@ -190,6 +188,27 @@ impl Watched {
     }
 }
 
+/// Returns the settings under which the shim watches a home.
+pub fn watch<'a>(shim: &'a Path, home: &'a Home, log: &'a Path) -> [(&'static str, &'a Path); 3] {
+    [
+        ("LD_PRELOAD", shim),
+        ("MESHSTEAD_POWERCUT_FOLDER", &home.folder),
+        ("MESHSTEAD_POWERCUT_LOG", log),
+    ]
+}
+
+/// Reads a log, and proves that it has everything that was done since `plate`.
+pub fn all_calls(log: &Path, mut plate: Plate, home: &Home) -> anyhow::Result<Vec<Call>> {
+    let calls = Call::read_all(&fs::read(log)?)?;
+    for call in &calls {
+        plate.play(call)?;
+    }
+    match Image::of(&home.folder)?.difference(&plate.now()) {
+        Some(path) => bail!("the shim has not heard everything: {path} is not what was written"),
+        None => Ok(calls),
+    }
+}
+
 /// Founds an organisation under the shim.
 fn found(home: &Home, shim: &[(&str, &Path)]) -> anyhow::Result<()> {
     let mut command = home.unstarted("meshnode", &["init", "--org", "bakery"]);
@@ -202,14 +221,19 @@ fn found(home: &Home, shim: &[(&str, &Path)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets all ask at once until enough was said yes to.
-fn write_through(desks: &mut [Desk], home: &Path, log: &File) -> anyhow::Result<()> {
+/// Lets all ask at once until so much was said yes to.
+pub fn write_through(
+    desks: &mut [Desk],
+    yeses: usize,
+    home: &Path,
+    log: &File,
+) -> anyhow::Result<()> {
     let given = AtomicUsize::new(0);
     let write = |desk: &mut Desk| -> anyhow::Result<()> {
         let mut api = LocalApi::connect(home)?;
         let first = desk.told;
         let note = |word: Value| say(log, &word);
-        while given.fetch_add(1, Ordering::Relaxed) < YESES {
+        while given.fetch_add(1, Ordering::Relaxed) < yeses {
             if desk.is_signed() && first + SIGNED <= desk.told {
                 break;
             }
@@ -232,24 +256,24 @@ fn write_through(desks: &mut [Desk], home: &Path, log: &File) -> anyhow::Result<
     })
 }
 
-fn say(log: &File, word: &Value) -> anyhow::Result<()> {
+pub fn say(log: &File, word: &Value) -> anyhow::Result<()> {
     let words = word.to_string().into_bytes();
     Call::Said { words }.append(log)
 }
 
-fn word(call: &Call) -> Option<Value> {
+pub fn word(call: &Call) -> Option<Value> {
     match call {
         Call::Said { words } => serde_json::from_slice(words).ok(),
         _ => None,
     }
 }
 
-fn is_yes(call: &Call) -> bool {
+pub fn is_yes(call: &Call) -> bool {
     word(call).is_some_and(|word| word.get("told").is_some())
 }
 
 /// Returns the same home with another folder: the same machine after another disk was put in.
-fn beside_folder(home: &Home, folder: PathBuf) -> Home {
+pub fn beside_folder(home: &Home, folder: PathBuf) -> Home {
     let mut other = home.clone();
     other.folder = folder;
     other
@@ -263,6 +287,8 @@ struct Left {
     image: Image,
     /// None if the node was not founded yet.
     book: Option<Book>,
+    /// A seed, if the power goes a second time.
+    again: Option<u64>,
 }
 
 /// What became of the images.
@@ -275,7 +301,7 @@ struct Opened {
 }
 
 /// Opens all images, several at once.
-fn open_all(homes: &[&Home], cutter: Cutter<'_>, folder: &Path) -> anyhow::Result<Opened> {
+fn open_all(homes: &[&Home], cutter: Cutter<'_>, again: &Again) -> anyhow::Result<Opened> {
     let (images, waiting) = mpsc::sync_channel::<Left>(LANES);
     let waiting = Mutex::new(waiting);
     let opened = Mutex::new(Opened::default());
@@ -286,10 +312,10 @@ fn open_all(homes: &[&Home], cutter: Cutter<'_>, folder: &Path) -> anyhow::Resul
                 // Whoever cuts waits for somebody who takes.
                 continue;
             }
-            let found = open_one(home, &left, folder);
+            let found = open_one(home, &left, again);
             let mut opened = locked(&opened);
             match found {
-                Ok(()) => opened.kept += usize::from(left.book.is_some()),
+                Ok(kept) => opened.kept += kept,
                 Err(error) => {
                     let Left { number, calls, .. } = left;
                     let which = format!("image {number}, cut after {calls} calls");
@@ -342,6 +368,7 @@ impl Cutter<'_> {
                     calls,
                     image: plate.cut(chance),
                     book: (watched.founded < calls).then(|| book.clone()),
+                    again: (number % AGAIN == 0).then(|| chance.number()),
                 };
                 images.send(left).ok().context("nobody opens images")?;
             }
@@ -358,17 +385,31 @@ impl Cutter<'_> {
     }
 }
 
-/// Opens an image with the real daemon and looks for everything.
-fn open_one(home: &Home, left: &Left, folder: &Path) -> anyhow::Result<()> {
-    let home = &beside_folder(home, folder.join(format!("image-{}", left.number)));
-    left.image.write(&home.folder)?;
-    if left.book.is_none() {
+/// Opens an image and looks for everything; maybe writes through it and cuts again. Returns how
+/// many images held all.
+fn open_one(home: &Home, left: &Left, again: &Again) -> anyhow::Result<usize> {
+    let home = &beside_folder(home, again.folder.join(format!("image-{}", left.number)));
+    let Some(book) = &left.book else {
+        left.image.write(&home.folder)?;
         found(home, &[])?;
-    }
+        open(home, None)?;
+        return Ok(0);
+    };
+    let more = match left.again {
+        Some(seed) => again.cut(home, &left.image, book, &mut Chance::new(seed))?,
+        None => 0,
+    };
+    left.image.write(&home.folder)?;
+    open(home, Some(book.clone()))?;
+    Ok(1 + more)
+}
+
+/// Opens a folder with the real daemon, looks for everything, and removes it.
+pub fn open(home: &Home, book: Option<Book>) -> anyhow::Result<()> {
     let log = home.folder.with_extension("log");
     let mut daemon = Daemon::start(home, &log, &[])?;
     let mut api = daemon.answers()?;
-    if let Some(mut book) = left.book.clone() {
+    if let Some(mut book) = book {
         book.check(&mut api, &mut [])?;
         verify(&mut api)?;
     }
