@@ -15,6 +15,7 @@
 //! | [`plant`], [`canary`] | bugs on purpose, which the checkers must find |
 //! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
 //! | [`routing`] | the speaker alone, on up to a thousand nodes |
+//! | [`election`] | the election alone, on up to five voters |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ mod clock;
 mod disk;
 mod driver;
 mod effects;
+mod election;
 mod founding;
 mod host;
 mod links;
@@ -68,7 +70,7 @@ struct Cli {
 enum Command {
     /// Run a scenario over many seeds, kept failures first.
     Run {
-        /// first, last-slot, routing or routing-scale.
+        /// first, last-slot, routing, routing-scale or election.
         scenario: String,
         /// How many seeds.
         #[arg(long, default_value_t = 100)]
@@ -91,7 +93,7 @@ enum Command {
     },
     /// Run one seed again and show its last events, or all of them.
     Replay {
-        /// first, last-slot, routing or routing-scale.
+        /// first, last-slot, routing, routing-scale or election.
         scenario: String,
         /// The seed.
         seed: u64,
@@ -123,6 +125,17 @@ enum Command {
         #[arg(long)]
         shrink: bool,
     },
+    /// Measure again what a page in docs/reports/ says, and write it.
+    Report {
+        /// Of what: election.
+        of: String,
+        /// How many seeds.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Where the page and its drawings go.
+        #[arg(long, default_value = "docs/reports")]
+        to: PathBuf,
+    },
     /// Run each seed twice and compare the event hashes.
     Twice {
         /// How many seeds.
@@ -146,6 +159,10 @@ fn main() -> anyhow::Result<ExitCode> {
             nodes,
         } => {
             at_least_one(seeds, jobs)?;
+            if scenario == election::fleet::NAME {
+                let plan = election::fleet::Plan { from, seeds, jobs };
+                return Ok(code(election::fleet::run(&plan, &regressions, keep)?));
+            }
             if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 let plan = fleet::Plan {
                     scenario,
@@ -174,6 +191,9 @@ fn main() -> anyhow::Result<ExitCode> {
             plant,
             nodes,
         } => {
+            if scenario == election::fleet::NAME {
+                return Ok(code(election::fleet::replay(seed)));
+            }
             if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 return Ok(code(fleet::replay(scenario, seed, nodes, trace)));
             }
@@ -190,6 +210,9 @@ fn main() -> anyhow::Result<ExitCode> {
             from,
             shrink,
         } => {
+            // The election first: it takes seconds.
+            let election = election::canary::run(from, seeds);
+            bars::write_election_canary(&election, seeds)?;
             let finish = if shrink {
                 Finish::Shrunk
             } else {
@@ -197,7 +220,14 @@ fn main() -> anyhow::Result<ExitCode> {
             };
             let report = canary::run(from, seeds, finish);
             bars::write_canary(&report, seeds)?;
-            report.is_good()
+            report.is_good() && election.is_good()
+        }
+        Command::Report { of, seeds, to } => {
+            at_least_one(seeds, 2)?;
+            if of != election::fleet::NAME {
+                bail!("there is no report on \"{of}\"; there is one on election");
+            }
+            election::report::write(seeds, &to)?
         }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
@@ -254,7 +284,7 @@ fn planted(name: &str) -> anyhow::Result<Plant> {
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {
-    const KNOWN: &str = "first, last-slot, routing and routing-scale";
+    const KNOWN: &str = "first, last-slot, routing, routing-scale and election";
     Scenario::named(name)
         .with_context(|| format!("there is no scenario \"{name}\"; there are {KNOWN}"))
 }
