@@ -159,28 +159,8 @@ fn main() -> anyhow::Result<ExitCode> {
             nodes,
         } => {
             at_least_one(seeds, jobs)?;
-            if scenario == election::fleet::NAME {
-                let plan = election::fleet::Plan { from, seeds, jobs };
-                return Ok(code(election::fleet::run(&plan, &regressions, keep)?));
-            }
-            if let Some(scenario) = fleet::Scenario::named(&scenario) {
-                let plan = fleet::Plan {
-                    scenario,
-                    from,
-                    seeds,
-                    jobs,
-                    nodes,
-                };
-                return Ok(code(fleet::run(&plan, &regressions, keep)?));
-            }
-            let plan = Plan {
-                scenario: named(&scenario)?,
-                from,
-                seeds,
-                jobs,
-                kept: Vec::new(),
-            };
-            run(plan, &regressions, keep)?
+            let story = (scenario.as_str(), from, seeds, jobs, nodes);
+            run_story(story, &regressions, keep)?
         }
         Command::Replay {
             scenario,
@@ -210,28 +190,36 @@ fn main() -> anyhow::Result<ExitCode> {
             from,
             shrink,
         } => {
-            // The election first: it takes seconds.
-            let election = election::canary::run(from, seeds);
-            bars::write_election_canary(&election, seeds)?;
             let finish = if shrink {
                 Finish::Shrunk
             } else {
                 Finish::Found
             };
-            let report = canary::run(from, seeds, finish);
-            bars::write_canary(&report, seeds)?;
-            report.is_good() && election.is_good()
+            plant_all(from, seeds, finish)?
         }
         Command::Report { of, seeds, to } => {
             at_least_one(seeds, 2)?;
-            if of != election::fleet::NAME {
-                bail!("there is no report on \"{of}\"; there is one on election");
-            }
-            election::report::write(seeds, &to)?
+            report(&of, seeds, &to)?
         }
         Command::Twice { seeds, from } => runner::twice(from, seeds),
     };
     Ok(code(good))
+}
+
+/// Plants the bugs of both shells, the election's first: it takes seconds.
+fn plant_all(from: u64, seeds: u64, finish: Finish) -> anyhow::Result<bool> {
+    let election = election::canary::run(from, seeds);
+    bars::write_election_canary(&election, seeds)?;
+    let report = canary::run(from, seeds, finish);
+    bars::write_canary(&report, seeds)?;
+    Ok(report.is_good() && election.is_good())
+}
+
+fn report(of: &str, seeds: u64, to: &Path) -> anyhow::Result<bool> {
+    if of != election::fleet::NAME {
+        bail!("there is no report on \"{of}\"; there is one on election");
+    }
+    election::report::write(seeds, to)
 }
 
 fn at_least_one(seeds: u64, jobs: usize) -> anyhow::Result<()> {
@@ -239,6 +227,36 @@ fn at_least_one(seeds: u64, jobs: usize) -> anyhow::Result<()> {
         bail!("seeds and jobs start at 1");
     }
     Ok(())
+}
+
+/// Runs a scenario of any of the three shells.
+fn run_story(
+    (scenario, from, seeds, jobs, nodes): (&str, u64, u64, usize, usize),
+    regressions: &Path,
+    keep: bool,
+) -> anyhow::Result<bool> {
+    if scenario == election::fleet::NAME {
+        let plan = election::fleet::Plan { from, seeds, jobs };
+        return election::fleet::run(&plan, regressions, keep);
+    }
+    if let Some(scenario) = fleet::Scenario::named(scenario) {
+        let plan = fleet::Plan {
+            scenario,
+            from,
+            seeds,
+            jobs,
+            nodes,
+        };
+        return fleet::run(&plan, regressions, keep);
+    }
+    let plan = Plan {
+        scenario: named(scenario)?,
+        from,
+        seeds,
+        jobs,
+        kept: Vec::new(),
+    };
+    run(plan, regressions, keep)
 }
 
 /// Runs a plan after the seeds that once failed. Returns whether every promise held.

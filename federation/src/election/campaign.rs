@@ -1,8 +1,8 @@
 //! Becoming leader: sounding first, then standing.
 //!
-//! A sounding (pre-vote) changes nobody's term, so a voter that hears badly disturbs nothing; without
-//! it a half-broken link changes the leader whenever it heals. Invariant: nobody asks for votes
-//! before a majority was willing, nor counts its own vote before it is on disk.
+//! A sounding (pre-vote) changes nobody's term, so a voter that hears badly disturbs nothing;
+//! without it a half-broken link changes the leader whenever it heals. Invariant: nobody asks for
+//! votes before a majority was willing, nor counts its own vote before it is on disk.
 
 use std::collections::BTreeSet;
 

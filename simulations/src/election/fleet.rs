@@ -236,7 +236,8 @@ impl Summary {
         let changes: u64 = self.shifts.iter().map(|shift| shift.changes).sum();
         format!(
             "{} seeds, {} broken; {} fail-overs: p50 {:.2} s, p99 {:.2} s, worst {:.2} s, \
-             P(> 5 s) {}; {changes} changes in {} × 8 h; two leaders at once in storms: ours {:.2} % \
+             P(> 5 s) {}; {changes} changes in {} × 8 h; two leaders at once in storms: ours \
+             {:.2} % \
              (wild clocks only), bully {:.1} %; bully p50 {:.2} s; {:.0} s",
             self.seeds,
             self.failed.len(),

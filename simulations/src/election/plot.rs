@@ -49,7 +49,8 @@ impl Plot {
             let (right, low) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
             let _ = writeln!(
                 svg,
-                "<path d=\"M{LEFT:.1} {y:.1}H{right:.1}M{x:.1} {TOP:.1}V{low:.1}\" stroke=\"#ddd\"/>"
+                "<path d=\"M{LEFT:.1} {y:.1}H{right:.1}M{x:.1} {TOP:.1}V{low:.1}\" \
+                 stroke=\"#ddd\"/>"
             );
             let mark = format!("{:.2}", share * self.up_max);
             text(&mut svg, (LEFT - 6.0, y + 4.0), "end", &mark);

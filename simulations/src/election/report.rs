@@ -84,16 +84,17 @@ fn page(summary: &Summary, rows: &[Row]) -> String {
 
 const OPENING: &str = "# How often an election fails, and how long that lasts
 
-Chandra, Hadzilacos, Toueg and Charron-Bost (1996) prove that in an asynchronous network with crashes
-no protocol both keeps one agreed membership and always makes progress. No election is perfect, ours
+Chandra, Hadzilacos, Toueg and Charron-Bost (1996) prove that in an asynchronous network with
+crashes no protocol both keeps one agreed membership and always makes progress. No election is \
+perfect, ours
 neither. It divides the two halves: safety rests on terms that are on disk before anybody hears of
 them and on executors that refuse lower ones, never on a clock; progress rests on time and chance.
 So the probability of failure has two parts, and both are measured here.
 
-The very core that nodes are to use runs in the simulator: RTT 40 ms with jitter and a tail, bursts of
-loss of 50 to 400 ms every twenty seconds on each line, clocks up to 200 ppm wrong, disks of 1 to 60 ms.
-The bully is the comparator: the highest voter that is reached leads, with the same timeouts. A bound
-is the upper end of the 95 % interval; for what never happened it is 3/N.
+The very core that nodes are to use runs in the simulator: RTT 40 ms with jitter and a tail, bursts
+of loss of 50 to 400 ms every twenty seconds on each line, clocks up to 200 ppm wrong, disks of 1 to
+60 ms. The bully is the comparator: the highest voter that is reached leads, with the same timeouts.
+A bound is the upper end of the 95 % interval; for what never happened it is 3/N.
 ";
 
 fn safety(page: &mut String, summary: &Summary) {
@@ -104,10 +105,11 @@ fn safety(page: &mut String, summary: &Summary) {
     let percent = |share: Share| share.value() * 100.0;
     let _ = write!(
         page,
-        "\n## Safety\n\nStorms of crashes, sleep, one-way and partial cuts, partitions, up to 20 % loss, \
-         late and doubled datagrams, and in about one of seven clocks up to 40 % wrong: {} virtual \
+        "\n## Safety\n\nStorms of crashes, sleep, one-way and partial cuts, partitions, up to \
+         20 % loss, late and doubled datagrams, and in about one of seven clocks up to 40 % wrong: \
+         {} virtual \
          seconds with three and five voters. \
-         Checked at every event: a term is won by one voter; no two leases are valid at once (while \
+         Checked at every event: a term is won once; no two leases are valid at once (while \
          clocks are at most 900 ppm wrong); every later leader begins with every record that was \
          safe; an executor obeys no lower term.\n\n\
          | | ours | bully |\n|---|---|---|\n\
@@ -128,8 +130,8 @@ fn speed(page: &mut String, summary: &Summary) {
     let (ours, bully) = (&summary.ours, &summary.bully);
     let _ = write!(
         page,
-        "\n## Fail-over\n\nThree voters, 1 % loss. The leader crashes (60 %), sleeps (20 %) or is cut \
-         off (20 %); counted is the time until another one has a lease.\n\n\
+        "\n## Fail-over\n\nThree voters, 1 % loss. The leader crashes (60 %), sleeps (20 %) or is \
+         cut off (20 %); counted is the time until another one has a lease.\n\n\
          | | ours | bully |\n|---|---|---|\n\
          | fail-overs | {} | {} |\n",
         ours.len(),
@@ -174,10 +176,11 @@ fn speed(page: &mut String, summary: &Summary) {
 
 fn quiet(page: &mut String, summary: &Summary) {
     page.push_str(
-        "\n## Nobody fails\n\nEight hours each, three voters. *HalfBroken*: the leader and one follower \
-         do not hear each other for 10 to 60 s, again and again; *OneWay*: the follower does not hear \
-         the leader. Without sounding first (pre-vote) such links change the leader when they heal; \
-         the planted bug shows it.\n\n| trouble | loss | leader changes |\n|---|---|---|\n",
+        "\n## Nobody fails\n\nEight hours each, three voters. *HalfBroken*: the leader and one \
+         follower do not hear each other for 10 to 60 s, again and again; *OneWay*: the follower \
+         does not hear the leader. Without sounding first (pre-vote) such links change the leader \
+         when they heal; the planted bug shows it.\n\n| trouble | loss | leader \
+         changes |\n|---|---|---|\n",
     );
     for shift in &summary.shifts {
         let loss = shift.cell.loss as f64 / 10.0;
@@ -191,7 +194,8 @@ fn quiet(page: &mut String, summary: &Summary) {
 
 fn loss(page: &mut String, rows: &[Row]) {
     page.push_str(
-        "\n## Over loss\n\nFail-overs as above. *Without a leader* is what one fail-over a week costs.\n\n\
+        "\n## Over loss\n\nFail-overs as above. *Without a leader* is what one fail-over a week \
+         costs.\n\n\
          | loss | fail-overs | p50 | p99 | worst | P(> 5 s) | without a leader | changes unasked | \
          bully p50 | bully p99 |\n|---|---|---|---|---|---|---|---|---|---|\n",
     );
@@ -202,7 +206,8 @@ fn loss(page: &mut String, rows: &[Row]) {
         };
         let _ = writeln!(
             page,
-            "| {} % | {} | {:.2} s | {:.2} s | {:.2} s | {slow} | {:.0} s a year | {} | {:.2} s | {:.2} s |",
+            "| {} % | {} | {:.2} s | {:.2} s | {:.2} s | {slow} | {:.0} s a year | {} | {:.2} s \
+             | {:.2} s |",
             row.loss as f64 / 10.0,
             row.ours.len(),
             row.ours.quantile(5000),
