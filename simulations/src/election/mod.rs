@@ -2,7 +2,7 @@
 //!
 //! | room | idea |
 //! |---|---|
-//! | [`world`], [`host`], [`line`] | voters, disks, clocks, the datagrams between them |
+//! | [`world`], [`host`], [`line`](mod@line) | voters, disks, clocks, the datagrams between them |
 //! | [`bully`] | a comparator: the highest that is reached leads |
 //! | [`check`], [`tally`] | what must hold, what happened |
 //! | [`storm`] | every fault at once: safety, then a leader within a bound |
