@@ -13,12 +13,14 @@
 //! | [`capacity`] | what a node has reserved and granted; never more than it has |
 //! | [`attempt`] | an order's trip from node to node until one runs it; never two |
 //! | [`leader`] | who may write for an organisation |
+//! | [`election`] | who acts for a group of voters, and until when |
 
 #![forbid(unsafe_code)]
 
 pub mod agreement;
 pub mod attempt;
 pub mod capacity;
+pub mod election;
 pub mod invite;
 pub mod leader;
 pub mod members;

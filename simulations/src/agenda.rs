@@ -45,6 +45,18 @@ impl<E> Agenda<E> {
         Some((moment, event))
     }
 
+    /// Returns when the next event comes.
+    pub fn next_at(&self) -> Option<Moment> {
+        let ((moment, _), _) = self.events.first_key_value()?;
+        Some(*moment)
+    }
+
+    /// Moves time to a moment before which nothing happens; never past the next event.
+    pub fn pass(&mut self, moment: Moment) {
+        let next = self.next_at().unwrap_or(moment);
+        self.now = self.now.max(moment.min(next));
+    }
+
     /// Returns the present moment of the run.
     pub fn now(&self) -> Moment {
         self.now

@@ -6,6 +6,7 @@ use std::{env, fs};
 use anyhow::Context;
 
 use crate::canary::Report;
+use crate::election;
 use crate::runner::{Plan, Summary};
 use crate::scenario::Scenario;
 
@@ -32,6 +33,12 @@ pub fn write(plan: &Plan, summary: &Summary) -> anyhow::Result<()> {
 pub fn write_canary(report: &Report, seeds: u64) -> anyhow::Result<()> {
     let ok = report.is_good() && seeds <= CANARY_SEEDS_MAX;
     put("first.canary", &report.figure(), ok)
+}
+
+/// Writes the election's part of the bar of the ledger's planted bugs.
+pub fn write_election_canary(report: &election::canary::Report, seeds: u64) -> anyhow::Result<()> {
+    let ok = report.is_good() && seeds <= CANARY_SEEDS_MAX;
+    put("ledger.canary@election", &report.figure(), ok)
 }
 
 /// Writes a figure.

@@ -16,6 +16,7 @@
 //! | [`trim`], [`shrink`] | from a run that failed to a small one that fails the same way |
 //! | [`power`] | the journal alone, and every state that a power cut may leave of it |
 //! | [`routing`] | the speaker alone, on up to a thousand nodes |
+//! | [`election`] | the election alone, on up to five voters |
 //! | [`runner`], [`bars`] | many seeds, reports, the scoreboard's files |
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,7 @@ mod clock;
 mod disk;
 mod driver;
 mod effects;
+mod election;
 mod founding;
 mod host;
 mod links;
@@ -70,7 +72,7 @@ struct Cli {
 enum Command {
     /// Run a scenario over many seeds, kept failures first.
     Run {
-        /// first, last-slot, routing or routing-scale.
+        /// first, last-slot, routing, routing-scale or election.
         scenario: String,
         /// How many seeds.
         #[arg(long, default_value_t = 100)]
@@ -93,7 +95,7 @@ enum Command {
     },
     /// Run one seed again and show its last events, or all of them.
     Replay {
-        /// first, last-slot, routing or routing-scale.
+        /// first, last-slot, routing, routing-scale or election.
         scenario: String,
         /// The seed.
         seed: u64,
@@ -137,6 +139,17 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         jobs: usize,
     },
+    /// Measure again what a page in docs/reports/ says, and write it.
+    Report {
+        /// Of what: election.
+        of: String,
+        /// How many seeds.
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Where the page and its drawings go.
+        #[arg(long, default_value = "docs/reports")]
+        to: PathBuf,
+    },
     /// Run each seed twice and compare the event hashes.
     Twice {
         /// How many seeds.
@@ -160,24 +173,8 @@ fn main() -> anyhow::Result<ExitCode> {
             nodes,
         } => {
             at_least_one(seeds, jobs)?;
-            if let Some(scenario) = fleet::Scenario::named(&scenario) {
-                let plan = fleet::Plan {
-                    scenario,
-                    from,
-                    seeds,
-                    jobs,
-                    nodes,
-                };
-                return Ok(code(fleet::run(&plan, &regressions, keep)?));
-            }
-            let plan = Plan {
-                scenario: named(&scenario)?,
-                from,
-                seeds,
-                jobs,
-                kept: Vec::new(),
-            };
-            run(plan, &regressions, keep)?
+            let story = (scenario.as_str(), from, seeds, jobs, nodes);
+            run_story(story, &regressions, keep)?
         }
         Command::Replay {
             scenario,
@@ -188,6 +185,9 @@ fn main() -> anyhow::Result<ExitCode> {
             plant,
             nodes,
         } => {
+            if scenario == election::fleet::NAME {
+                return Ok(code(election::fleet::replay(seed)));
+            }
             if let Some(scenario) = fleet::Scenario::named(&scenario) {
                 return Ok(code(fleet::replay(scenario, seed, nodes, trace)));
             }
@@ -204,9 +204,11 @@ fn main() -> anyhow::Result<ExitCode> {
             } else {
                 Finish::Found
             };
-            let report = canary::run(from, seeds, finish);
-            bars::write_canary(&report, seeds)?;
-            report.is_good()
+            plant_all(from, seeds, finish)?
+        }
+        Command::Report { of, seeds, to } => {
+            at_least_one(seeds, 2)?;
+            report(&of, seeds, &to)?
         }
         Command::Power { lives, from, jobs } => {
             at_least_one(lives, jobs)?;
@@ -217,11 +219,57 @@ fn main() -> anyhow::Result<ExitCode> {
     Ok(code(good))
 }
 
+/// Plants the bugs of both shells, the election's first: it takes seconds.
+fn plant_all(from: u64, seeds: u64, finish: Finish) -> anyhow::Result<bool> {
+    let election = election::canary::run(from, seeds);
+    bars::write_election_canary(&election, seeds)?;
+    let report = canary::run(from, seeds, finish);
+    bars::write_canary(&report, seeds)?;
+    Ok(report.is_good() && election.is_good())
+}
+
+fn report(of: &str, seeds: u64, to: &Path) -> anyhow::Result<bool> {
+    if of != election::fleet::NAME {
+        bail!("there is no report on \"{of}\"; there is one on election");
+    }
+    election::report::write(seeds, to)
+}
+
 fn at_least_one(seeds: u64, jobs: usize) -> anyhow::Result<()> {
     if seeds == 0 || jobs == 0 {
         bail!("seeds and jobs start at 1");
     }
     Ok(())
+}
+
+/// Runs a scenario of any of the three shells.
+fn run_story(
+    (scenario, from, seeds, jobs, nodes): (&str, u64, u64, usize, usize),
+    regressions: &Path,
+    keep: bool,
+) -> anyhow::Result<bool> {
+    if scenario == election::fleet::NAME {
+        let plan = election::fleet::Plan { from, seeds, jobs };
+        return election::fleet::run(&plan, regressions, keep);
+    }
+    if let Some(scenario) = fleet::Scenario::named(scenario) {
+        let plan = fleet::Plan {
+            scenario,
+            from,
+            seeds,
+            jobs,
+            nodes,
+        };
+        return fleet::run(&plan, regressions, keep);
+    }
+    let plan = Plan {
+        scenario: named(scenario)?,
+        from,
+        seeds,
+        jobs,
+        kept: Vec::new(),
+    };
+    run(plan, regressions, keep)
 }
 
 /// Runs a plan after the seeds that once failed. Returns whether every promise held.
@@ -267,7 +315,7 @@ fn planted(name: &str) -> anyhow::Result<Plant> {
 }
 
 fn named(name: &str) -> anyhow::Result<Scenario> {
-    const KNOWN: &str = "first, last-slot, routing and routing-scale";
+    const KNOWN: &str = "first, last-slot, routing, routing-scale and election";
     Scenario::named(name)
         .with_context(|| format!("there is no scenario \"{name}\"; there are {KNOWN}"))
 }

@@ -83,6 +83,11 @@ const STEPS: &[Step] = &[
         needs: Some("simulator"),
     },
     Step {
+        name: "election",
+        work: Work::Run(election),
+        needs: Some("simulator"),
+    },
+    Step {
         name: "decoders",
         work: Work::Run(decoders),
         needs: None,
@@ -125,6 +130,11 @@ const LONG: &[Step] = &[
     Step {
         name: "loops",
         work: Work::Run(many_loops),
+        needs: None,
+    },
+    Step {
+        name: "election",
+        work: Work::Run(many_elections),
         needs: None,
     },
     Step {
@@ -261,6 +271,16 @@ fn loops() -> Command {
 /// Every state that a power cut may leave of the journal.
 fn power() -> Command {
     simulated(&["power"])
+}
+
+/// The election alone: a hundred thousand fail-overs, storms, and eight hours without a failure.
+fn election() -> Command {
+    simulated(&["run", "election", "--seeds", "200"])
+}
+
+/// Ten times as many.
+fn many_elections() -> Command {
+    simulated(&["run", "election", "--seeds", "2000"])
 }
 
 /// Bugs on purpose, each of which the simulator must find.
