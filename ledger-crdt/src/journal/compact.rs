@@ -29,8 +29,8 @@ pub struct Compacted {
 /// `keep` leaves of theirs.
 ///
 /// # Errors
-/// The disk refuses something, or a file is damaged; then all is as before, but for a draft that
-/// the next one replaces.
+/// The disk refuses something, or a file is damaged; then all is as before, at worst but for a
+/// draft that the next one replaces.
 pub fn run<D: Disk>(
     disk: &mut D,
     through: u64,
@@ -48,7 +48,11 @@ pub fn run<D: Disk>(
         disk.rename(&draft, &name)?;
         disk.sync_names()
     };
-    write(disk).map_err(JournalError::Compact)?;
+    if let Err(error) = write(disk) {
+        // A disk that is full has better uses for it.
+        let _ = disk.remove(&draft);
+        return Err(JournalError::Compact(error));
+    }
     let old = names.segments.iter().filter(|it| **it <= through);
     let older = names.snapshots.iter().filter(|it| **it < through);
     let files = old

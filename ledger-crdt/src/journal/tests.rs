@@ -223,6 +223,11 @@ fn refused_snapshot_leaves_everything_as_it_was() {
     journal.disk_mut().fail_append = true;
     let refused = compact::run(journal.disk_mut(), through, |entries| entries);
     assert!(matches!(refused, Err(JournalError::Compact(_))));
+    assert!(
+        names(journal.disk_mut())
+            .iter()
+            .all(|it| it.ends_with(".seg"))
+    );
     assert_eq!(journal.append(b"next").unwrap(), 7);
     journal.sync().unwrap();
     assert_eq!(reopened(journal.into_disk()).unwrap().len(), 7);

@@ -12,7 +12,7 @@ use mesh_base::certificate::Role;
 use mesh_base::money::Money;
 use mesh_base::name::Name;
 use mesh_peer::message::JoinReply;
-use mesh_peer::port::Input;
+use mesh_peer::port::{Input, Room};
 
 use crate::town::{Drivers, Town};
 use crate::trade::agree;
@@ -491,6 +491,29 @@ fn patience(screens: &mut Screens) {
     screens.meet(&mut town, 0, follow, Failure, "too many programs wait");
 }
 
+/// A full disk refuses what begins something, and nothing else; room again takes it on.
+fn full_disk(screens: &mut Screens) {
+    let mut town = mesh();
+    let call = town.ask(0, order("a"));
+    assert!(town.answer(call).is_ok());
+    town.feed(0, Input::Room(Room::Full));
+    let begins = [
+        order("b"),
+        invite(3600),
+        offer("postgres", "1EUR/month", "10EUR"),
+    ];
+    for request in begins {
+        screens.meet(&mut town, 0, request, ErrorKind::Failure, "disk is full");
+    }
+    for request in [Request::Status, state("a", DesiredState::Stopped)] {
+        let call = town.ask(0, request);
+        assert!(town.answer(call).is_ok());
+    }
+    town.feed(0, Input::Room(Room::Enough));
+    let call = town.ask(0, order("b"));
+    assert!(town.answer(call).is_ok());
+}
+
 #[test]
 fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     let mut screens = Screens::default();
@@ -503,6 +526,7 @@ fn every_failure_of_the_node_is_caused_and_says_what_to_do() {
     forged::all(&mut screens);
     explain::refusals(&mut screens);
     clients::refusals(&mut screens);
+    full_disk(&mut screens);
     let all = causes::texts();
     assert!(20 < all.len(), "{all:?}");
     let is_guard = |cause: &&String| GUARDS.iter().any(|guard| cause.starts_with(guard));

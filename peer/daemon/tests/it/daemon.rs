@@ -67,7 +67,7 @@ fn killed_daemon_comes_back_as_the_same_node() {
 #[test]
 fn torn_journal_tail_does_not_stop_a_node() {
     let node = Node::founded("bakery");
-    let file = node.path("journal/journal");
+    let file = node.path("journal/00000001.seg");
     std::fs::OpenOptions::new()
         .append(true)
         .open(file)
@@ -81,7 +81,7 @@ fn torn_journal_tail_does_not_stop_a_node() {
 #[test]
 fn damaged_journal_is_an_error_with_a_next_step() {
     let node = Node::founded("bakery");
-    let file = node.path("journal/journal");
+    let file = node.path("journal/00000001.seg");
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[10] ^= 1;
     std::fs::write(&file, bytes).unwrap();
@@ -108,7 +108,7 @@ fn keys_and_socket_are_closed_to_others() {
         "keys/node.key",
         "keys/org-root.key",
         "meshnode.sock",
-        "journal/journal",
+        "journal/00000001.seg",
     ] {
         let mode = std::fs::symlink_metadata(node.path(name))
             .unwrap()
