@@ -15,12 +15,14 @@
 //! | [`time`] | the two clocks that are passed as `now` |
 //! | [`name`] | labels that people choose, lawful as one DNS label |
 //! | [`bounded`] | queues and maps with a limit |
+//! | [`chance`] | small random numbers from a seed |
 
 #![forbid(unsafe_code)]
 
 pub mod address;
 pub mod bounded;
 pub mod certificate;
+pub mod chance;
 pub mod codec;
 pub mod digest;
 pub mod identity;

@@ -5,7 +5,7 @@
 //! brackets and separators of texts.
 //! Invariant: no input is longer than [`LEN_MAX`].
 
-use mesh_routing::chance;
+use mesh_base::chance;
 
 /// Longest input; enough to tell growth by size from a fixed cost.
 pub const LEN_MAX: usize = 64 * 1024;

@@ -1,12 +1,12 @@
 //! The files from which the scoreboard reads what a run has shown.
 
+use std::fmt::Display;
 use std::path::PathBuf;
 use std::{env, fs};
 
 use anyhow::Context;
 
 use crate::canary::Report;
-use crate::election;
 use crate::runner::{Plan, Summary};
 use crate::scenario::Scenario;
 
@@ -29,16 +29,10 @@ pub fn write(plan: &Plan, summary: &Summary) -> anyhow::Result<()> {
     put(name, &summary.figure(), ok)
 }
 
-/// Writes the bar of the planted bugs; they must be found within [`CANARY_SEEDS_MAX`].
-pub fn write_canary(report: &Report, seeds: u64) -> anyhow::Result<()> {
+/// Writes a bar of planted bugs; they must be found within [`CANARY_SEEDS_MAX`].
+pub fn write_canary<B: Display>(name: &str, report: &Report<B>, seeds: u64) -> anyhow::Result<()> {
     let ok = report.is_good() && seeds <= CANARY_SEEDS_MAX;
-    put("first.canary", &report.figure(), ok)
-}
-
-/// Writes the election's part of the bar of the ledger's planted bugs.
-pub fn write_election_canary(report: &election::canary::Report, seeds: u64) -> anyhow::Result<()> {
-    let ok = report.is_good() && seeds <= CANARY_SEEDS_MAX;
-    put("ledger.canary@election", &report.figure(), ok)
+    put(name, &report.figure(), ok)
 }
 
 /// Writes a figure.

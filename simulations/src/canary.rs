@@ -4,6 +4,7 @@
 //! find nothing, or the checkers cry at everything. What was found can be shrunk. Invariant: a
 //! finding of a promise that the bug does not break counts as none.
 
+use std::fmt::Display;
 use std::ops::Range;
 
 use crate::check::Violation;
@@ -21,13 +22,20 @@ struct Found {
     violation: Violation,
 }
 
-/// What came of all bugs.
+/// What came of all bugs of a kind.
 #[derive(Debug)]
-pub struct Report {
-    bugs: Vec<(Plant, Option<Found>)>,
-    from: u64,
-    control_seeds: u64,
-    control_failed: usize,
+pub struct Report<B> {
+    /// Each bug, and within how many seeds it was found.
+    pub bugs: Vec<(B, Option<u64>)>,
+    /// How many seeds ran without a bug.
+    pub control_seeds: u64,
+    /// How many of them were broken.
+    pub control_failed: usize,
+}
+
+/// Returns how many seeds run without a bug: as many as the bug that took most, and some at least.
+pub fn control_seeds(needed: impl Iterator<Item = u64>) -> u64 {
+    needed.max().unwrap_or(0).max(CONTROL_SEEDS_MIN)
 }
 
 /// Whether the smallest run is looked for, which takes a minute a bug.
@@ -40,17 +48,14 @@ pub enum Finish {
 }
 
 /// Plants each bug; prints what found it and how long that took.
-pub fn run(from: u64, seeds: u64, finish: Finish) -> Report {
+pub fn run(from: u64, seeds: u64, finish: Finish) -> Report<Plant> {
     let bugs: Vec<_> = Plant::ALL
         .into_iter()
         .map(|plant| (plant, find(plant, from, seeds)))
         .inspect(|(plant, found)| tell(*plant, found.as_ref(), finish, from..from + seeds))
+        .map(|(plant, found)| (plant, found.map(|found| found.seed - from + 1)))
         .collect();
-    let tried = bugs.iter().map(|(_, found)| {
-        let last = found.as_ref().map_or(from + seeds, |found| found.seed + 1);
-        last - from
-    });
-    let control_seeds = tried.max().unwrap_or(0).max(CONTROL_SEEDS_MIN);
+    let control_seeds = control_seeds(bugs.iter().map(|(_, needed)| needed.unwrap_or(seeds)));
     let control = runner::run(&Plan {
         scenario: Scenario::First,
         from,
@@ -62,7 +67,6 @@ pub fn run(from: u64, seeds: u64, finish: Finish) -> Report {
     println!("control without a bug: {control_failed} of {control_seeds} seeds broken");
     Report {
         bugs,
-        from,
         control_seeds,
         control_failed,
     }
@@ -110,7 +114,7 @@ fn tell(plant: Plant, found: Option<&Found>, finish: Finish, seeds: Range<u64>) 
     println!("  again: {}", case.command());
 }
 
-impl Report {
+impl<B: Display> Report<B> {
     /// Returns whether each bug was found, and nothing without a bug.
     pub fn is_good(&self) -> bool {
         self.control_failed == 0 && self.bugs.iter().all(|(_, found)| found.is_some())
@@ -121,9 +125,9 @@ impl Report {
         let words: Vec<String> = self
             .bugs
             .iter()
-            .map(|(plant, found)| match found {
-                Some(found) => format!("{plant} {}", found.seed - self.from + 1),
-                None => format!("{plant} not found"),
+            .map(|(bug, needed)| match needed {
+                Some(seeds) => format!("{bug} {seeds}"),
+                None => format!("{bug} not found"),
             })
             .collect();
         format!(

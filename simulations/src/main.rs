@@ -222,9 +222,9 @@ fn main() -> anyhow::Result<ExitCode> {
 /// Plants the bugs of both shells, the election's first: it takes seconds.
 fn plant_all(from: u64, seeds: u64, finish: Finish) -> anyhow::Result<bool> {
     let election = election::canary::run(from, seeds);
-    bars::write_election_canary(&election, seeds)?;
+    bars::write_canary("ledger.canary@election", &election, seeds)?;
     let report = canary::run(from, seeds, finish);
-    bars::write_canary(&report, seeds)?;
+    bars::write_canary("first.canary", &report, seeds)?;
     Ok(report.is_good() && election.is_good())
 }
 

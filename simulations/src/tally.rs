@@ -167,23 +167,35 @@ kinds! {
     }
 }
 
+/// Counters of one run of this scenario, or of many added together.
+pub type Tally = Tallied<Fault, Sometimes>;
+
 /// Counters of one run, or of many added together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tallied<F, S> {
     /// What the weather did.
-    pub faults: Counts<Fault>,
+    pub faults: Counts<F>,
     /// Hard branches that were met.
-    pub branches: Counts<Sometimes>,
+    pub branches: Counts<S>,
 }
 
-impl Tally {
+impl<F, S> Default for Tallied<F, S> {
+    fn default() -> Self {
+        Self {
+            faults: Counts::default(),
+            branches: Counts::default(),
+        }
+    }
+}
+
+impl<F: Kind, S: Kind> Tallied<F, S> {
     /// Counts one fault.
-    pub fn fault(&mut self, kind: Fault) {
+    pub fn fault(&mut self, kind: F) {
         self.faults.count(kind, 1);
     }
 
     /// Counts one branch.
-    pub fn met(&mut self, branch: Sometimes) {
+    pub fn met(&mut self, branch: S) {
         self.branches.count(branch, 1);
     }
 
@@ -200,7 +212,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl<F: Kind, S: Kind> fmt::Display for Tallied<F, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "faults\n{}sometimes\n{}", self.faults, self.branches)
     }

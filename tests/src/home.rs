@@ -324,6 +324,18 @@ impl Home {
         self.meshnode(&["status", "--json"])?.json()
     }
 
+    /// Returns how many entries of the node's journal are on disk.
+    ///
+    /// # Errors
+    /// The node does not answer.
+    pub fn journal_position(&self) -> anyhow::Result<u64> {
+        let status = self.quietly().status()?;
+        let position = status
+            .get("journal_position")
+            .and_then(serde_json::Value::as_u64);
+        position.context("no journal position")
+    }
+
     /// Returns the node's address in the overlay; nobody hears the question.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use mesh_base::bounded::Queue;
+use mesh_base::chance::Chance;
 use mesh_base::digest::Digest;
 use mesh_base::identity::NodeId;
 use mesh_base::time::Moment;
@@ -14,7 +15,7 @@ use mesh_base::time::Moment;
 use super::ballot::Ballot;
 use super::campaign::Campaign;
 use super::reign::Reign;
-use super::timing::{CAMPAIGN, COURTESY, Draw, LEASE, PATIENCE, PROMISE, Rng};
+use super::timing::{CAMPAIGN, COURTESY, Draw, LEASE, PATIENCE, PROMISE};
 use super::voters::{Part, VOTERS_MAX, Voters};
 use super::wire::{Body, Message};
 use super::words::{Group, Head, HeadError, Heads, Term, Version, Voter};
@@ -151,7 +152,7 @@ pub struct Election {
     pub(super) round: u64,
     /// When a follower sounds the others.
     pub(super) rise_at: Moment,
-    rng: Rng,
+    chance: Chance,
     unsaved: bool,
     effects: Queue<Output>,
 }
@@ -175,7 +176,7 @@ impl Election {
     /// What it promised before it stopped is not known, so it helps nobody for as long as a promise
     /// lasts; unless it never answered anybody, or won its term alone.
     pub fn new(start: Start, now: Moment) -> Self {
-        let mut rng = Rng::new(start.seed);
+        let mut chance = Chance::new(start.seed);
         let alone_in = Some(start.voters.version());
         let is_alone = start.voters.is_alone(&start.me);
         let won_alone = is_alone && start.ballot.alone == alone_in;
@@ -196,8 +197,8 @@ impl Election {
             office: Office::Following(None),
             promised_until,
             round: 0,
-            rise_at: now + rng.draw(PATIENCE),
-            rng,
+            rise_at: now + PATIENCE.draw(&mut chance),
+            chance,
             unsaved: false,
             effects: Queue::new(EFFECTS_MAX),
         };
@@ -459,7 +460,7 @@ impl Election {
     }
 
     pub(super) fn draw(&mut self, from: Draw) -> std::time::Duration {
-        self.rng.draw(from)
+        from.draw(&mut self.chance)
     }
 
     pub(super) fn draw_campaign(&mut self, now: Moment) -> Moment {

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use mesh_base::chance::Chance;
+
 /// How often a leader speaks: above the round trips of a continent, and ten beats may be lost
 /// before anybody worries.
 pub const BEAT: Duration = Duration::from_millis(100);
@@ -50,6 +52,12 @@ impl Draw {
             high_micros: high * 1000,
         }
     }
+
+    /// Draws one.
+    pub fn draw(self, chance: &mut Chance) -> Duration {
+        let width = self.high_micros - self.low_micros;
+        Duration::from_micros(self.low_micros + chance.below(width))
+    }
 }
 
 const _: () = assert!(PROMISE.as_micros() <= PATIENCE.low_micros as u128);
@@ -60,37 +68,14 @@ const _: () = {
     assert!(LEASE.as_micros() * (parts + drift) < PROMISE.as_micros() * (parts - drift));
 };
 
-/// Draws spans from a seed by SplitMix64. Nothing secret depends on it.
-#[derive(Debug, Clone)]
-pub struct Rng(u64);
-
-impl Rng {
-    /// Returns the source of a seed; any is good.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Draws a span.
-    pub fn draw(&mut self, from: Draw) -> Duration {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
-        let width = from.high_micros - from.low_micros;
-        // The width is a constant above zero.
-        Duration::from_micros(from.low_micros + word % width)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn draws_stay_in_their_span_and_differ() {
-        let mut rng = Rng::new(1);
-        let draws: Vec<Duration> = (0..1000).map(|_| rng.draw(PATIENCE)).collect();
+        let mut chance = Chance::new(1);
+        let draws: Vec<Duration> = (0..1000).map(|_| PATIENCE.draw(&mut chance)).collect();
         let span = Duration::from_millis(1000)..Duration::from_millis(1500);
         assert!(draws.iter().all(|draw| span.contains(draw)));
         assert_ne!(draws[0], draws[1]);

@@ -10,7 +10,7 @@
 
 use std::io;
 
-use crate::journal::folder::{self, Names};
+use crate::journal::folder::{self, Found, Names};
 use crate::journal::frame::{self, Header, Kind};
 use crate::journal::{Disk, JournalError};
 
@@ -37,8 +37,11 @@ pub fn run<D: Disk>(
     keep: impl FnOnce(Vec<Vec<u8>>) -> Vec<Vec<u8>>,
 ) -> Result<Compacted, JournalError> {
     let names = Names::read(disk)?;
-    let closed = Closed::read(disk, &names, through)?;
-    let bytes = snapshot(closed.salt, through, closed.before, &keep(closed.entries));
+    let closed = Found::closed(disk, &names, through)?;
+    let salt = closed.salt.ok_or_else(|| JournalError::Missing {
+        file: folder::segment_name(through),
+    })?;
+    let bytes = snapshot(salt, through, closed.before, &keep(closed.entries));
     let (draft, name) = (folder::draft_name(through), folder::snapshot_name(through));
     let write = |disk: &mut D| -> io::Result<()> {
         // One that an earlier attempt has left.
@@ -53,65 +56,15 @@ pub fn run<D: Disk>(
         let _ = disk.remove(&draft);
         return Err(JournalError::Compact(error));
     }
-    let old = names.segments.iter().filter(|it| **it <= through);
-    let older = names.snapshots.iter().filter(|it| **it < through);
-    let files = old
-        .map(|it| folder::segment_name(*it))
-        .chain(older.map(|it| folder::snapshot_name(*it)));
-    for file in files {
+    for file in names.replaced(Some(through)) {
         // What stays is removed at the next opening.
         let _ = disk.remove(&file);
     }
     Ok(Compacted {
         through,
         len: bytes.len() as u64,
-        replaced_len: closed.segments_len,
+        replaced_len: closed.closed_len,
     })
-}
-
-/// Everything up to a closed segment.
-struct Closed {
-    salt: [u8; 16],
-    before: [u8; 16],
-    entries: Vec<Vec<u8>>,
-    segments_len: u64,
-}
-
-impl Closed {
-    fn read<D: Disk>(disk: &mut D, names: &Names, through: u64) -> Result<Self, JournalError> {
-        let mut salt = None;
-        let (mut before, mut entries, mut segments_len) = ([0; 16], Vec::new(), 0);
-        if let Some(old) = names.snapshots.last() {
-            let snapshot = folder::read_snapshot(disk, *old)?;
-            salt = Some(snapshot.header.salt);
-            before = snapshot.header.before;
-            entries = snapshot.entries;
-        }
-        let after = names.snapshots.last().copied();
-        let live = names.segments.iter().filter(|it| {
-            let is_newer = after.is_none_or(|after| after < **it);
-            is_newer && **it <= through
-        });
-        for number in live {
-            let read = folder::read_segment(disk, *number, salt, before, false)?;
-            let segment = read.ok_or_else(|| JournalError::Missing {
-                file: folder::segment_name(*number),
-            })?;
-            salt = Some(segment.salt);
-            before = segment.scan.before;
-            entries.extend(segment.scan.entries);
-            segments_len += segment.file_len;
-        }
-        let salt = salt.ok_or_else(|| JournalError::Missing {
-            file: folder::segment_name(through),
-        })?;
-        Ok(Self {
-            salt,
-            before,
-            entries,
-            segments_len,
-        })
-    }
 }
 
 /// Returns the bytes of a snapshot.

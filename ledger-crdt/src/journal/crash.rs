@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::rc::Rc;
 
+use mesh_base::chance::Chance;
 use mesh_base::digest::Digest;
 
 use crate::journal::memory::{MemoryDisk, MemoryFile};
@@ -307,19 +308,6 @@ impl Disk for Watched {
     }
 }
 
-/// Numbers that follow from a seed (Steele and others, SplitMix64).
-struct Draw(u64);
-
-impl Draw {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ mixed >> 31).checked_rem(end).unwrap_or(0)
-    }
-}
-
 fn live(life: Life, report: &mut Report) -> Vec<Moment> {
     let log = Rc::new(RefCell::new(Log::default()));
     // Proof: nothing refuses anything to a life without power cuts.
@@ -334,13 +322,13 @@ fn live_on(life: Life, log: &Rc<RefCell<Log>>, report: &mut Report) -> Result<()
         log: Rc::clone(log),
         lie: life.lie,
     };
-    let mut draw = Draw(life.seed);
+    let mut chance = Chance::new(life.seed);
     let (mut journal, _) = Journal::open_with(disk, SALT, life.segment_len())?;
     for step in 0..life.steps {
-        match draw.below(10) {
+        match chance.below(10) {
             0..=5 => {
-                let len = 1 + draw.below(life.value_len_max);
-                let mut entry = vec![draw.below(KEYS) as u8];
+                let len = 1 + chance.below(life.value_len_max);
+                let mut entry = vec![chance.below(KEYS) as u8];
                 entry.extend(step.to_be_bytes());
                 entry.resize(entry.len() + len as usize, step as u8);
                 log.borrow_mut().written.push(entry.clone());

@@ -65,6 +65,19 @@ impl Names {
         names.snapshots.sort_unstable();
         Ok(names)
     }
+
+    /// Returns the files whose place the snapshot of `through` has taken; none without one.
+    pub fn replaced(&self, through: Option<u64>) -> Vec<String> {
+        let Some(through) = through else {
+            return Vec::new();
+        };
+        let segments = self.segments.iter().filter(|it| **it <= through);
+        let snapshots = self.snapshots.iter().filter(|it| **it < through);
+        let segments = segments.map(|it| segment_name(*it));
+        segments
+            .chain(snapshots.map(|it| snapshot_name(*it)))
+            .collect()
+    }
 }
 
 /// The last segment, whose end may be torn.
@@ -93,11 +106,9 @@ pub struct Found {
     pub closed_len: u64,
 }
 
-impl Found {
-    /// Reads the folder, and removes what a snapshot has replaced and what was never finished.
-    pub fn in_folder<D: Disk>(disk: &mut D) -> Result<Self, JournalError> {
-        let names = Names::read(disk)?;
-        let mut found = Self {
+impl Default for Found {
+    fn default() -> Self {
+        Self {
             salt: None,
             entries: Vec::new(),
             before: [0; 16],
@@ -105,19 +116,18 @@ impl Found {
             next: 1,
             snapshot: Compacted::default(),
             closed_len: 0,
-        };
-        if let Some(through) = names.snapshots.last() {
-            found.add_snapshot(disk, *through)?;
         }
-        let through = names.snapshots.last().copied();
-        let is_live = |number: &&u64| through.is_none_or(|through| through < **number);
-        let live: Vec<u64> = names.segments.iter().filter(is_live).copied().collect();
-        let stub = found.add_segments(disk, &live)?;
+    }
+}
+
+impl Found {
+    /// Reads the folder, and removes what a snapshot has replaced and what was never finished.
+    pub fn in_folder<D: Disk>(disk: &mut D) -> Result<Self, JournalError> {
+        let names = Names::read(disk)?;
+        let mut found = Self::default();
+        let stub = found.add_all(disk, &names, None)?;
         let mut old: Vec<String> = names.drafts.iter().map(|it| draft_name(*it)).collect();
-        let replaced = names.segments.iter().filter(|it| !live.contains(it));
-        old.extend(replaced.map(|it| segment_name(*it)));
-        let (_, older) = names.snapshots.split_last().unwrap_or((&0, &[]));
-        old.extend(older.iter().map(|it| snapshot_name(*it)));
+        old.extend(names.replaced(names.snapshots.last().copied()));
         old.extend(stub);
         for name in &old {
             disk.remove(name).map_err(JournalError::Read)?;
@@ -126,6 +136,37 @@ impl Found {
             disk.sync_names().map_err(JournalError::Read)?;
         }
         Ok(found)
+    }
+
+    /// Reads what is there up to a closed segment.
+    pub fn closed<D: Disk>(
+        disk: &mut D,
+        names: &Names,
+        through: u64,
+    ) -> Result<Self, JournalError> {
+        let mut found = Self::default();
+        found.add_all(disk, names, Some(through))?;
+        Ok(found)
+    }
+
+    /// Adds the newest snapshot and the segments after it, up to a closed one or all. Returns the
+    /// name of one that was never finished.
+    fn add_all<D: Disk>(
+        &mut self,
+        disk: &mut D,
+        names: &Names,
+        through: Option<u64>,
+    ) -> Result<Option<String>, JournalError> {
+        let after = names.snapshots.last().copied();
+        if let Some(snapshot) = after {
+            self.add_snapshot(disk, snapshot)?;
+        }
+        let is_live = |number: &&u64| {
+            after.is_none_or(|after| after < **number)
+                && through.is_none_or(|through| **number <= through)
+        };
+        let live: Vec<u64> = names.segments.iter().filter(is_live).copied().collect();
+        self.add_segments(disk, &live, through.is_none())
     }
 
     fn add_snapshot<D: Disk>(&mut self, disk: &mut D, through: u64) -> Result<(), JournalError> {
@@ -142,12 +183,13 @@ impl Found {
         Ok(())
     }
 
-    /// Adds the segments that no snapshot replaced. Returns the name of one that was never
+    /// Adds segments, of which the last may be open. Returns the name of one that was never
     /// finished.
     fn add_segments<D: Disk>(
         &mut self,
         disk: &mut D,
         numbers: &[u64],
+        is_last_open: bool,
     ) -> Result<Option<String>, JournalError> {
         for (at, number) in numbers.iter().enumerate() {
             // Only a journal of the first version begins with segment 0.
@@ -155,7 +197,7 @@ impl Found {
                 let file = segment_name(self.next);
                 return Err(JournalError::Missing { file });
             }
-            let is_last = at + 1 == numbers.len();
+            let is_last = is_last_open && at + 1 == numbers.len();
             let read = read_segment(disk, *number, self.salt, self.before, is_last)?;
             let Some(segment) = read else {
                 return Ok(Some(segment_name(*number)));
@@ -181,14 +223,14 @@ impl Found {
 }
 
 /// A snapshot that is whole.
-pub struct Snapshot {
-    pub header: Header,
-    pub entries: Vec<Vec<u8>>,
-    pub len: u64,
+struct Snapshot {
+    header: Header,
+    entries: Vec<Vec<u8>>,
+    len: u64,
 }
 
 /// Reads a snapshot, which was on disk before it had its name.
-pub fn read_snapshot<D: Disk>(disk: &mut D, through: u64) -> Result<Snapshot, JournalError> {
+fn read_snapshot<D: Disk>(disk: &mut D, through: u64) -> Result<Snapshot, JournalError> {
     let file = snapshot_name(through);
     let bytes = disk.read(&file).map_err(JournalError::Read)?;
     let damaged = |at: usize| JournalError::Damaged {
@@ -213,15 +255,15 @@ pub fn read_snapshot<D: Disk>(disk: &mut D, through: u64) -> Result<Snapshot, Jo
 }
 
 /// A segment, whole or up to where it is torn.
-pub struct ReadSegment {
-    pub salt: [u8; 16],
-    pub scan: Scan,
-    pub file_len: u64,
+struct ReadSegment {
+    salt: [u8; 16],
+    scan: Scan,
+    file_len: u64,
 }
 
 /// Reads a segment that is bound to `before`. Returns none if it is the last one and was never
 /// finished: nothing can have been promised in it.
-pub fn read_segment<D: Disk>(
+fn read_segment<D: Disk>(
     disk: &mut D,
     number: u64,
     salt: Option<[u8; 16]>,

@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use mesh_base::chance::Chance;
+
 use super::Disk;
 
 /// Bytes that a disk writes at once or not at all.
@@ -215,16 +217,9 @@ impl MemoryDisk {
 
     /// Returns the folder after the power cut that `choice` picks.
     pub fn crash(&self, choice: u64) -> Self {
-        // Files and names are cut by different parts of the choice, mixed so that each counts.
-        let mut drawn = choice;
-        let mut draw = move || {
-            drawn = drawn
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            drawn ^ drawn >> 29
-        };
-        let names = draw();
-        self.cut(names, |file| file.crash(draw()))
+        let mut chance = Chance::new(choice);
+        let names = chance.bits();
+        self.cut(names, |file| file.crash(chance.bits()))
     }
 
     fn put(&mut self, name: &str, file: MemoryFile) {

@@ -19,11 +19,11 @@ use std::net::IpAddr;
 
 use mesh_base::time::Moment;
 
-use crate::chance::Chance;
 use crate::limits::{
     COOKIES_PER_SECOND, HANDSHAKE_ROWS, HANDSHAKES_KNOWN_PER_SECOND, HANDSHAKES_PER_PLACE,
     HANDSHAKES_PROVEN_PER_SECOND, HANDSHAKES_STRANGE_PER_SECOND,
 };
+use mesh_base::chance::Chance;
 
 /// How well we know an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,6 @@
 //! | [`reach`] | straight ways between nodes behind routers |
 //! | [`portmap`] | ports of the home's gateway that lead to ours |
 //! | [`handshakes`] | which handshakes of others are worth opening |
-//! | [`chance`] | small random numbers from a seed |
 //! | [`limits`] | the numbers, with where they come from |
 
 #![forbid(unsafe_code)]
@@ -41,7 +40,6 @@ pub mod access;
 pub mod answer;
 pub mod babel;
 pub mod carriage;
-pub mod chance;
 pub mod ecn;
 pub mod fib;
 pub mod handshakes;

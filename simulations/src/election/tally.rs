@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::tally::{Counts, kinds};
+use crate::tally::{Tallied, kinds};
 
 kinds! {
     /// What the weather does.
@@ -63,40 +63,4 @@ kinds! {
 }
 
 /// Counters of one run, or of many.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// What the weather did.
-    pub faults: Counts<Fault>,
-    /// What voters met.
-    pub branches: Counts<Sometimes>,
-}
-
-impl Tally {
-    /// Counts a fault.
-    pub fn fault(&mut self, fault: Fault) {
-        self.faults.count(fault, 1);
-    }
-
-    /// Counts a branch.
-    pub fn met(&mut self, branch: Sometimes) {
-        self.branches.count(branch, 1);
-    }
-
-    /// Adds another's.
-    pub fn add(&mut self, other: &Self) {
-        self.faults.add(&other.faults);
-        self.branches.add(&other.branches);
-    }
-
-    /// Returns what never happened, in words.
-    pub fn missing(&self) -> Vec<String> {
-        let faults = self.faults.missing();
-        faults.chain(self.branches.missing()).collect()
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "faults\n{}sometimes\n{}", self.faults, self.branches)
-    }
-}
+pub type Tally = Tallied<Fault, Sometimes>;

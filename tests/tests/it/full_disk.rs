@@ -74,7 +74,7 @@ pub fn node_on_a_full_disk_takes_nothing_new_on(place: &Place) -> anyhow::Result
         customer
             .meshctl(&["member", "invite", "--role", "node"])?
             .ok()?;
-        position = written(customer)?;
+        position = customer.journal_position()?;
     }
     // What ends something needs no room.
     let ballast = fill(&customer.folder)?;
@@ -86,7 +86,7 @@ pub fn node_on_a_full_disk_takes_nothing_new_on(place: &Place) -> anyhow::Result
     customer.kill_daemon()?;
     fs::remove_file(ballast).context("cannot free the disk")?;
     customer.start()?;
-    let after = written(customer)?;
+    let after = customer.journal_position()?;
     ensure!(
         position <= after,
         "{position} entries were acknowledged, {after} are there"
@@ -147,11 +147,4 @@ fn verdict(home: &Home, expect: &str) -> anyhow::Result<()> {
             .any(|row| at(row, "verdict") == expect)
             .then_some(()))
     })
-}
-
-/// Returns how many entries of the journal are on disk.
-fn written(home: &Home) -> anyhow::Result<u64> {
-    let status = home.quietly().status()?;
-    let position = at(&status, "journal_position").as_u64();
-    position.context("no journal position")
 }

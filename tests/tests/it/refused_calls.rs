@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use mesh_tests::figures::Figure;
 use mesh_tests::home::Home;
 use mesh_tests::lab::Lab;
 use mesh_tests::runner::Place;
-use mesh_tests::said::{Asked, at};
+use mesh_tests::said::Asked;
 use mesh_tests::transcript::found_org;
 use mesh_tests::until::until;
 
@@ -177,7 +177,7 @@ impl Attempt<'_> {
     /// Starts the node without failures, looks how much is in its journal, and stops it.
     fn whole(&self) -> anyhow::Result<u64> {
         self.home.start()?;
-        let position = written(self.home)?;
+        let position = self.home.journal_position()?;
         self.home.stop()?;
         Ok(position)
     }
@@ -231,23 +231,11 @@ impl Attempt<'_> {
             }
             // What was said with a yes is counted even if the daemon ends right after it.
             *position += 1;
-            match self.home.status() {
-                Ok(status) => {
-                    let now = at(&status, "journal_position").as_u64();
-                    *position = now.context("no journal position")?;
-                }
+            match self.home.journal_position() {
+                Ok(now) => *position = now,
                 Err(_) => return Ok(Outcome::Ended),
             }
         }
         Ok(Outcome::WentOn)
-    }
-}
-
-/// Returns how many entries of the journal are on disk.
-fn written(home: &Home) -> anyhow::Result<u64> {
-    let status = home.status()?;
-    match at(&status, "journal_position").as_u64() {
-        Some(position) => Ok(position),
-        None => bail!("no journal position: {status}"),
     }
 }

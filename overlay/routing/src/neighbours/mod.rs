@@ -59,7 +59,7 @@ use self::limits::{
     SETTLED, WISH_MAX,
 };
 use self::sample::Sample;
-use crate::chance::Chance;
+use mesh_base::chance::Chance;
 
 /// What is to be done about a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mesh_base::identity::NodeId;
 
 use super::limits::{KNOWN_MAX, SAMPLED_COUNT};
-use crate::chance::Chance;
+use mesh_base::chance::Chance;
 
 /// Whom we may choose from.
 #[derive(Debug, Clone, Default)]

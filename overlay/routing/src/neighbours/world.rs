@@ -14,7 +14,7 @@ use mesh_base::time::Moment;
 use super::limits::{INBOUND_MAX, OURS_MAX, TURN, WISH_MAX};
 use super::tests::node;
 use super::{Action, Neighbours, Verdict};
-use crate::chance::Chance;
+use mesh_base::chance::Chance;
 
 /// What a relay adds, in microseconds: as in the measurements that the numbers come from.
 const HOP_US: u64 = 10_000;

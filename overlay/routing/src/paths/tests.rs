@@ -3,7 +3,7 @@
 use mesh_base::identity::SecretKey;
 
 use super::*;
-use crate::chance::Chance;
+use mesh_base::chance::Chance;
 
 fn node(number: u64) -> NodeId {
     let mut seed = [9; 32];

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use mesh_base::chance::Chance;
 use mesh_routing::babel::count::Count;
 use mesh_routing::babel::link::LinkId;
 use mesh_routing::babel::words::{Metric, Seqno};
-use mesh_routing::chance::Chance;
 
 use crate::net::{Net, NodeAt, prefix_of};
 

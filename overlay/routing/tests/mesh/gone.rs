@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use mesh_base::chance::Chance;
 use mesh_routing::babel::count::Count;
 use mesh_routing::babel::event::Reach;
 use mesh_routing::babel::link::LinkId;
 use mesh_routing::babel::wire::tlv::Tlv;
 use mesh_routing::babel::words::{Prefix, Seqno};
-use mesh_routing::chance::Chance;
 
 use crate::desk::{Desk, Said, request, retraction, update};
 use crate::net::{Net, native, prefix_of};

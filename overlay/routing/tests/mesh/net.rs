@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::time::Duration;
 
+use mesh_base::chance::Chance;
 use mesh_base::time::Moment;
 use mesh_routing::babel::event::{Event, Reach, To};
 use mesh_routing::babel::filter::{Lawful, LinkFilter, Role};
@@ -19,7 +20,6 @@ use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::speaker::{Config, Speaker};
 use mesh_routing::babel::wire::tlv::Cast;
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
-use mesh_routing::chance::Chance;
 
 /// Names a node.
 pub type NodeAt = usize;

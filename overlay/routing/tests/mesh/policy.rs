@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use mesh_base::chance::Chance;
 use mesh_base::time::Moment;
 use mesh_routing::babel::count::Count;
 use mesh_routing::babel::event::{Alarm, Event, Reach};
@@ -13,7 +14,6 @@ use mesh_routing::babel::limits::{
 use mesh_routing::babel::link::{LinkConfig, LinkId};
 use mesh_routing::babel::wire::tlv::{Cast, Centis, Stamp, Tlv};
 use mesh_routing::babel::words::{Metric, Prefix, RouterId, Seqno};
-use mesh_routing::chance::Chance;
 
 use crate::desk::{Desk, own, request, retraction, theirs, update, update_as};
 use crate::net::{id_of, prefix_of};

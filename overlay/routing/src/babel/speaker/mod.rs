@@ -49,7 +49,7 @@ use crate::babel::request::Requests;
 use crate::babel::route::{Entry, Selected, Table};
 use crate::babel::wire::ignored::IgnoredCounts;
 use crate::babel::words::{Metric, Prefix, RouterId, Seqno};
-use crate::chance::Chance;
+use mesh_base::chance::Chance;
 
 /// Who a speaker is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
