@@ -53,6 +53,13 @@ pub fn group_descends(group: i32, ancestor: i32) -> bool {
     members.peek().is_some() && members.all(|(pid, _)| below.contains(pid))
 }
 
+/// Returns the process of a thread; none if it is gone.
+pub fn process_of(thread: u32) -> Option<i32> {
+    let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    line?.trim().parse().ok()
+}
+
 /// Returns a living child of a process.
 pub fn child_of(parent: i32) -> Option<i32> {
     let child = |(pid, kin): (i32, Kin)| (kin.parent == parent && !kin.is_dead).then_some(pid);

@@ -27,6 +27,7 @@
 //! | `process` | the walls of an instance without namespaces |
 //! | `folders` | what a path of such an instance leads to |
 //! | `warden` | sockets and signals of such an instance, by its shim |
+//! | `heap` | keeps proot from making memory maps out of brk(2) |
 //! | `kin` | who descends from whom, and the end of all of them |
 //! | `wall` | no file but those below the instance's root, whoever its user is outside |
 //! | `seccomp` | system calls that no service needs |
@@ -42,6 +43,7 @@ mod apt;
 mod cgroup;
 mod files;
 mod folders;
+mod heap;
 mod inside;
 mod kin;
 mod link;

@@ -142,6 +142,9 @@ pub fn shown(plan: &Plan, tool: &Path, argv: &[String]) -> io::Result<Vec<String
         "--library-path".to_owned(),
         text(&library),
         text(&tool.join("usr/bin/proot")),
+        // Without its own remarks: people shall read the last words of the program it runs.
+        "-v".to_owned(),
+        "-1".to_owned(),
         "-i".to_owned(),
         format!("{}:{}", plan.inner.uid, plan.inner.gid),
         "-r".to_owned(),

@@ -14,6 +14,8 @@ use libc::{
     c_int, c_long, sock_filter,
 };
 
+use crate::heap;
+
 const REFUSED: [c_long; 30] = [
     libc::SYS_acct,
     libc::SYS_add_key,
@@ -166,6 +168,7 @@ pub fn supervised() -> Option<Vec<sock_filter>> {
     for number in UNKNOWN {
         program.extend(on(number, vec![answer(NO_CALL)])?);
     }
+    program.extend(on(libc::SYS_mmap, maps()?)?);
     program.extend(on(
         libc::SYS_clone,
         vec![
@@ -248,6 +251,21 @@ const SIOCSPGRP: u32 = 0x8902;
 /// The part of a socket's type that is no flag.
 const TYPE: u32 = 0xf;
 
+/// Asks for maps that may be what proot makes of brk(2), see [`heap`].
+fn maps() -> Option<Vec<sock_filter>> {
+    Some(vec![
+        load_argument(1),
+        jump(BPF_JEQ, u32::try_from(heap::len()).ok()?, 0, 5),
+        load_argument(3),
+        jump(BPF_JEQ, heap::FLAGS, 0, 3),
+        // C libraries for the most part write an `int` here, with an empty upper half.
+        load_upper(4),
+        jump(BPF_JEQ, u32::MAX, 0, 1),
+        answer(libc::SECCOMP_RET_USER_NOTIF),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
 /// Streams of the three families: an address in a datagram would be read by the kernel alone.
 fn sockets() -> Vec<sock_filter> {
     let unix = stream_of_unix();
@@ -318,6 +336,12 @@ fn load(offset: u32) -> sock_filter {
 /// Loads the lower half of an argument: what the kernel reads of one that is an `int`.
 fn load_argument(index: u32) -> sock_filter {
     let half = if cfg!(target_endian = "big") { 4 } else { 0 };
+    load(16 + 8 * index + half)
+}
+
+/// Loads the upper half of an argument.
+fn load_upper(index: u32) -> sock_filter {
+    let half = if cfg!(target_endian = "big") { 0 } else { 4 };
     load(16 + 8 * index + half)
 }
 
@@ -417,6 +441,16 @@ mod tests {
         for number in REFUSED.into_iter().chain(BY_DESCRIPTOR).chain(OF_FILES) {
             assert_eq!(run(&program, &call(number, &[])), REFUSE);
         }
+        let len = i32::try_from(heap::len()).unwrap();
+        let mmap = |len, flags, upper| {
+            let mut call = call(libc::SYS_mmap, &[0, len, 3, flags, -1, 0]);
+            call[13] = upper;
+            run(&program, &call)
+        };
+        assert_eq!(mmap(len, 0x22, u32::MAX), ASK);
+        assert_eq!(mmap(len, 0x22, 0), ALLOW);
+        assert_eq!(mmap(len, 0x32, u32::MAX), ALLOW);
+        assert_eq!(mmap(4096, 0x22, u32::MAX), ALLOW);
         let clone = |flags| run(&program, &call(libc::SYS_clone, &[flags]));
         assert_eq!(
             clone(libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD),

@@ -140,19 +140,24 @@ pub fn is_still_asked(asked: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
 
 /// Ends a call with an error number; 0 is success.
 pub fn end_call(asked: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
-    reply(asked, id, -errno, 0)
+    reply(asked, id, 0, -errno, 0)
+}
+
+/// Ends a call with what it returns.
+pub fn end_call_with(asked: BorrowedFd<'_>, id: u64, value: i64) -> io::Result<()> {
+    reply(asked, id, value, 0, 0)
 }
 
 /// Lets the kernel make a call.
 pub fn let_go(asked: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     let flags = u32::try_from(libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE).unwrap_or_default();
-    reply(asked, id, 0, flags)
+    reply(asked, id, 0, 0, flags)
 }
 
-fn reply(asked: BorrowedFd<'_>, id: u64, error: i32, flags: u32) -> io::Result<()> {
+fn reply(asked: BorrowedFd<'_>, id: u64, val: i64, error: i32, flags: u32) -> io::Result<()> {
     let mut reply = libc::seccomp_notif_resp {
         id,
-        val: 0,
+        val,
         error,
         flags,
     };

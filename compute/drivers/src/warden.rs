@@ -33,9 +33,10 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
 use crate::folders::{Folder, Side, place};
+use crate::heap::Heaps;
 use crate::seccomp::CHMOD;
 use crate::wall::{self, Ground};
-use crate::{kin, sys};
+use crate::{heap, kin, sys};
 
 /// What an instance was given.
 #[derive(Debug)]
@@ -56,6 +57,7 @@ pub struct Warden {
     /// The process below which everything of the instance is.
     first: i32,
     listening: BTreeSet<SocketAddrV4>,
+    heaps: Heaps,
 }
 
 /// How a call ends.
@@ -65,6 +67,8 @@ enum End {
     GoOn,
     /// It was made here, or is refused.
     Made(Result<(), Errno>),
+    /// It returns this.
+    With(i64),
     /// Somebody else answers.
     Later,
 }
@@ -83,6 +87,7 @@ impl Warden {
             grounds,
             first,
             listening: BTreeSet::new(),
+            heaps: Heaps::default(),
         }
     }
 
@@ -137,6 +142,8 @@ impl Warden {
                 let connected = self.connect(call);
                 return connected.unwrap_or_else(|errno| End::Made(Err(errno)));
             }
+            libc::SYS_mmap if self.heaps.is_first(call) => return End::With(heap::nowhere()),
+            libc::SYS_mmap => return End::GoOn,
             libc::SYS_bind => self.bind(call),
             libc::SYS_listen => self.listen(call),
             libc::SYS_fchmod => self.set_mode_of_open(call),
@@ -370,7 +377,8 @@ impl Warden {
 
     fn socket(&self, call: &seccomp_notif) -> Result<OwnedFd, Errno> {
         let [number, ..] = call.data.args;
-        let socket = sys::copy_of(group_of(call.pid)?, low(number))?;
+        let process = kin::process_of(call.pid).ok_or(Errno::ESRCH)?;
+        let socket = sys::copy_of(process, low(number))?;
         self.check(call)?;
         Ok(socket)
     }
@@ -500,15 +508,6 @@ fn low(argument: u64) -> i32 {
     i32::from_le_bytes([a, b, c, d])
 }
 
-/// Returns the process of a thread.
-fn group_of(thread: u32) -> Result<i32, Errno> {
-    let status = std::fs::read_to_string(format!("/proc/{thread}/status"));
-    let status = status.map_err(|_| Errno::ESRCH)?;
-    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    line.and_then(|text| text.trim().parse().ok())
-        .ok_or(Errno::ESRCH)
-}
-
 /// Reads so much of the memory of whoever made a call.
 fn read_memory(call: &seccomp_notif, base: usize, len: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; len];
@@ -558,6 +557,7 @@ fn own_address(socket: &OwnedFd) -> Result<Option<SocketAddrV4>, Errno> {
 fn answer(asked: BorrowedFd<'_>, id: u64, end: &End) {
     let _ = match end {
         End::GoOn => sys::let_go(asked, id),
+        End::With(value) => sys::end_call_with(asked, id, *value),
         End::Made(Ok(())) => sys::end_call(asked, id, 0),
         End::Made(Err(errno)) => sys::end_call(asked, id, *errno as i32),
         End::Later => Ok(()),
