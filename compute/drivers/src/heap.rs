@@ -33,7 +33,7 @@ pub fn len() -> u64 {
 
 /// Returns the address of the map that proot is told of: the data begin a page after it, at the
 /// last address, so that to add any number of bytes overflows.
-pub fn nowhere() -> i64 {
+fn nowhere() -> i64 {
     (u64::MAX - page()).cast_signed()
 }
 
@@ -53,15 +53,17 @@ pub struct Heaps {
 }
 
 impl Heaps {
-    /// Returns whether a map that is asked for is the one that proot makes of a first brk(2).
-    pub fn is_first(&mut self, call: &seccomp_notif) -> bool {
-        is_alike(&call.data)
-            && life(call.pid).is_some_and(|life| {
-                if self.answered.len() >= KNOWN_MAX {
-                    self.answered.retain(|pid, old| is_living(*pid, *old));
-                }
-                self.answered.insert(call.pid, life) != Some(life)
-            })
+    /// Returns where proot is told that a map lies, if it is the one of a first brk(2).
+    pub fn place(&mut self, call: &seccomp_notif) -> Option<i64> {
+        if !is_alike(&call.data) {
+            return None;
+        }
+        let living = life(call.pid)?;
+        if self.answered.len() >= KNOWN_MAX {
+            self.answered.retain(|pid, old| life(*pid) == Some(*old));
+        }
+        let is_first = self.answered.insert(call.pid, living) != Some(living);
+        is_first.then(nowhere)
     }
 }
 
@@ -69,10 +71,6 @@ impl Heaps {
 fn is_alike(call: &seccomp_data) -> bool {
     let protection = (libc::PROT_READ | libc::PROT_WRITE).unsigned_abs();
     call.args == [0, len(), protection.into(), FLAGS.into(), u64::MAX, 0]
-}
-
-fn is_living(pid: u32, old: Life) -> bool {
-    life(pid) == Some(old)
 }
 
 /// Returns the life of a process; none for a thread that is not its first: that is never the one
@@ -116,11 +114,11 @@ mod tests {
         for (at, other) in [(0, 4096), (1, 4096), (2, 1), (3, 0x32), (4, 0xffff_ffff)] {
             let mut args = proots;
             args[at] = other;
-            assert!(!heaps.is_first(&asked(own, args)), "{args:x?}");
+            assert_eq!(heaps.place(&asked(own, args)), None, "{args:x?}");
         }
-        assert!(heaps.is_first(&asked(own, proots)));
-        assert!(!heaps.is_first(&asked(own, proots)));
-        assert!(!heaps.is_first(&asked(u32::MAX, proots)), "nobody");
+        assert_eq!(heaps.place(&asked(own, proots)), Some(nowhere()));
+        assert_eq!(heaps.place(&asked(own, proots)), None);
+        assert_eq!(heaps.place(&asked(u32::MAX, proots)), None, "nobody");
     }
 
     #[test]
@@ -130,7 +128,7 @@ mod tests {
         let own = std::process::id();
         let (began, stack) = life(own).unwrap();
         heaps.answered.insert(own, (began, stack ^ 0x10));
-        assert!(heaps.is_first(&asked(own, proots)));
+        assert_eq!(heaps.place(&asked(own, proots)), Some(nowhere()));
     }
 
     #[test]
@@ -139,7 +137,10 @@ mod tests {
         let gone = (0..).map(|at| (u32::MAX - at, (0, 0))).take(KNOWN_MAX);
         heaps.answered.extend(gone);
         let proots = [0, len(), 3, 0x22, u64::MAX, 0];
-        assert!(heaps.is_first(&asked(std::process::id(), proots)));
+        assert_eq!(
+            heaps.place(&asked(std::process::id(), proots)),
+            Some(nowhere())
+        );
         assert_eq!(heaps.answered.len(), 1);
     }
 }

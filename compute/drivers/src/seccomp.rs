@@ -335,14 +335,16 @@ fn load(offset: u32) -> sock_filter {
 
 /// Loads the lower half of an argument: what the kernel reads of one that is an `int`.
 fn load_argument(index: u32) -> sock_filter {
-    let half = if cfg!(target_endian = "big") { 4 } else { 0 };
-    load(16 + 8 * index + half)
+    load_half(index, cfg!(target_endian = "big"))
 }
 
 /// Loads the upper half of an argument.
 fn load_upper(index: u32) -> sock_filter {
-    let half = if cfg!(target_endian = "big") { 0 } else { 4 };
-    load(16 + 8 * index + half)
+    load_half(index, cfg!(target_endian = "little"))
+}
+
+fn load_half(index: u32, is_second: bool) -> sock_filter {
+    load(16 + 8 * index + 4 * u32::from(is_second))
 }
 
 fn jump(kind: u32, k: u32, yes: u8, no: u8) -> sock_filter {

@@ -138,14 +138,10 @@ pub fn is_still_asked(asked: BorrowedFd<'_>, id: u64) -> Result<(), Errno> {
     checked.map_err(|_| Errno::ESRCH)
 }
 
-/// Ends a call with an error number; 0 is success.
-pub fn end_call(asked: BorrowedFd<'_>, id: u64, errno: i32) -> io::Result<()> {
-    reply(asked, id, 0, -errno, 0)
-}
-
-/// Ends a call with what it returns.
-pub fn end_call_with(asked: BorrowedFd<'_>, id: u64, value: i64) -> io::Result<()> {
-    reply(asked, id, value, 0, 0)
+/// Ends a call with what it returns, or its error.
+pub fn end_call(asked: BorrowedFd<'_>, id: u64, made: Result<i64, Errno>) -> io::Result<()> {
+    let error = made.err().map_or(0, |errno| -(errno as i32));
+    reply(asked, id, made.unwrap_or_default(), error, 0)
 }
 
 /// Lets the kernel make a call.

@@ -36,7 +36,7 @@ use crate::folders::{Folder, Side, place};
 use crate::heap::Heaps;
 use crate::seccomp::CHMOD;
 use crate::wall::{self, Ground};
-use crate::{heap, kin, sys};
+use crate::{kin, sys};
 
 /// What an instance was given.
 #[derive(Debug)]
@@ -65,12 +65,17 @@ pub struct Warden {
 enum End {
     /// The kernel makes it.
     GoOn,
-    /// It was made here, or is refused.
-    Made(Result<(), Errno>),
-    /// It returns this.
-    With(i64),
+    /// It was made here and returns this, or is refused.
+    Made(Result<i64, Errno>),
     /// Somebody else answers.
     Later,
+}
+
+impl End {
+    /// Of a call that returns 0 when it succeeds.
+    fn done(made: Result<(), Errno>) -> Self {
+        Self::Made(made.map(|()| 0))
+    }
 }
 
 /// Longest address of a socket: the kernel's `sockaddr_storage`.
@@ -142,8 +147,10 @@ impl Warden {
                 let connected = self.connect(call);
                 return connected.unwrap_or_else(|errno| End::Made(Err(errno)));
             }
-            libc::SYS_mmap if self.heaps.is_first(call) => return End::With(heap::nowhere()),
-            libc::SYS_mmap => return End::GoOn,
+            libc::SYS_mmap => {
+                let place = self.heaps.place(call);
+                return place.map_or(End::GoOn, |place| End::Made(Ok(place)));
+            }
             libc::SYS_bind => self.bind(call),
             libc::SYS_listen => self.listen(call),
             libc::SYS_fchmod => self.set_mode_of_open(call),
@@ -157,7 +164,7 @@ impl Warden {
             }
             _ => return self.judge(number, call),
         };
-        End::Made(made)
+        End::done(made)
     }
 
     /// Decides on a call that names other processes.
@@ -343,7 +350,7 @@ impl Warden {
             }
             // That of other programs of this machine.
             Address::Unnamed => Err(Errno::ECONNREFUSED),
-            Address::Nothing => Ok(End::Made(sys::disconnect(socket.as_fd()))),
+            Address::Nothing => Ok(End::done(sys::disconnect(socket.as_fd()))),
         }
     }
 
@@ -358,7 +365,7 @@ impl Warden {
     ) -> End {
         let flags = fcntl(&socket, FcntlArg::F_GETFL).unwrap_or(0);
         if OFlag::from_bits_truncate(flags).contains(OFlag::O_NONBLOCK) {
-            return End::Made(socket::connect(socket.as_raw_fd(), &to));
+            return End::done(socket::connect(socket.as_raw_fd(), &to));
         }
         if WAITING_MAX <= Arc::strong_count(&self.asked) {
             return End::Made(Err(Errno::EAGAIN));
@@ -367,7 +374,7 @@ impl Warden {
         let wait = move || {
             let made = socket::connect(socket.as_raw_fd(), &to);
             drop(held);
-            answer(asked.as_fd(), id, &End::Made(made));
+            answer(asked.as_fd(), id, &End::done(made));
         };
         match std::thread::Builder::new().spawn(wait) {
             Ok(_) => End::Later,
@@ -557,9 +564,7 @@ fn own_address(socket: &OwnedFd) -> Result<Option<SocketAddrV4>, Errno> {
 fn answer(asked: BorrowedFd<'_>, id: u64, end: &End) {
     let _ = match end {
         End::GoOn => sys::let_go(asked, id),
-        End::With(value) => sys::end_call_with(asked, id, *value),
-        End::Made(Ok(())) => sys::end_call(asked, id, 0),
-        End::Made(Err(errno)) => sys::end_call(asked, id, *errno as i32),
+        End::Made(made) => sys::end_call(asked, id, *made),
         End::Later => Ok(()),
     };
 }
